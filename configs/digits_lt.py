@@ -1,0 +1,13 @@
+"""Handwritten digits of scikit-learn, thinned to a long tail; needs no network.
+
+Command:   python -m ltjax.main --config configs/digits_lt.py
+Time:      see README.md
+Accuracy:  see experiments/digits/README.md
+"""
+
+from ltjax import config as base
+
+
+def get_config():
+    """The base configuration is the digits' own."""
+    return base.default()

@@ -1,0 +1,119 @@
+"""Long-tailed class profiles, the subsets that realise them, and shot groups. NumPy alone."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ltjax.errors import InputError, require
+
+
+def exponential_counts(max_count: int, num_classes: int, imbalance_factor: float) -> np.ndarray:
+    """Images per class of the exponential profile.
+
+        n_c = int(n_max * (1 / IF)^(c / (C - 1))),    c = 0 ... C - 1
+
+    Args:
+      max_count: `n_max`, images of the largest class.
+      num_classes: `C`.
+      imbalance_factor: `IF = n_1 / n_C >= 1`; 1 is balanced.
+
+    Returns:
+      int64 `[C]`, descending.
+
+    Source: Cui et al. (CVPR 2019), as coded by Cao et al. (NeurIPS 2019): truncated.
+
+    >>> int(exponential_counts(5000, 10, 100).sum())
+    12406
+    """
+    require(imbalance_factor >= 1, "imbalance_factor", imbalance_factor, "a number >= 1")
+    require(max_count >= 1, "max_count", max_count, "an integer >= 1")
+    require(num_classes >= 1, "num_classes", num_classes, "an integer >= 1")
+    ratio = 1 / imbalance_factor
+    steps = max(num_classes - 1, 1)
+    return np.array([int(max_count * ratio ** (c / steps)) for c in range(num_classes)], np.int64)
+
+
+def subset_indices(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
+    """Picks `counts[c]` images of each class.
+
+    The rule of the field's CIFAR-LT code: with the legacy `np.random` generator, class by
+    class in label order, shuffle the class's indices and keep the first `n_c`. Seed 0 and
+    labels in official order give the very images of that code.
+
+    Args:
+      labels: int `[N]`.
+      counts: int `[C]`, at most the images there are of each class.
+      seed: of the shuffle.
+
+    Returns:
+      int64 `[sum counts]`, class by class.
+
+    Raises:
+      InputError: a class has fewer images than asked for.
+
+    Source: Cao et al. (2019), reference code of LDAM-DRW; restated.
+    """
+    rng = np.random.RandomState(seed)
+    picked = []
+    for label, count in enumerate(counts):
+        members = np.flatnonzero(labels == label)
+        if count > len(members):
+            raise InputError(
+                f"class {label} has {len(members)} images, fewer than the {count} asked for; "
+                "use a smaller max_count or a larger imbalance_factor"
+            )
+        rng.shuffle(members)
+        picked.append(members[:count])
+    return np.concatenate(picked) if picked else np.zeros(0, np.int64)
+
+
+def holdout(labels: np.ndarray, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Splits indices into a training part and a balanced test part.
+
+    Args:
+      labels: int `[N]`, classes 0 ... C - 1.
+      per_class: test images of every class.
+      seed: of the shuffle.
+
+    Returns:
+      `(train, test)`, int64, ascending; `test` has `per_class` images of each class.
+
+    Raises:
+      InputError: a class would be left without a training image.
+    """
+    smallest = int(np.bincount(labels).min()) if len(labels) else 0
+    require(
+        1 <= per_class < smallest,
+        "data.test_per_class",
+        per_class,
+        f"an integer from 1 to {smallest - 1} (the smallest class has {smallest} images)",
+    )
+    counts = np.full(int(labels.max()) + 1, per_class)
+    test = np.sort(subset_indices(labels, counts, seed))
+    return np.setdiff1d(np.arange(len(labels)), test), test
+
+
+class ShotGroups(NamedTuple):
+    """Class indices by number of training images."""
+
+    many: np.ndarray
+    medium: np.ndarray
+    few: np.ndarray
+
+
+def shot_groups(counts: np.ndarray, *, many_above: int = 100, few_below: int = 20) -> ShotGroups:
+    """Groups classes by training count: many `> 100`, medium `20 ... 100`, few `< 20`.
+
+    Args:
+      counts: int `[C]`, training images per class of the actual set.
+      many_above: more images than this is "many".
+      few_below: fewer images than this is "few".
+
+    Source: Liu et al., Large-Scale Long-Tailed Recognition in an Open World (CVPR 2019).
+    """
+    counts = np.asarray(counts)
+    return ShotGroups(
+        many=np.flatnonzero(counts > many_above),
+        medium=np.flatnonzero((counts <= many_above) & (counts >= few_below)),
+        few=np.flatnonzero(counts < few_below),
+    )

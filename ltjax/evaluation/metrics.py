@@ -1,0 +1,59 @@
+"""Accuracy of a long-tailed classifier: overall, balanced, by shot group, per class."""
+
+from typing import Any
+
+import numpy as np
+
+from ltjax.data.longtail import shot_groups
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """Counts `[C, C]`; row = true class, column = predicted class."""
+    pairs = np.asarray(labels) * num_classes + np.asarray(predictions)
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def summarize(
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    class_counts: np.ndarray,
+    *,
+    many_above: int = 100,
+    few_below: int = 20,
+) -> dict[str, Any]:
+    """Accuracies in 0 ... 1.
+
+    Per class, then averaged over classes: `balanced_accuracy` over all that have test
+    images, `many`, `medium`, `few` over the group's.
+
+    Args:
+      labels: int `[N]`.
+      predictions: int `[N]`.
+      class_counts: int `[C]`, training images per class, which make the groups.
+      many_above: more training images than this is "many".
+      few_below: fewer training images than this is "few".
+
+    Returns:
+      `accuracy`, `balanced_accuracy`, `many`, `medium`, `few`, and the list `per_class`;
+      None where a group or class has no test image.
+
+    >>> out = summarize([0, 0, 1], [0, 1, 1], [200, 5])
+    >>> out["balanced_accuracy"], out["medium"], out["per_class"]
+    (0.75, None, [0.5, 1.0])
+    """
+    matrix = confusion_matrix(labels, predictions, len(class_counts))
+    totals = matrix.sum(axis=1)
+    per_class = np.full(len(totals), np.nan)
+    np.divide(np.diag(matrix), totals, out=per_class, where=totals > 0)
+    groups = shot_groups(np.asarray(class_counts), many_above=many_above, few_below=few_below)
+
+    def mean(values: np.ndarray) -> float | None:
+        values = values[~np.isnan(values)]
+        return float(values.mean()) if len(values) else None
+
+    return {
+        "accuracy": float(np.diag(matrix).sum() / totals.sum()) if totals.sum() else None,
+        "balanced_accuracy": mean(per_class),
+        **{name: mean(per_class[members]) for name, members in groups._asdict().items()},
+        "per_class": [None if np.isnan(v) else float(v) for v in per_class],
+    }

@@ -1,0 +1,122 @@
+"""Builds the parts of a run from its configuration; nothing is written here."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from ltjax import config as configs
+from ltjax.data.b3rs import make_plan
+from ltjax.data.loader import pixel_statistics
+from ltjax.data.longtail import shot_groups
+from ltjax.data.samplers import BatchPlan
+from ltjax.data.sources import Splits, load_splits
+from ltjax.losses import LossTransform, make_loss
+from ltjax.models import Classifier, make_model
+from ltjax.training.optimizer import make_optimizer, make_schedule
+from ltjax.training.step import AXIS
+
+
+class Job(NamedTuple):
+    """The parts of a run, all functions of the configuration."""
+
+    splits: Splits
+    plan: BatchPlan
+    model: Classifier
+    loss: LossTransform
+    loss_counts: np.ndarray
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    total_steps: int
+
+
+def build(config: Any) -> Job:
+    """Builds the parts of a run.
+
+    Args:
+      config: resolved configuration.
+
+    Raises:
+      InputError: values that do not go together, or data that cannot be read.
+    """
+    data = config.data
+    splits = load_splits(
+        name=data.name,
+        path=data.path,
+        profile=data.profile,
+        imbalance_factor=data.imbalance_factor,
+        test_per_class=data.test_per_class,
+        seed=data.seed,
+    )
+    labels = splits.train.labels
+    plan = make_plan(labels, config.train.batch_size, seed=config.seed, **config.plan)
+    total = configs.steps(config.train.epochs, plan.steps_per_epoch)
+    warmup = configs.steps(config.optimizer.warmup_epochs, plan.steps_per_epoch)
+    optimizer = {k: v for k, v in config.optimizer.items() if k != "warmup_epochs"}
+    schedule = make_schedule(
+        name=optimizer.pop("schedule"),
+        learning_rate=optimizer.pop("learning_rate"),
+        warmup_steps=warmup,
+        total_steps=total,
+    )
+    return Job(
+        splits=splits,
+        plan=plan,
+        model=make_model(
+            len(splits.train.class_names),
+            **config.model,
+            whitening=config.whitening.method,
+            shrinkage=config.whitening.shrinkage,
+            momentum=config.whitening.momentum,
+            axis_name=AXIS,
+        ),
+        loss=make_loss(
+            name=config.loss.name,
+            tau=config.loss.tau,
+            embedded_weight=config.loss.embedded_weight,
+            embedded=config.plan.name == "b3rs_bet",
+            axis_name=AXIS,
+        ),
+        loss_counts=_loss_counts(config.loss.prior, splits, plan),
+        schedule=schedule,
+        optimizer=make_optimizer(schedule, **optimizer),
+        total_steps=total,
+    )
+
+
+def _loss_counts(prior: str, splits: Splits, plan: BatchPlan) -> np.ndarray:
+    """Class counts that the loss's prior is made of: the data's, or the plan's draws."""
+    if prior == "data":
+        return splits.train.class_counts
+    drawn = splits.train.labels[plan.epoch(0).ravel()]
+    return np.bincount(drawn, minlength=len(splits.train.class_names))
+
+
+def describe_data(job: Job, config: Any) -> dict[str, Any]:
+    """What a report or a prediction needs to know of the data, for `dataset.json`."""
+    train = job.splits.train
+    mean, std = pixel_statistics(train)
+    groups = shot_groups(
+        train.class_counts,
+        many_above=config.evaluation.many_above,
+        few_below=config.evaluation.few_below,
+    )
+    return {
+        "name": config.data.name,
+        "class_names": list(train.class_names),
+        "class_counts": train.class_counts.tolist(),
+        "test_counts": job.splits.test.class_counts.tolist(),
+        "groups": {name: members.tolist() for name, members in groups._asdict().items()},
+        "image_shape": list(train.images.shape[1:]),
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+        "fingerprint": {"train": train.fingerprint(), "test": job.splits.test.fingerprint()},
+        "plan": repr(job.plan),
+    }
+
+
+def keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """PRNG keys of the initialisation and of the augmentation."""
+    init, augment = jax.random.split(jax.random.key(seed))
+    return init, augment

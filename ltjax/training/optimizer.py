@@ -1,0 +1,71 @@
+"""The optax optimiser and learning-rate schedule that a config names."""
+
+from typing import Any
+
+import jax
+import optax
+
+from ltjax.errors import require
+
+
+def make_schedule(
+    *, name: str, learning_rate: float, warmup_steps: int, total_steps: int
+) -> optax.Schedule:
+    """Linear warm-up from 0, then cosine to 0 or constant.
+
+    Args:
+      name: "cosine" or "constant".
+      learning_rate: peak.
+      warmup_steps: length of the warm-up; 0 is none.
+      total_steps: length of the training, warm-up included.
+
+    Returns:
+      A function of the step.
+
+    Source: Goyal et al. (2017), warm-up; Loshchilov and Hutter (2017), cosine.
+    """
+    require(name in ("cosine", "constant"), "optimizer.schedule", name, "cosine or constant")
+    rest = max(total_steps - warmup_steps, 1)
+    if name == "cosine":
+        main = optax.schedules.cosine_decay_schedule(learning_rate, rest)
+    else:
+        main = optax.schedules.constant_schedule(learning_rate)
+    if not warmup_steps:
+        return main
+    warmup = optax.schedules.linear_schedule(0.0, learning_rate, warmup_steps)
+    return optax.schedules.join_schedules([warmup, main], [warmup_steps])
+
+
+def decay_mask(params: Any) -> Any:
+    """True for kernels, which decay; False for biases and norms."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def make_optimizer(
+    schedule: optax.Schedule,
+    *,
+    name: str,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    clip_norm: float,
+) -> optax.GradientTransformation:
+    """Builds the optimiser.
+
+    Args:
+      schedule: learning rate of a step.
+      name: "sgd" (weight decay added to the gradient, as the field's recipes) or "adamw"
+        (decoupled).
+      momentum: of sgd.
+      nesterov: of sgd.
+      weight_decay: of kernels only.
+      clip_norm: largest global norm of the gradient; 0 is off.
+    """
+    require(name in ("sgd", "adamw"), "optimizer.name", name, "sgd or adamw")
+    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    if name == "sgd":
+        parts.append(optax.add_decayed_weights(weight_decay, mask=decay_mask))
+        parts.append(optax.sgd(schedule, momentum=momentum, nesterov=nesterov))
+    else:
+        parts.append(optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask))
+    return optax.chain(*parts)

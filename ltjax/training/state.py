@@ -1,0 +1,47 @@
+"""What training carries from step to step."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ltjax.models import Classifier
+
+
+class TrainState(NamedTuple):
+    """Step `[]` int32, parameters, batch statistics and optimiser state."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables as `model.apply` takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def init_state(
+    model: Classifier,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    image_shape: tuple[int, ...],
+) -> TrainState:
+    """The state at step 0, a function of the key.
+
+    Args:
+      model: network.
+      optimizer: optax transformation.
+      key: PRNG key.
+      image_shape: `(H, W, C)`.
+    """
+
+    def init(key):
+        images = jnp.zeros((2, *image_shape), jnp.float32)
+        variables = model.init(key, images, train=False)
+        params, stats = variables["params"], variables.get("batch_stats", {})
+        return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params))
+
+    return jax.jit(init)(key)

@@ -1,0 +1,126 @@
+"""What a person sees of a run: metrics.jsonl, TensorBoard events, progress bar or log lines."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+
+class MetricsLog:
+    """Appends metrics to `metrics.jsonl` and to TensorBoard event files.
+
+    On resume at a step, what was written for later steps is dropped, so that every step has
+    one line however often the run was killed.
+
+    Args:
+      workdir: folder of the run.
+      step: step the run starts from.
+    """
+
+    def __init__(self, workdir: Path, step: int):
+        self._path = workdir / "metrics.jsonl"
+        kept = [line for line in read_metrics(self._path) if line["step"] <= step]
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        temporary.replace(self._path)
+        self._file = open(self._path, "a")  # noqa: SIM115 - open for the whole run
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Writes one line; metrics that are not finite are null in JSON."""
+        line = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+        self._file.write(json.dumps({"step": step, **line}) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        self._events.close()
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """Lines of a `metrics.jsonl`; a last line cut off by a kill is left out."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines
+
+
+class Watcher(Protocol):
+    """Shows the course of a run."""
+
+    def start(self, step: int, total: int) -> None:
+        """The run starts at `step` of `total`."""
+
+    def update(self, step: int, text: str, *, log: bool) -> None:
+        """The run has reached `step`; `log` marks what a plain log should hold."""
+
+    def stop(self) -> None:
+        """The run has ended."""
+
+
+class BarWatcher:
+    """A progress bar, for a terminal."""
+
+    def __init__(self):
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+
+    def start(self, step: int, total: int) -> None:
+        self._task = self._bar.add_task("training", total=total, completed=step, text="")
+        self._bar.start()
+
+    def update(self, step: int, text: str, *, log: bool) -> None:
+        self._bar.update(self._task, completed=step, text=text)
+
+    def stop(self) -> None:
+        self._bar.stop()
+
+
+class LineWatcher:
+    """Plain lines, for files and pipes."""
+
+    def start(self, step: int, total: int) -> None:
+        self._total = total
+        print(f"training from step {step} of {total}", file=sys.stderr, flush=True)
+
+    def update(self, step: int, text: str, *, log: bool) -> None:
+        if log:
+            print(f"step {step}/{self._total}  {text}", file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        pass
+
+
+class SilentWatcher:
+    """Nothing, for tests and experiments."""
+
+    def start(self, step: int, total: int) -> None:
+        pass
+
+    def update(self, step: int, text: str, *, log: bool) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+def default_watcher() -> Watcher:
+    """A bar on a terminal, lines elsewhere."""
+    return BarWatcher() if sys.stderr.isatty() else LineWatcher()
