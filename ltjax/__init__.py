@@ -1,0 +1,38 @@
+"""Long-tailed image recognition in JAX: Channel Whitening, B3RS and BET.
+
+Names are imported on first use, so that `python -m ltjax.main` can set the environment
+(host devices, BLAS threads) before JAX starts.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "B3RS": "ltjax.data.b3rs",
+    "ChannelWhitening": "ltjax.whitening",
+    "PowerSampler": "ltjax.data.samplers",
+    "batch_embedded": "ltjax.losses",
+    "batch_loss": "ltjax.losses",
+    "batch_moments": "ltjax.whitening",
+    "chain": "ltjax.losses",
+    "embed": "ltjax.data.b3rs",
+    "inverse_sqrt": "ltjax.whitening",
+    "logit_adjustment": "ltjax.losses",
+    "loss_inputs": "ltjax.losses",
+    "run": "ltjax.training.loop",
+    "whiten": "ltjax.whitening",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ltjax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -125,7 +125,7 @@ SCHEMA: dict[str, Key] = {
     "train.batch_size": Key(64, *_integer(1), "images, over all devices"),
     "train.epochs": Key(100, *_integer(1), "of ceil(N / batch_size) steps"),
     "train.max_shift": Key(1, *_integer(0), "random shift in pixels"),
-    "train.log_every_steps": Key(10, *_integer(1), "a line of metrics.jsonl"),
+    "train.log_every_steps": Key(20, *_integer(1), "a line of metrics.jsonl"),
     "evaluation.batch_size": Key(256, *_integer(1), "images, over all devices"),
     "evaluation.every_epochs": Key(10, *_integer(1), "during training"),
     "evaluation.many_above": Key(100, *_integer(0), "more training images are many"),

@@ -73,7 +73,7 @@ def largest_remainder(shares: np.ndarray, total: int) -> np.ndarray:
       total: at least G.
 
     >>> largest_remainder(np.array([5.0, 3.0, 0.1]), 8).tolist()
-    [5, 2, 1]
+    [4, 3, 1]
     """
     exact = total * shares / shares.sum()
     quotas = np.maximum(np.floor(exact).astype(np.int64), 1)
@@ -110,7 +110,7 @@ class B3RS(EpochPlan):
 
     >>> plan = B3RS(np.repeat([0, 1, 2, 3], [40, 20, 10, 5]), 10, num_blocks=2, seed=0)
     >>> plan.quotas.tolist(), plan[0].shape
-    ([6, 4], (10,))
+    ([7, 3], (10,))
     """
 
     def __init__(
@@ -166,9 +166,7 @@ class EmbeddedPlan:
         self.steps_per_epoch = regular.steps_per_epoch
 
     def __repr__(self) -> str:
-        return (
-            f"embed({self.regular!r}, {self.balanced!r}, every={self.every}, slots={self.slots})"
-        )
+        return f"embed({self.regular!r}, {self.balanced!r}, every={self.every}, slots={self.slots})"
 
     def _is_embedded(self, step: int) -> bool:
         return (step + 1) % self.every == 0

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,50 +16,49 @@ class Batch(NamedTuple):
     """What a step receives, leading axis B (or devices x B/devices).
 
     Attributes:
-      index: int32 `[B]`, positions in the resident images.
-      label: int32 `[B]`.
-      slot: int32 `[B]`, place in the global batch; randomness is a function of it.
+      indices: int32 `[B]`, positions in the resident images.
+      labels: int32 `[B]`.
+      slots: int32 `[B]`, place in the global batch; randomness is a function of it.
       embedded: bool `[B]`, True for slots embedded by BET.
       mask: bool `[B]`, False for padding.
     """
 
-    index: np.ndarray
-    label: np.ndarray
-    slot: np.ndarray
-    embedded: np.ndarray
-    mask: np.ndarray
+    indices: chex.Array
+    labels: chex.Array
+    slots: chex.Array
+    embedded: chex.Array
+    mask: chex.Array
 
 
 def train_batch(plan: BatchPlan, labels: np.ndarray, step: int) -> Batch:
     """The training batch of a step, a function of (plan, step) alone."""
-    index = plan[step]
-    return Batch(
-        index=index.astype(np.int32),
-        label=labels[index].astype(np.int32),
-        slot=np.arange(len(index), dtype=np.int32),
-        embedded=plan.flags(step),
-        mask=np.ones(len(index), bool),
-    )
+    indices = plan[step]
+    return _batch(indices, labels, plan.flags(step), np.ones(len(indices), bool))
 
 
 def eval_batches(labels: np.ndarray, batch_size: int) -> Iterator[Batch]:
     """Every image exactly once, in order; the last batch is padded and masked."""
     for start in range(0, len(labels), batch_size):
-        index = np.arange(start, start + batch_size)
-        mask = index < len(labels)
-        index = np.where(mask, index, 0)
-        yield Batch(
-            index=index.astype(np.int32),
-            label=labels[index].astype(np.int32),
-            slot=np.arange(batch_size, dtype=np.int32),
-            embedded=np.zeros(batch_size, bool),
-            mask=mask,
-        )
+        indices = np.arange(start, start + batch_size)
+        mask = indices < len(labels)
+        yield _batch(np.where(mask, indices, 0), labels, np.zeros(batch_size, bool), mask)
+
+
+def _batch(
+    indices: np.ndarray, labels: np.ndarray, embedded: np.ndarray, mask: np.ndarray
+) -> Batch:
+    return Batch(
+        indices=indices.astype(np.int32),
+        labels=labels[indices].astype(np.int32),
+        slots=np.arange(len(indices), dtype=np.int32),
+        embedded=embedded,
+        mask=mask,
+    )
 
 
 def gather(images: jax.Array, batch: Batch) -> jax.Array:
     """The batch's images, uint8 `[B, H, W, C]`, from the resident ones `[N, H, W, C]`."""
-    return jnp.take(images, batch.index, axis=0, mode="clip")
+    return jnp.take(images, batch.indices, axis=0, mode="clip")
 
 
 def pixel_statistics(source: ArraySource) -> tuple[np.ndarray, np.ndarray]:

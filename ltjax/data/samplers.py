@@ -57,9 +57,7 @@ def run_positions(lengths: np.ndarray) -> np.ndarray:
     return np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
 
 
-def shuffled_cycles(
-    rng: np.random.Generator, sizes: np.ndarray, cycles: np.ndarray
-) -> np.ndarray:
+def shuffled_cycles(rng: np.random.Generator, sizes: np.ndarray, cycles: np.ndarray) -> np.ndarray:
     """Several freshly shuffled cycles `0 ... size - 1` for each of several groups.
 
     Args:

@@ -103,7 +103,7 @@ def read_npz(path: str) -> tuple[ArraySource, ArraySource | None]:
     """
     require(Path(path).is_file(), "data.path", path, "the path of an .npz file")
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             arrays = {key: data[key] for key in data.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
         raise InputError(

@@ -9,9 +9,7 @@ from ltjax.data.loader import Batch, eval_batches
 from ltjax.models import Outputs
 
 
-def predict(
-    eval_step: Callable[[Batch], Outputs], labels: np.ndarray, batch_size: int
-) -> Outputs:
+def predict(eval_step: Callable[[Batch], Outputs], labels: np.ndarray, batch_size: int) -> Outputs:
     """Outputs of every image, in order, as NumPy arrays.
 
     Args:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -36,10 +37,11 @@ class LossTransform(NamedTuple):
     apply: Callable[..., LossInputs]
 
 
-def loss_inputs(logits: jax.Array, labels: jax.Array, embedded: jax.Array) -> LossInputs:
+def loss_inputs(logits: jax.Array, labels: chex.Array, embedded: chex.Array) -> LossInputs:
     """`LossInputs` with weight 1 for every example; losses are float32 or wider."""
-    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return LossInputs(wide, labels, jnp.ones(labels.shape[:1], wide.dtype), embedded)
+    wide = logits.astype(jnp.float32) if jnp.finfo(logits.dtype).bits < 32 else logits
+    weights = jnp.ones(wide.shape[:1], wide.dtype)
+    return LossInputs(wide, jnp.asarray(labels), weights, jnp.asarray(embedded))
 
 
 def identity() -> LossTransform:

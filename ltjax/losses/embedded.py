@@ -38,7 +38,7 @@ def batch_embedded(
     [0.667, 0.667, 0.667, 2.0]
     """
     constant = not callable(weight)
-    if constant:
+    if not callable(weight):
         require(0 <= float(weight) <= 1, "embedded_weight", weight, "a number from 0 to 1")
 
     def total(x: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import chex
 import flax.linen as nn
 import jax
 
@@ -14,9 +15,9 @@ from ltjax.whitening import ChannelWhitening
 class Outputs(NamedTuple):
     """Logits `[B, C]`, pooled features `[B, D]` and the head's inputs `[B, D]`."""
 
-    logits: jax.Array
-    features: jax.Array
-    whitened: jax.Array
+    logits: chex.Array
+    features: chex.Array
+    whitened: chex.Array
 
 
 class Classifier(nn.Module):

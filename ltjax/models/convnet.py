@@ -62,6 +62,4 @@ def _conv(width: int, size: int, stride: int, name: str) -> nn.Conv:
 
 
 def _norm(train: bool, axis_name: str | None, name: str) -> nn.BatchNorm:
-    return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, axis_name=axis_name, name=name
-    )
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=axis_name, name=name)

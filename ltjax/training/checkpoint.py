@@ -1,5 +1,7 @@
 """Orbax checkpoints: asynchronous, atomic, the newest and the best kept."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,14 +47,14 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: TrainState, meta: dict[str, Any], score: float) -> None:
-        """Starts writing a checkpoint; a failure of the one before is raised here."""
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
-            ),
-            metrics={"score": score},
-        )
+        """Starts writing a checkpoint; a failure of the one before is raised here.
+
+        Raises:
+          InputError: a checkpoint could not be written.
+        """
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        with self._writing():
+            self._manager.save(step, args=args, metrics={"score": score})
 
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, None where there is none."""
@@ -87,7 +89,7 @@ class Checkpoints:
                 )
                 if a.shape != b.shape
             ]
-        except Exception as e:  # noqa: BLE001 - orbax raises whatever its layers raise
+        except Exception as e:
             raise self._unusable(step, f"cannot be read ({_first_line(e)})") from e
         if wrong:
             raise self._unusable(step, f"is of another model ({wrong[0]})")
@@ -102,8 +104,19 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until all checkpoints are on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as e:  # a full disk surfaces as one of many types
+            raise InputError(
+                f"a checkpoint in {self._directory} cannot be written ({_first_line(e)}); "
+                "make room there, then give the same command to resume"
+            ) from e
 
 
 def _first_line(error: BaseException) -> str:

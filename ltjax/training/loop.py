@@ -4,7 +4,6 @@ import contextlib
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,18 +67,16 @@ def run(config: Any, workdir: str | Path, *, watcher: Watcher | None = None) -> 
 class _Session:
     """One process's share of a run: the state, its mapped steps and its outputs."""
 
-    def __init__(
-        self, config: Any, job: Job, mapping: Mapping, folder: Workdir, watcher: Watcher
-    ):
+    def __init__(self, config: Any, job: Job, mapping: Mapping, folder: Workdir, watcher: Watcher):
         self.config, self.job, self.mapping, self.folder = config, job, mapping, folder
         self.watcher = watcher
         init_key, augment_key = keys(config.seed)
         train, test = job.splits
         mean, std = pixel_statistics(train)
         loss_state = job.loss.init(jax.numpy.asarray(job.loss_counts))
-        constants = (mean, std, loss_state, augment_key)
-        self.train_data = mapping.replicate(Resident(train.images, *constants))
-        self.test_data = mapping.replicate(Resident(test.images, *constants))
+        resident = Resident(train.images, mean, std, loss_state, augment_key)
+        self.train_data = mapping.replicate(resident)
+        self.test_data = mapping.replicate(resident._replace(images=test.images))
         step = make_train_step(job.model, job.loss, job.optimizer, max_shift=config.train.max_shift)
         self.train_step = mapping.train_step(step)
         self.eval_step = mapping.eval_step(make_eval_step(job.model))
@@ -133,15 +130,18 @@ class _Session:
                     self._evaluate()
                 if last or self.step % save_every == 0:
                     self._save()
+        except BaseException:
+            with contextlib.suppress(Exception):  # let what is being written come to its end
+                self.checkpoints.close()
+            raise
         finally:
             self.watcher.stop()
             self.log.close()
-            with contextlib.suppress(Exception) if self.step < total else contextlib.nullcontext():
-                self.checkpoints.close()
+        self.checkpoints.close()
 
     def _log(self, window: list[dict[str, jax.Array]], *, counted: int) -> None:
         """Writes the means of the steps since the last log."""
-        values = {k: np.mean([float(m[k]) for m in window]) for k in window[0]}
+        values = {k: float(np.mean([float(m[k]) for m in window])) for k in window[0]}
         if not np.isfinite(values["loss"]):
             raise InputError(
                 f"the loss is {values['loss']} before step {self.step} (seed {self.config.seed}); "
@@ -156,12 +156,12 @@ class _Session:
         values["images_per_second"] = images / elapsed
         values["learning_rate"] = float(self.job.schedule(self.step - 1))
         values["epoch"] = self.step / self.job.plan.steps_per_epoch
-        self.log.write(self.step, {f"train/{k}": float(v) for k, v in values.items()})
+        self.log.write(self.step, {f"train/{k}": v for k, v in values.items()})
         text = (
             f"epoch {values['epoch']:.1f}  loss {values['loss']:.3f}  "
             f"accuracy {values['accuracy']:.3f}  {values['images_per_second']:,.0f} images/s"
         )
-        self.watcher.update(self.step, text, log=self.step % 10 == 0)
+        self.watcher.update(self.step, text)
 
     def predict_test(self) -> Outputs:
         """Outputs of the current state on the test set."""
@@ -174,7 +174,7 @@ class _Session:
     def _summarize(self, outputs: Outputs) -> dict[str, Any]:
         return summarize(
             self.job.splits.test.labels,
-            outputs.logits.argmax(axis=-1),
+            np.argmax(outputs.logits, axis=-1),
             self.job.splits.train.class_counts,
             many_above=self.config.evaluation.many_above,
             few_below=self.config.evaluation.few_below,
@@ -188,7 +188,7 @@ class _Session:
         known = {f"test/{k}": summary[k] for k in names if summary[k] is not None}
         self.log.write(self.step, known)
         text = f"test balanced accuracy {self.score:.3f}"
-        self.watcher.update(self.step, text, log=True)
+        self.watcher.update(self.step, text)
         self._tick = time.perf_counter()
 
     def _save(self) -> None:
@@ -208,8 +208,8 @@ class _Session:
         """Evaluates the final state and writes `diagnostics.json` and `result.json`."""
         outputs = self.predict_test()
         diagnostics = {
-            "before_whitening": describe(outputs.features),
-            "after_whitening": describe(outputs.whitened),
+            "before_whitening": describe(np.asarray(outputs.features)),
+            "after_whitening": describe(np.asarray(outputs.whitened)),
         }
         write_json(self.folder.path / "diagnostics.json", diagnostics)
         result = {
@@ -238,5 +238,3 @@ def versions(devices: list[jax.Device]) -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
     found["device"] = f"{len(devices)} x {devices[0].device_kind}"
     return found
-
-

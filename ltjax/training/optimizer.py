@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from ltjax.errors import require
@@ -30,10 +31,11 @@ def make_schedule(
         main = optax.schedules.cosine_decay_schedule(learning_rate, rest)
     else:
         main = optax.schedules.constant_schedule(learning_rate)
-    if not warmup_steps:
-        return main
-    warmup = optax.schedules.linear_schedule(0.0, learning_rate, warmup_steps)
-    return optax.schedules.join_schedules([warmup, main], [warmup_steps])
+    if warmup_steps:
+        warmup = optax.schedules.linear_schedule(0.0, learning_rate, warmup_steps)
+        main = optax.schedules.join_schedules([warmup, main], [warmup_steps])
+    # optax's schedules mix the integer step with floats, which strict promotion refuses.
+    return lambda step: main(jnp.asarray(step, jnp.float32))
 
 
 def decay_mask(params: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,9 +31,9 @@ class Resident(NamedTuple):
       key: PRNG key of the augmentation.
     """
 
-    images: jax.Array
-    mean: jax.Array
-    std: jax.Array
+    images: chex.Array
+    mean: chex.Array
+    std: chex.Array
     loss_state: Any
     key: jax.Array
 
@@ -57,16 +58,16 @@ def make_train_step(
 
     def step(state: TrainState, data: Resident, batch: Batch):
         step_key = jax.random.fold_in(data.key, state.step)
-        keys = jax.vmap(lambda slot: jax.random.fold_in(step_key, slot))(batch.slot)
+        keys = jax.vmap(lambda slot: jax.random.fold_in(step_key, slot))(batch.slots)
         images = random_shift(gather(data.images, batch), keys, max_shift)
         images = normalise(images, data.mean, data.std)
 
         def loss_fn(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
             out, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            inputs = loss_inputs(out.logits, batch.label, batch.embedded)
+            inputs = loss_inputs(out.logits, batch.labels, batch.embedded)
             value = batch_loss(loss, inputs, data.loss_state, step=state.step)
-            hits = jnp.argmax(out.logits, axis=-1) == batch.label
+            hits = jnp.argmax(out.logits, axis=-1) == batch.labels
             return value, (updates["batch_stats"], jnp.mean(hits.astype(jnp.float32)))
 
         (value, (stats, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
@@ -84,7 +85,9 @@ def make_eval_step(model: Classifier) -> EvalStep:
 
     def step(state: TrainState, data: Resident, batch: Batch) -> Outputs:
         images = normalise(gather(data.images, batch), data.mean, data.std)
-        return model.apply(state.variables, images, train=False)
+        out = model.apply(state.variables, images, train=False)
+        assert isinstance(out, Outputs)  # apply returns a pair only where variables are mutable
+        return out
 
     return step
 

@@ -62,8 +62,8 @@ class Watcher(Protocol):
     def start(self, step: int, total: int) -> None:
         """The run starts at `step` of `total`."""
 
-    def update(self, step: int, text: str, *, log: bool) -> None:
-        """The run has reached `step`; `log` marks what a plain log should hold."""
+    def update(self, step: int, text: str) -> None:
+        """The run has reached `step`."""
 
     def stop(self) -> None:
         """The run has ended."""
@@ -86,7 +86,7 @@ class BarWatcher:
         self._task = self._bar.add_task("training", total=total, completed=step, text="")
         self._bar.start()
 
-    def update(self, step: int, text: str, *, log: bool) -> None:
+    def update(self, step: int, text: str) -> None:
         self._bar.update(self._task, completed=step, text=text)
 
     def stop(self) -> None:
@@ -100,9 +100,8 @@ class LineWatcher:
         self._total = total
         print(f"training from step {step} of {total}", file=sys.stderr, flush=True)
 
-    def update(self, step: int, text: str, *, log: bool) -> None:
-        if log:
-            print(f"step {step}/{self._total}  {text}", file=sys.stderr, flush=True)
+    def update(self, step: int, text: str) -> None:
+        print(f"step {step}/{self._total}  {text}", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         pass
@@ -114,7 +113,7 @@ class SilentWatcher:
     def start(self, step: int, total: int) -> None:
         pass
 
-    def update(self, step: int, text: str, *, log: bool) -> None:
+    def update(self, step: int, text: str) -> None:
         pass
 
     def stop(self) -> None:

@@ -22,7 +22,7 @@ class Moments(NamedTuple):
 
 def promote(x: jax.Array) -> jax.Array:
     """Returns `x` in float32, or unchanged where it is wider."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
 def _psum(x: jax.Array, axis_name: str | None) -> jax.Array:

@@ -1,0 +1,132 @@
+"""The command line: flags to a training run, its table and its report.
+
+python -m ltjax.main --config configs/digits_lt.py [--workdir DIR] [--config.KEY=VALUE]
+"""
+
+import os
+
+# Before NumPy and SciPy start: OpenBLAS threads on a busy CPU make the small eigen-
+# decompositions of whitening up to 200 times slower.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from ltjax import config as configs
+from ltjax.errors import InputError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, lock_config=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; by default runs/CONFIG-METHOD-seedSEED."
+)
+
+USAGE = "python -m ltjax.main --config configs/digits_lt.py [--workdir DIR] [--config.KEY=VALUE]"
+
+
+def _parse(argv: Sequence[str]) -> Any:
+    """Parses flags; whatever is wrong with them becomes an `InputError`."""
+    try:
+        rest = flags.FLAGS(list(argv))
+        config = _CONFIG.value
+        if config is not None:
+            config.keys()  # a config file that failed to load raises here, not above
+    except flags.Error as e:
+        raise InputError(_one_line(str(e))) from e
+    except (AttributeError, KeyError) as e:
+        # What ml_collections raises for a key that the locked configuration lacks.
+        key = _unknown_key(argv)
+        if key is None:
+            raise InputError(f"config file: {_one_line(str(e))}") from e
+        raise InputError(f"config.{key} is not a key; {configs.suggestion(key)}") from e
+    except Exception as e:
+        raise InputError(
+            f"config file: {_one_line(str(e))}; give a Python file with get_config(), such as "
+            "configs/digits_lt.py"
+        ) from e
+    if len(rest) > 1:
+        raise InputError(f"argument {rest[1]!r} is not a flag; usage: {USAGE}")
+    if config is None:
+        raise InputError(f"--config is missing; usage: {USAGE}")
+    return config
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:500]
+
+
+def _unknown_key(argv: Sequence[str]) -> str | None:
+    for arg in argv[1:]:
+        name = arg.lstrip("-").split("=")[0]
+        if name.startswith("config.") and name[7:] not in configs.SCHEMA:
+            return name[7:]
+    return None
+
+
+def _default_workdir(config: Any) -> str:
+    file = Path(next(iter(config_flags.get_config_filename(flags.FLAGS["config"]).split(":"))))
+    return f"runs/{file.stem}-{config.method}-seed{config.seed}"
+
+
+def _start_devices(count: int) -> None:
+    """Sets the number of host devices, which JAX reads once, when it starts."""
+    import jax
+
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", count)
+
+
+def _run(argv: Sequence[str]) -> int:
+    config = configs.resolve(_parse(argv))
+    workdir = _WORKDIR.value or _default_workdir(config)
+    _start_devices(config.cpu_devices)
+    from ltjax import report
+    from ltjax.training.loop import run
+
+    outcome = run(config, workdir)
+    if outcome.finished_before:
+        print(f"{workdir} is finished already; its result:")
+    if not outcome.finished_before or not (outcome.workdir / "report.html").exists():
+        report.write(outcome.workdir)
+    report.print_table(outcome.workdir)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Returns:
+      0 on success, 2 for input that cannot be used (one line on stderr), 130 on Ctrl-C.
+    """
+    argv = sys.argv if argv is None else argv
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    app.define_help_flags()
+    try:
+        return _run(argv)
+    except InputError as e:
+        print(f"ltjax: error: {e}", file=sys.stderr)
+    except OSError as e:
+        where = f" {e.filename}" if e.filename else ""
+        print(
+            f"ltjax: error: {e.strerror or e}{where}; make room or choose another --workdir, "
+            "then give the same command to resume",
+            file=sys.stderr,
+        )
+    except KeyboardInterrupt:
+        print("ltjax: interrupted; the same command resumes", file=sys.stderr)
+        return 130
+    return 2
+
+
+def console() -> None:
+    """Entry point of the console command `ltjax`."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,205 @@
+"""The report of a run: a table on the terminal and one self-contained HTML page.
+
+Both are functions of the files in the workdir, so they can be made again at any time.
+"""
+
+import html
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ltjax.training.watch import read_metrics
+from ltjax.training.workdir import read_json
+
+INK, BLUE, ORANGE, GREY = "#1f2933", "#1f6fb2", "#d9661f", "#9aa5b1"
+HEADLINES = (
+    ("accuracy", "top-1"),
+    ("balanced_accuracy", "balanced"),
+    ("many", "many"),
+    ("medium", "medium"),
+    ("few", "few"),
+)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+def print_table(workdir: Path, *, console: Console | None = None) -> None:
+    """Prints the result of a run as a table."""
+    result = read_json(workdir / "result.json")
+    table = Table(box=box.SIMPLE_HEAD, title=f"{result['method']}, seed {result['seed']}")
+    for _, name in HEADLINES:
+        table.add_column(name, justify="right")
+    table.add_row(*(_percent(result["test"][key]) for key, _ in HEADLINES))
+    train = result["train"]
+    out = console or Console()
+    out.print(table)
+    out.print(
+        f"{train['steps']} steps, {train['epochs']} epochs, {train['seconds']:.1f} s, "
+        f"{train['images_per_second']:,.0f} images/s; "
+        f"training images per class {max(train['class_counts'])} to {min(train['class_counts'])}",
+        highlight=False,
+    )
+    out.print(f"report: {workdir / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def curves(metrics: list[dict[str, Any]]) -> Figure:
+    """Training loss, and training and test accuracy, against the epoch."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    train = [m for m in metrics if m.get("train/loss") is not None]
+    epochs = [m["train/epoch"] for m in train]
+    left.plot(epochs, [m["train/loss"] for m in train], color=BLUE)
+    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    right.plot(epochs, [m["train/accuracy"] for m in train], color=GREY, label="training batches")
+    test = [m for m in metrics if m.get("test/balanced_accuracy") is not None]
+    per_step = epochs[-1] / train[-1]["step"] if train else 1.0
+    right.plot(
+        [m["step"] * per_step for m in test],
+        [m["test/balanced_accuracy"] for m in test],
+        color=ORANGE,
+        marker="o",
+        markersize=3,
+        label="test, balanced",
+    )
+    right.set(xlabel="epoch", ylabel="accuracy")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def counts_and_accuracy(result: dict[str, Any], dataset: dict[str, Any]) -> Figure:
+    """Training images of each class, most frequent first, against its test accuracy."""
+    counts = np.array(result["train"]["class_counts"])
+    order = np.argsort(-counts, kind="stable")
+    accuracy = [result["test"]["per_class"][c] for c in order]
+    figure, axes = _figure(8, 3.2)
+    places = np.arange(len(order))
+    axes.bar(places, counts[order], color=BLUE, alpha=0.35, width=0.8)
+    axes.set(xlabel="class, most frequent first", yscale="log")
+    axes.set_ylabel("training images", color=BLUE)
+    if len(order) <= 30:
+        axes.set_xticks(places, [dataset["class_names"][c] for c in order])
+    right = axes.twinx()
+    right.spines[["top"]].set_visible(False)
+    right.plot(
+        places,
+        [np.nan if a is None else 100 * a for a in accuracy],
+        color=ORANGE,
+        marker="o",
+        markersize=4,
+    )
+    right.set_ylabel("test accuracy, %", color=ORANGE)
+    right.set_ylim(min([100 * a for a in accuracy if a is not None], default=0) - 5, 101)
+    return figure
+
+
+def spectra(diagnostics: dict[str, Any]) -> Figure:
+    """Eigenvalues of the feature covariance before and after whitening."""
+    figure, axes = _figure(8, 3)
+    for name, colour in (("before", GREY), ("after", BLUE)):
+        part = diagnostics[f"{name}_whitening"]
+        shares = np.maximum(part["spectrum"], 1e-9)
+        label = (
+            f"{name} whitening: effective rank {part['effective_rank']:.1f} of {len(shares)}, "
+            f"mean |correlation| {part['mean_abs_correlation']:.2f}"
+        )
+        axes.plot(np.arange(1, len(shares) + 1), shares, color=colour, label=label)
+    axes.set(xlabel="eigenvalue", ylabel="share of the variance", yscale="log")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1f2933; background: #f5f7fa; margin: 0; }
+main { max-width: 900px; margin: 0 auto; padding: 1.5rem; }
+section { background: #fff; border-radius: 8px; padding: 1rem 1.5rem; margin: 1rem 0; }
+svg { width: 100%; height: auto; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e4e7eb; }
+th:first-child, td:first-child { text-align: left; }
+pre { overflow-x: auto; background: #f5f7fa; padding: .8rem; border-radius: 6px; font-size: 13px; }
+"""
+
+
+def _per_class_table(result: dict[str, Any], dataset: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{count}</td><td>{_percent(accuracy)}</td></tr>"
+        for name, count, accuracy in zip(
+            dataset["class_names"],
+            result["train"]["class_counts"],
+            result["test"]["per_class"],
+            strict=True,
+        )
+    )
+    return f"<tr><th>class</th><th>training images</th><th>test accuracy</th></tr>{rows}"
+
+
+def page(workdir: Path) -> str:
+    """The report as one HTML page; it loads nothing from anywhere."""
+    result = read_json(workdir / "result.json")
+    dataset = read_json(workdir / "dataset.json")
+    diagnostics = read_json(workdir / "diagnostics.json")
+    config = read_json(workdir / "config.json")
+    metrics = read_metrics(workdir / "metrics.jsonl")
+    test, train = result["test"], result["train"]
+    title = f"{dataset['name']}, {result['method']}, seed {result['seed']}"
+    head = "".join(f"<th>{name}</th>" for _, name in HEADLINES)
+    values = "".join(f"<td>{_percent(test[key])}</td>" for key, _ in HEADLINES)
+    sizes = ", ".join(f"{k}: {len(v)}" for k, v in dataset["groups"].items())
+    speed = f"{train['images_per_second']:,.0f} images/s, {train['seconds']:.1f} s"
+    figures = (
+        ("Learning curves", curves(metrics)),
+        ("Training images and test accuracy", counts_and_accuracy(result, dataset)),
+        ("Covariance spectrum of the test features", spectra(diagnostics)),
+    )
+    drawn = "".join(f"<section><h2>{n}</h2>{_svg(f)}</section>" for n, f in figures)
+    settings = html.escape(json.dumps(config, indent=2))
+    software = html.escape(json.dumps(result["versions"], indent=2))
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><main>
+<h1>{html.escape(title)}</h1>
+<section><table><tr>{head}</tr><tr>{values}</tr></table>
+<p>Test accuracy of the final step, averaged over classes but for top-1; classes per group:
+{sizes}. {train["steps"]} steps in {train["epochs"]} epochs, {speed}.</p></section>
+{drawn}
+<section><h2>Per class</h2><table>{_per_class_table(result, dataset)}</table></section>
+<section><h2>Plan and data</h2><p>{html.escape(dataset["plan"])}</p>
+<p>Fingerprints: {html.escape(json.dumps(dataset["fingerprint"]))}</p></section>
+<section><h2>Configuration</h2><pre>{settings}</pre><h2>Versions</h2><pre>{software}</pre></section>
+</main></body></html>
+"""
+
+
+def write(workdir: Path) -> Path:
+    """Writes `report.html` in a finished workdir and returns its path."""
+    path = workdir / "report.html"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(page(workdir), encoding="utf-8")
+    temporary.replace(path)
+    return path

@@ -1,0 +1,62 @@
+"""Shapes, whitening before the head, and statistics of the networks."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltjax.models import make_model
+
+
+def model(**changes):
+    settings = {
+        "name": "convnet",
+        "width": 4,
+        "blocks": 1,
+        "whitening": "zca",
+        "shrinkage": 0.01,
+        "momentum": 0.9,
+        "axis_name": None,
+    }
+    return make_model(3, **{**settings, **changes})
+
+
+@pytest.mark.parametrize("whitening", ["none", "zca"])
+def test_outputs(whitening):
+    net = model(whitening=whitening)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(32, 8, 8, 1)), jnp.float32)
+    variables = net.init(jax.random.key(0), images, train=False)
+    out, updates = jax.jit(lambda v, x: net.apply(v, x, train=True, mutable=["batch_stats"]))(
+        variables, images
+    )
+    chex.assert_shape(out.logits, (32, 3))
+    chex.assert_shape((out.features, out.whitened), (32, 8))
+    assert jax.tree.structure(updates["batch_stats"]) == jax.tree.structure(
+        variables["batch_stats"]
+    )
+    gram = np.asarray(out.whitened).T @ np.asarray(out.whitened) / 32
+    if whitening == "zca":
+        off = gram - np.diag(np.diag(gram))
+        assert np.abs(off).max() < 0.1
+        np.testing.assert_allclose(out.whitened.mean(axis=0), 0, atol=1e-4)
+    else:
+        np.testing.assert_array_equal(out.whitened, out.features)
+
+
+def test_downsampling_and_depth():
+    net = model(blocks=2)
+    images = jnp.zeros((2, 16, 12, 3))
+    variables = net.init(jax.random.key(0), images, train=False)
+    assert net.apply(variables, images, train=False).logits.shape == (2, 3)
+    blocks = [k for k in variables["params"]["backbone"] if "block" in k]
+    assert len(blocks) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"name": "x"}, "model.name = 'x'"), ({"whitening": "x"}, "whitening.method = 'x'")],
+)
+def test_bad_input(changes, words):
+    with pytest.raises(ValueError, match=words):
+        model(**changes)

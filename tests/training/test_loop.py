@@ -1,0 +1,189 @@
+"""The loop: outputs, resume bit for bit, refusals, damaged checkpoints."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from ltjax import config as configs
+from ltjax import report
+from ltjax.training import loop
+from ltjax.training.checkpoint import Checkpoints
+from ltjax.training.watch import SilentWatcher, read_metrics
+from tests.helpers import small_config
+
+pytestmark = pytest.mark.slow
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it on purpose."""
+
+
+class KillAt(SilentWatcher):
+    """Raises at the first log at or after a step."""
+
+    def __init__(self, step):
+        self.kill_at = step
+
+    def update(self, step, text):
+        if step >= self.kill_at:
+            raise Killed
+
+
+def run(config, folder, watcher=None):
+    return loop.run(config, folder, watcher=watcher or SilentWatcher())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of the small configuration."""
+    folder = tmp_path_factory.mktemp("run")
+    return run(small_config(), folder)
+
+
+def final_state(folder, config):
+    """Leaves of the newest checkpoint, as NumPy arrays."""
+    checkpoints = Checkpoints(folder / "checkpoints", keep=2)
+    step = checkpoints.latest_step()
+    raw = checkpoints._manager.restore(step)
+    checkpoints.close()
+    return step, raw["state"]
+
+
+def test_result_has_what_the_readme_says(finished):
+    result = json.loads((finished.workdir / "result.json").read_text())
+    assert result == finished.result
+    assert set(result["test"]) == {
+        "accuracy", "balanced_accuracy", "many", "medium", "few", "per_class",
+    }  # fmt: skip
+    train = result["train"]
+    assert train["class_counts"] == [128, 91, 65, 47, 33, 24, 17, 12, 8, 6]
+    assert train["steps"] == 4 * 7
+    assert train["images_per_second"] > 0
+    assert result["seed"] == 0
+    assert result["versions"]["jax"] == jax.__version__
+    per_class = result["test"]["per_class"]
+    np.testing.assert_allclose(result["test"]["balanced_accuracy"], np.mean(per_class))
+    for name in ("config.json", "dataset.json", "diagnostics.json", "metrics.jsonl"):
+        assert (finished.workdir / name).exists()
+    assert list((finished.workdir / "tensorboard").glob("events*"))
+
+
+def test_metrics_have_one_line_a_log_step(finished):
+    lines = read_metrics(finished.workdir / "metrics.jsonl")
+    assert [m["step"] for m in lines if "train/loss" in m] == [7, 14, 21, 28]
+    assert [m["step"] for m in lines if "test/accuracy" in m] == [14, 28]
+
+
+def test_whitening_spreads_the_spectrum(finished):
+    diagnostics = json.loads((finished.workdir / "diagnostics.json").read_text())
+    before, after = diagnostics["before_whitening"], diagnostics["after_whitening"]
+    lacks = [16 - part["effective_rank"] for part in (before, after)]
+    assert lacks[1] < 0.5 * lacks[0]
+    assert after["mean_abs_correlation"] < 0.5 * before["mean_abs_correlation"]
+
+
+def test_finished_run_says_so_and_stays(finished):
+    before = (finished.workdir / "result.json").stat().st_mtime_ns
+    again = run(small_config(), finished.workdir)
+    assert again.finished_before
+    assert again.result == finished.result
+    assert (finished.workdir / "result.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("kill_at", [7, 21])
+def test_resume_equals_no_resume_bit_for_bit(finished, tmp_path, kill_at):
+    with pytest.raises(Killed):
+        run(small_config(), tmp_path, KillAt(kill_at))
+    assert not (tmp_path / "result.json").exists()
+    resumed = run(small_config(), tmp_path)
+    assert resumed.result["test"] == finished.result["test"]
+    step, state = final_state(tmp_path, small_config())
+    other_step, other = final_state(finished.workdir, small_config())
+    assert step == other_step == 28
+    jax.tree.map(np.testing.assert_array_equal, state, other)
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [m["step"] for m in lines if "train/loss" in m] == [7, 14, 21, 28]
+
+
+def test_another_config_is_refused_with_the_keys(finished):
+    with pytest.raises(ValueError, match=r"optimizer.learning_rate: 0.1 -> 0.2") as caught:
+        run(small_config(optimizer__learning_rate=0.2), finished.workdir)
+    assert "another --workdir" in str(caught.value)
+
+
+def cut_short(finished, tmp_path):
+    """A copy of the finished run as if it had been killed right before its end."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.workdir, folder)
+    (folder / "result.json").unlink()
+    return folder
+
+
+def test_damaged_checkpoint_is_named_and_nothing_overwritten(finished, tmp_path):
+    folder = cut_short(finished, tmp_path)
+    newest = folder / "checkpoints" / "28" / "state"
+    for file in newest.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"damaged")
+    files = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match="delete that folder to go on") as caught:
+        run(small_config(), folder)
+    assert str(folder / "checkpoints" / "28") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == files
+    shutil.rmtree(folder / "checkpoints" / "28")
+    assert run(small_config(), folder).result["test"] == finished.result["test"]
+
+
+def test_checkpoint_of_another_model_is_refused(finished, tmp_path):
+    folder = cut_short(finished, tmp_path)
+    other = small_config(model__width=4)
+    (folder / "config.json").write_text(configs.resolve(other).to_json())
+    with pytest.raises(ValueError, match=r"checkpoint .*28"):
+        run(other, folder)
+
+
+def test_changed_data_is_refused(finished, tmp_path):
+    folder = cut_short(finished, tmp_path)
+    other = small_config(data__test_per_class=60)
+    (folder / "config.json").write_text(configs.resolve(other).to_json())
+    with pytest.raises(ValueError, match="the data has changed"):
+        run(other, folder)
+
+
+def test_damaged_config_is_named(finished, tmp_path):
+    folder = cut_short(finished, tmp_path)
+    (folder / "config.json").write_text('{"seed": ')
+    with pytest.raises(ValueError, match=r"config.json cannot be read as JSON"):
+        run(small_config(), folder)
+
+
+def test_unwritable_workdir(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        run(small_config(), tmp_path / "file" / "run")
+
+
+def test_diverging_loss_stops_with_a_line(tmp_path):
+    config = small_config(optimizer__learning_rate=1e30, method="ce", optimizer__warmup_epochs=0)
+    with pytest.raises(ValueError, match=r"the loss is (nan|inf)"):
+        run(config, tmp_path)
+
+
+def test_plan_prior_counts_the_draws(tmp_path):
+    job = loop.build(configs.resolve(small_config(loss__prior="plan")))
+    assert job.loss_counts.sum() == job.plan.steps_per_epoch * 64
+    assert job.loss_counts[9] > 6
+
+
+def test_report_is_self_contained(finished):
+    path = report.write(finished.workdir)
+    text = path.read_text()
+    assert text.count("<svg") == 3
+    for outside in ("src=", "<link", "<script", "@import", "url(http"):
+        assert outside not in text
+    assert f"{100 * finished.result['test']['balanced_accuracy']:.1f}%" in text
+    assert path.stat().st_size < 3e6

@@ -1,0 +1,80 @@
+"""Schedules at their corners; decay on kernels only."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ltjax.training.optimizer import decay_mask, make_optimizer, make_schedule
+
+
+def test_warmup_then_cosine():
+    schedule = make_schedule(name="cosine", learning_rate=0.4, warmup_steps=10, total_steps=110)
+    values = [float(schedule(i)) for i in (0, 5, 10, 60, 110)]
+    np.testing.assert_allclose(values, [0, 0.2, 0.4, 0.2, 0], atol=1e-6)
+
+
+def test_constant_without_warmup():
+    schedule = make_schedule(name="constant", learning_rate=0.4, warmup_steps=0, total_steps=10)
+    assert float(schedule(0)) == float(schedule(9)) == np.float32(0.4)
+
+
+PARAMS = {
+    "dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
+    "norm": {"scale": jnp.ones(2)},
+}
+
+
+def test_decay_mask():
+    assert decay_mask(PARAMS) == {
+        "dense": {"kernel": True, "bias": False},
+        "norm": {"scale": False},
+    }
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_decay_without_gradient_moves_kernels_only(name):
+    optimizer = make_optimizer(
+        make_schedule(name="constant", learning_rate=0.1, warmup_steps=0, total_steps=1),
+        name=name,
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=0.01,
+        clip_norm=0.0,
+    )
+    zeros = optax.tree.zeros_like(PARAMS)
+    # optax's adam divides a float by an integer count, which strict promotion refuses.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = optimizer.update(zeros, optimizer.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(updates["dense"]["kernel"], -0.001, rtol=1e-5)
+    np.testing.assert_array_equal(updates["dense"]["bias"], 0)
+    np.testing.assert_array_equal(updates["norm"]["scale"], 0)
+
+
+def test_clipping():
+    optimizer = make_optimizer(
+        make_schedule(name="constant", learning_rate=1.0, warmup_steps=0, total_steps=1),
+        name="sgd",
+        momentum=0.0,
+        nesterov=False,
+        weight_decay=0.0,
+        clip_norm=0.5,
+    )
+    grads = {"kernel": jnp.full((2, 2), 10.0)}
+    updates, _ = optimizer.update(grads, optimizer.init(grads), grads)
+    np.testing.assert_allclose(optax.tree.norm(updates), 0.5, rtol=1e-6)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match=r"optimizer.schedule = 'x'"):
+        make_schedule(name="x", learning_rate=1.0, warmup_steps=0, total_steps=1)
+    with pytest.raises(ValueError, match=r"optimizer.name = 'x'"):
+        make_optimizer(
+            optax.constant_schedule(1.0),
+            name="x",
+            momentum=0.0,
+            nesterov=False,
+            weight_decay=0.0,
+            clip_norm=0.0,
+        )
