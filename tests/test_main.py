@@ -59,6 +59,15 @@ def test_run_kill_resume(tmp_path):
     third = call(*SMALL, "--workdir", str(killed))
     assert third.returncode == 0
     assert "finished already" in third.stdout
+    # A damaged checkpoint: one line, and the run goes on without it as told.
+    (killed / "result.json").unlink()
+    newest = killed / "checkpoints" / "42"
+    for file in newest.glob("state/**/d/*"):
+        file.write_bytes(b"damaged")
+    fourth = call(*SMALL, "--workdir", str(killed))
+    assert fourth.returncode == 2
+    assert fourth.stderr.count("\n") == 1, fourth.stderr
+    assert f"checkpoint {newest} cannot be read" in fourth.stderr
 
 
 BAD = {

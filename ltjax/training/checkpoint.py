@@ -1,6 +1,7 @@
 """Orbax checkpoints: asynchronous, atomic, the newest and the best kept."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,12 +75,11 @@ class Checkpoints:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
         )
         try:
-            read = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
-                ),
+            args = ocp.args.Composite(
+                state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
             )
+            with _quiet_reads():
+                read = self._manager.restore(step, args=args)
             wrong = [
                 f"{jax.tree_util.keystr(path)} {a.shape}, not {b.shape}"
                 for (path, a), b in zip(
@@ -117,6 +117,25 @@ class Checkpoints:
                 f"a checkpoint in {self._directory} cannot be written ({_first_line(e)}); "
                 "make room there, then give the same command to resume"
             ) from e
+
+
+@contextlib.contextmanager
+def _quiet_reads() -> Iterator[None]:
+    """Keeps a failed restore to the one exception it raises.
+
+    orbax closes its event loop at the first array that cannot be read; the threads that read
+    the others then find it closed and would print a traceback each, some of them after the
+    exception is out. So on failure the filter stays.
+    """
+    previous = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            previous(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = previous
 
 
 def _first_line(error: BaseException) -> str:
