@@ -98,7 +98,7 @@ SCHEMA: dict[str, Key] = {
     "model.width": Key(32, *_integer(1), "channels of the first stage; features are twice"),
     "model.blocks": Key(1, *_integer(1), "residual blocks per stage"),
     "whitening.method": Key("auto", *_choice("auto", "none", "zca"), "before the classifier"),
-    "whitening.shrinkage": Key(0.01, *_number(0, 1, open_low=True), "relative ridge"),
+    "whitening.shrinkage": Key(0.1, *_number(0, 1, open_low=True), "relative ridge"),
     "whitening.momentum": Key(0.9, *_number(0, 0.9999), "of the running covariance"),
     "plan.name": Key("auto", *_choice(*_PLANS), "batch plan"),
     "plan.num_blocks": Key(5, *_integer(1), "B3RS: blocks of classes"),

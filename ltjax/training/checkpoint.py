@@ -1,6 +1,7 @@
 """Orbax checkpoints: asynchronous, atomic, the newest and the best kept."""
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,14 +124,15 @@ class Checkpoints:
 def _quiet_reads() -> Iterator[None]:
     """Keeps a failed restore to the one exception it raises.
 
-    orbax closes its event loop at the first array that cannot be read; the threads that read
-    the others then find it closed and would print a traceback each, some of them after the
-    exception is out. So on failure the filter stays.
+    orbax closes its event loop at the first array that cannot be read; the reads of the
+    others then find it closed, or are dropped unfinished, and would print a traceback each,
+    some of them after the exception is out. So on failure the filter stays.
     """
     previous = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
+        closed = "Event loop is closed" in str(unraisable.exc_value)
+        if not (closed or inspect.iscoroutine(unraisable.object)):
             previous(unraisable)
 
     sys.unraisablehook = hook
