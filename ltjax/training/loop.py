@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,9 +128,11 @@ class _Session:
                     self._log(window, counted=len(window) - first)
                     window = []
                 if last or self.step % eval_every == 0:
-                    self._evaluate()
+                    with self._untimed():
+                        self._evaluate()
                 if last or self.step % save_every == 0:
-                    self._save()
+                    with self._untimed():
+                        self._save()
         except BaseException:
             with contextlib.suppress(Exception):  # let what is being written come to its end
                 self.checkpoints.close()
@@ -138,6 +141,14 @@ class _Session:
             self.watcher.stop()
             self.log.close()
         self.checkpoints.close()
+
+    @contextlib.contextmanager
+    def _untimed(self) -> Iterator[None]:
+        """Leaves what it encloses out of the training's time and speed."""
+        jax.block_until_ready(self.state)  # steps still under way are training
+        paused = time.perf_counter()
+        yield
+        self._tick += time.perf_counter() - paused
 
     def _log(self, window: list[dict[str, jax.Array]], *, counted: int) -> None:
         """Writes the means of the steps since the last log."""
@@ -189,7 +200,6 @@ class _Session:
         self.log.write(self.step, known)
         text = f"test balanced accuracy {self.score:.3f}"
         self.watcher.update(self.step, text)
-        self._tick = time.perf_counter()
 
     def _save(self) -> None:
         """Hands the state over to be written as a checkpoint."""
@@ -202,7 +212,6 @@ class _Session:
             "images": self.images,
         }
         self.checkpoints.save(self.step, self.state, meta, score)
-        self._tick = time.perf_counter()
 
     def finish(self) -> dict[str, Any]:
         """Evaluates the final state and writes `diagnostics.json` and `result.json`."""
