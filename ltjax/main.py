@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       0 on success, 2 for input that cannot be used (one line on stderr), 130 on Ctrl-C.
     """
     argv = sys.argv if argv is None else argv
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # told in one line instead
     app.define_help_flags()
     try:
         return _run(argv)

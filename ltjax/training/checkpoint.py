@@ -142,4 +142,4 @@ def _quiet_reads() -> Iterator[None]:
 
 def _first_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

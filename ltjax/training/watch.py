@@ -121,5 +121,7 @@ class SilentWatcher:
 
 
 def default_watcher() -> Watcher:
-    """A bar on a terminal, lines elsewhere."""
-    return BarWatcher() if sys.stderr.isatty() else LineWatcher()
+    """A bar on a terminal that can draw one, lines elsewhere."""
+    console = Console(stderr=True)
+    drawable = console.is_terminal and not console.is_dumb_terminal
+    return BarWatcher() if drawable else LineWatcher()

@@ -1,0 +1,67 @@
+"""Numbers and code in the documents are what the code and the stored results say."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ltjax import config as configs
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location("experiment", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables_come_from_the_stored_results():
+    found = re.findall(r"<!-- (experiments/\S+\.md) -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
+    assert found
+    for path, shown in found:
+        assert (ROOT / path).read_text().strip() == shown.strip()
+
+
+def test_digits_table_is_that_of_its_json():
+    folder = ROOT / "experiments" / "digits"
+    stored = json.loads((folder / "results" / "digits.json").read_text())
+    made = load(folder / "run.py").table(stored["rows"])
+    assert made.strip() == (folder / "results" / "table.md").read_text().strip()
+    assert all(len(results) == len(stored["seeds"]) for results in stored["rows"].values())
+
+
+def test_readme_code_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    counts = capsys.readouterr().out
+    assert counts.startswith("[")
+
+
+def test_readme_keys_have_their_real_defaults():
+    rows = re.findall(r"^\| (`\S+`(?:, `\S+`)*) \| (.*?) \|", README, re.MULTILINE)
+    checked = 0
+    for names, defaults in rows:
+        keys = re.findall(r"`([^`]+)`", names)
+        if not all(key in configs.SCHEMA for key in keys):
+            continue
+        for key, shown in zip(keys, defaults.strip("`").split(", "), strict=True):
+            default = configs.SCHEMA[key].default
+            assert type(default)(shown) == default, key
+            checked += 1
+    assert checked > 10
+
+
+def test_no_document_names_a_missing_file():
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("name", ["digits", "crash"])
+def test_experiments_say_how_to_run_them(name):
+    assert "python -m experiments." in (ROOT / "experiments" / name / "README.md").read_text()
