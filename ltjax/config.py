@@ -42,6 +42,13 @@ def _number(low: float, high: float = float("inf"), *, open_low: bool = False) -
     return (lambda v: (v > low if open_low else v >= low) and v <= high), words
 
 
+def _integers(low: int) -> tuple[Check, str]:
+    def check(v: Any) -> bool:
+        return len(set(v)) == len(v) and all(type(x) is int and x >= low for x in v)
+
+    return check, f"a tuple of different integers >= {low}"
+
+
 def _choice(*names: str) -> tuple[Check, str]:
     return (lambda v: v in names), "one of " + ", ".join(names)
 
@@ -87,6 +94,7 @@ _PLANS = ("auto", "instance", "square_root", "class_balanced", "b3rs", "b3rs_bet
 SCHEMA: dict[str, Key] = {
     "method": Key("cw_la_b3rs_bet", *_choice(*METHODS), "sets every key that is auto"),
     "seed": Key(0, *_integer(0), "of split, plan, initialisation and augmentation"),
+    "seeds": Key((), *_integers(0), "several seeds side by side, on one split; () is (seed,)"),
     "cpu_devices": Key(2, *_integer(1), "host devices to train on where there is only a CPU"),
     "data.name": Key("digits", *_choice("digits", "npz"), "data set"),
     "data.path": Key("", *_ANY_TEXT, "file of the data set npz"),
@@ -119,17 +127,31 @@ SCHEMA: dict[str, Key] = {
     "optimizer.momentum": Key(0.9, *_number(0, 0.9999), "of sgd"),
     "optimizer.nesterov": Key(False, *_FLAG, "of sgd"),
     "optimizer.weight_decay": Key(5e-4, *_number(0), "of kernels; not of biases and norms"),
-    "optimizer.schedule": Key("cosine", *_choice("cosine", "constant"), "after the warm-up"),
+    "optimizer.schedule": Key(
+        "cosine", *_choice("cosine", "constant", "steps"), "after the warm-up"
+    ),
+    "optimizer.milestones": Key((160, 180), *_integers(1), "of steps: epochs that lower the rate"),
+    "optimizer.milestone_factor": Key(0.01, *_number(0, 1), "of steps: at each milestone"),
     "optimizer.warmup_epochs": Key(5, *_integer(0), "linear, from 0"),
     "optimizer.clip_norm": Key(0.0, *_number(0), "of the global gradient; 0 is off"),
+    "optimizer.ema_decay": Key(
+        0.0, *_number(0, 0.999999), "moving average of the parameters, for evaluation; 0 is off"
+    ),
     "train.batch_size": Key(64, *_integer(1), "images, over all devices"),
     "train.epochs": Key(100, *_integer(1), "of ceil(N / batch_size) steps"),
     "train.max_shift": Key(1, *_integer(0), "random shift in pixels"),
+    "train.on_nan": Key(
+        "stop", *_choice("stop", "skip"), "a loss that is not finite: stop, or skip the update"
+    ),
     "train.log_every_steps": Key(20, *_integer(1), "a line of metrics.jsonl"),
     "evaluation.batch_size": Key(256, *_integer(1), "images, over all devices"),
     "evaluation.every_epochs": Key(10, *_integer(1), "during training"),
     "evaluation.many_above": Key(100, *_integer(0), "more training images are many"),
     "evaluation.few_below": Key(20, *_integer(0), "fewer training images are few"),
+    "engine.mapping": Key("pmap", *_choice("pmap", "shard_map"), "how steps are mapped"),
+    "engine.steps_per_call": Key(
+        None, *_integer(1), "steps in one dispatch, at most; None: 1 on CPU, else 20", int
+    ),
     "checkpoint.every_epochs": Key(10, *_integer(1), "and at the end"),
     "checkpoint.keep": Key(2, *_integer(1), "newest ones; the best is kept besides"),
 }
@@ -194,6 +216,8 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDic
         if value is None or not key.check(value):
             raise InputError(f"config.{path} = {value!r} is not allowed; use {key.allowed}")
     flat.update({k: v for k, v in METHODS[flat["method"]].items() if flat[k] == "auto"})
+    flat["seeds"] = tuple(flat["seeds"]) or (flat["seed"],)
+    flat["seed"] = flat["seeds"][0]
     if flat["data.seed"] is None:
         flat["data.seed"] = flat["seed"]
     if flat["evaluation.few_below"] > flat["evaluation.many_above"] + 1:

@@ -1,4 +1,6 @@
-"""The one exception for input that cannot be used."""
+"""What ends a run early: input that cannot be used, or a wish to stop."""
+
+import signal
 
 
 class InputError(ValueError):
@@ -8,6 +10,18 @@ class InputError(ValueError):
     plain, what to do. `ltjax.main` prints it and exits with code 2; in library use it is
     an ordinary `ValueError`.
     """
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has written a checkpoint.
+
+    Attributes:
+      exit_code: 0 after SIGTERM, 130 after SIGINT.
+    """
+
+    def __init__(self, number: int, step: int):
+        super().__init__(f"stopped at step {step} by {signal.Signals(number).name}")
+        self.exit_code = 130 if number == signal.SIGINT else 0
 
 
 def require(ok: bool, name: str, value: object, allowed: str) -> None:

@@ -19,7 +19,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from ltjax import config as configs
-from ltjax.errors import InputError
+from ltjax.errors import InputError, Interrupted
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, lock_config=True)
 _WORKDIR = flags.DEFINE_string(
@@ -117,6 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "then give the same command to resume",
             file=sys.stderr,
         )
+    except Interrupted as e:
+        print(f"ltjax: {e}; the same command resumes", file=sys.stderr)
+        return e.exit_code
     except KeyboardInterrupt:
         print("ltjax: interrupted; the same command resumes", file=sys.stderr)
         return 130

@@ -13,6 +13,27 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def average(summaries: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Mean and sample standard deviation of several `summarize` results, key by key.
+
+    >>> average([{"few": 0.25, "per_class": [1.0]}, {"few": 0.75, "per_class": [1.0]}])[0]
+    {'few': 0.5, 'per_class': [1.0]}
+    """
+
+    def reduce(function: Any, values: list[Any]) -> Any:
+        if isinstance(values[0], list):
+            return [reduce(function, list(column)) for column in zip(*values, strict=True)]
+        return None if None in values else float(function(values))
+
+    def spread(values: list[float]) -> float:
+        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+    mean, std = (
+        {k: reduce(f, [s[k] for s in summaries]) for k in summaries[0]} for f in (np.mean, spread)
+    )
+    return mean, std
+
+
 def summarize(
     labels: np.ndarray,
     predictions: np.ndarray,

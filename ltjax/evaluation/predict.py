@@ -13,7 +13,7 @@ def predict(eval_step: Callable[[Batch], Outputs], labels: np.ndarray, batch_siz
     """Outputs of every image, in order, as NumPy arrays.
 
     Args:
-      eval_step: a batch of `batch_size` to `Outputs` with leading axes `[devices, B / devices]`.
+      eval_step: a batch of `batch_size` images to `Outputs` with as many rows.
       labels: int `[N]`.
       batch_size: images per call; the last batch is padded, its padding dropped here.
 
@@ -23,5 +23,5 @@ def predict(eval_step: Callable[[Batch], Outputs], labels: np.ndarray, batch_siz
     parts = []
     for batch in eval_batches(labels, batch_size):
         out = jax.device_get(eval_step(batch))
-        parts.append([x.reshape(batch_size, -1)[batch.mask] for x in out])
+        parts.append([np.asarray(x)[batch.mask] for x in out])
     return Outputs(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,10 @@ class Restored(NamedTuple):
 
     state: TrainState
     meta: dict[str, Any]
+
+
+class DamagedError(InputError):
+    """A checkpoint cannot be read."""
 
 
 class Checkpoints:
@@ -58,9 +63,41 @@ class Checkpoints:
         with self._writing():
             self._manager.save(step, args=args, metrics={"score": score})
 
-    def latest_step(self) -> int | None:
-        """Step of the newest checkpoint, None where there is none."""
-        return self._manager.latest_step()
+    def restore_newest(self, like: TrainState) -> tuple[int, Restored, list[str]] | None:
+        """Reads the newest checkpoint that can be read.
+
+        Newer ones that are damaged are moved to the folder `damaged` beside the checkpoints.
+
+        Args:
+          like: see `restore`.
+
+        Returns:
+          Its step, its content, and a line about each damaged one; None where there is none.
+
+        Raises:
+          InputError: none can be read, or the newest readable one is of another model.
+        """
+        failures: list[tuple[int, DamagedError]] = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self.restore(step, like)
+            except DamagedError as e:
+                failures.append((step, e))
+                continue
+            lines = [self._set_aside(bad, error, step) for bad, error in failures]
+            if failures:
+                self._manager.reload()
+            return step, restored, lines
+        if failures:
+            raise failures[0][1]
+        return None
+
+    def _set_aside(self, bad: int, error: InputError, good: int) -> str:
+        aside = self._directory.parent / "damaged"
+        aside.mkdir(exist_ok=True)
+        (self._directory / str(bad)).rename(aside / f"{bad}-{int(time.time())}")
+        reason = str(error).split("; ")[0]
+        return f"{reason}; moved to {aside}; going on from step {good}"
 
     def restore(self, step: int, like: TrainState) -> Restored:
         """Reads a checkpoint.
@@ -70,7 +107,8 @@ class Checkpoints:
           like: a state of the same shapes, placed as the restored one is to be.
 
         Raises:
-          InputError: it is damaged, or of another model.
+          DamagedError: it cannot be read.
+          InputError: it is of another model.
         """
         target = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
@@ -91,17 +129,17 @@ class Checkpoints:
                 if a.shape != b.shape
             ]
         except Exception as e:
-            raise self._unusable(step, f"cannot be read ({_first_line(e)})") from e
+            path = self._directory / str(step)
+            raise DamagedError(
+                f"checkpoint {path} cannot be read ({_first_line(e)}), nor one before it; delete "
+                f"{self._directory} to start again, or use another --workdir"
+            ) from e
         if wrong:
-            raise self._unusable(step, f"is of another model ({wrong[0]})")
+            raise InputError(
+                f"checkpoint {self._directory / str(step)} is of another model ({wrong[0]}); "
+                "use another --workdir"
+            )
         return Restored(read.state, read.meta)
-
-    def _unusable(self, step: int, why: str) -> InputError:
-        path = self._directory / str(step)
-        return InputError(
-            f"checkpoint {path} {why}; delete that folder to go on from the checkpoint "
-            "before it, or use another --workdir"
-        )
 
     def close(self) -> None:
         """Waits until all checkpoints are on disk."""

@@ -1,5 +1,8 @@
 """Builds the parts of a run from its configuration; nothing is written here."""
 
+import contextlib
+import importlib.metadata
+import platform
 from typing import Any, NamedTuple
 
 import jax
@@ -19,16 +22,24 @@ from ltjax.training.step import AXIS
 
 
 class Job(NamedTuple):
-    """The parts of a run, all functions of the configuration."""
+    """The parts of a run, all functions of the configuration.
+
+    `plans` and `loss_counts` have one entry per seed; the rest is shared.
+    """
 
     splits: Splits
-    plan: BatchPlan
+    plans: list[BatchPlan]
     model: Classifier
     loss: LossTransform
-    loss_counts: np.ndarray
+    loss_counts: list[np.ndarray]
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     total_steps: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch, the same for every plan of the same batch size."""
+        return self.plans[0].steps_per_epoch
 
 
 def build(config: Any) -> Job:
@@ -50,19 +61,24 @@ def build(config: Any) -> Job:
         seed=data.seed,
     )
     labels = splits.train.labels
-    plan = make_plan(labels, config.train.batch_size, seed=config.seed, **config.plan)
-    total = configs.steps(config.train.epochs, plan.steps_per_epoch)
-    warmup = configs.steps(config.optimizer.warmup_epochs, plan.steps_per_epoch)
-    optimizer = {k: v for k, v in config.optimizer.items() if k != "warmup_epochs"}
+    plans = [
+        make_plan(labels, config.train.batch_size, seed=seed, **config.plan)
+        for seed in config.seeds
+    ]
+    per_epoch = plans[0].steps_per_epoch
+    total = configs.steps(config.train.epochs, per_epoch)
+    optimizer = config.optimizer
     schedule = make_schedule(
-        name=optimizer.pop("schedule"),
-        learning_rate=optimizer.pop("learning_rate"),
-        warmup_steps=warmup,
+        name=optimizer.schedule,
+        learning_rate=optimizer.learning_rate,
+        warmup_steps=configs.steps(optimizer.warmup_epochs, per_epoch),
         total_steps=total,
+        milestones=[configs.steps(epoch, per_epoch) for epoch in optimizer.milestones],
+        milestone_factor=optimizer.milestone_factor,
     )
     return Job(
         splits=splits,
-        plan=plan,
+        plans=plans,
         model=make_model(
             len(splits.train.class_names),
             **config.model,
@@ -78,9 +94,16 @@ def build(config: Any) -> Job:
             embedded=config.plan.name == "b3rs_bet",
             axis_name=AXIS,
         ),
-        loss_counts=_loss_counts(config.loss.prior, splits, plan),
+        loss_counts=[_loss_counts(config.loss.prior, splits, plan) for plan in plans],
         schedule=schedule,
-        optimizer=make_optimizer(schedule, **optimizer),
+        optimizer=make_optimizer(
+            schedule,
+            name=optimizer.name,
+            momentum=optimizer.momentum,
+            nesterov=optimizer.nesterov,
+            weight_decay=optimizer.weight_decay,
+            clip_norm=optimizer.clip_norm,
+        ),
         total_steps=total,
     )
 
@@ -112,7 +135,7 @@ def describe_data(job: Job, config: Any) -> dict[str, Any]:
         "mean": mean.tolist(),
         "std": std.tolist(),
         "fingerprint": {"train": train.fingerprint(), "test": job.splits.test.fingerprint()},
-        "plan": repr(job.plan),
+        "plan": repr(job.plans[0]),
     }
 
 
@@ -120,3 +143,14 @@ def keys(seed: int) -> tuple[jax.Array, jax.Array]:
     """PRNG keys of the initialisation and of the augmentation."""
     init, augment = jax.random.split(jax.random.key(seed))
     return init, augment
+
+
+def versions(devices: list[jax.Device], count: int) -> dict[str, str]:
+    """Versions of what computes a result, and the devices it runs on."""
+    names = ("ltjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    found = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    found["device"] = f"{count} x {devices[0].device_kind}"
+    return found

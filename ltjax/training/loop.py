@@ -1,8 +1,7 @@
 """The training loop: the only one."""
 
 import contextlib
-import importlib.metadata
-import platform
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,23 +11,16 @@ import jax
 import numpy as np
 
 from ltjax import config as configs
-from ltjax.data.loader import Batch, pixel_statistics, train_batch
 from ltjax.diagnostics import describe
-from ltjax.errors import InputError
-from ltjax.evaluation.metrics import summarize
-from ltjax.evaluation.predict import predict
+from ltjax.errors import InputError, Interrupted
+from ltjax.evaluation.metrics import average, summarize
 from ltjax.models import Outputs
 from ltjax.training.checkpoint import Checkpoints
-from ltjax.training.job import Job, build, describe_data, keys
-from ltjax.training.state import TrainState, init_state
-from ltjax.training.step import (
-    Mapping,
-    Resident,
-    choose_devices,
-    make_eval_step,
-    make_train_step,
-)
-from ltjax.training.watch import MetricsLog, Watcher, default_watcher
+from ltjax.training.guard import StopRequest, check_finite, locked
+from ltjax.training.job import Job, build, describe_data, versions
+from ltjax.training.seeds import Seeds
+from ltjax.training.step import Mapping, choose_devices
+from ltjax.training.watch import MetricsLog, SilentWatcher, Watcher, default_watcher
 from ltjax.training.workdir import Workdir, read_json, write_json
 
 
@@ -50,200 +42,248 @@ def run(config: Any, workdir: str | Path, *, watcher: Watcher | None = None) -> 
 
     Raises:
       InputError: bad input; nothing of an earlier run is overwritten.
+      Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
     """
     config = configs.resolve(config)
-    mapping = Mapping(choose_devices(config.cpu_devices))
+    mapping = Mapping(choose_devices(config.cpu_devices), backend=config.engine.mapping)
     configs.check_devices(config, mapping.count)
     job = build(config)
+    chief = mapping.host == 0
     folder = Workdir(workdir, config)
-    if folder.result.exists():
-        return Report(folder.path, read_json(folder.result), True)
-    description = describe_data(job, config)
-    session = _Session(config, job, mapping, folder, watcher or default_watcher())
-    write_json(folder.path / "dataset.json", description)
-    session.train()
-    return Report(folder.path, session.finish(), False)
+    with locked(folder.path) if chief else contextlib.nullcontext():
+        if folder.result.exists():
+            return Report(folder.path, read_json(folder.result), True)
+        watcher = (watcher or default_watcher()) if chief else SilentWatcher()
+        session = _Session(config, job, mapping, folder, watcher)
+        if chief:
+            write_json(folder.path / "dataset.json", describe_data(job, config))
+        session.train()
+        return Report(folder.path, session.finish(), False)
 
 
 class _Session:
-    """One process's share of a run: the state, its mapped steps and its outputs."""
+    """One process's share of a run: the seeds, the clock and the outputs."""
 
     def __init__(self, config: Any, job: Job, mapping: Mapping, folder: Workdir, watcher: Watcher):
         self.config, self.job, self.mapping, self.folder = config, job, mapping, folder
         self.watcher = watcher
-        init_key, augment_key = keys(config.seed)
-        train, test = job.splits
-        mean, std = pixel_statistics(train)
-        loss_state = job.loss.init(jax.numpy.asarray(job.loss_counts))
-        resident = Resident(train.images, mean, std, loss_state, augment_key)
-        self.train_data = mapping.replicate(resident)
-        self.test_data = mapping.replicate(resident._replace(images=test.images))
-        step = make_train_step(job.model, job.loss, job.optimizer, max_shift=config.train.max_shift)
-        self.train_step = mapping.train_step(step)
-        self.eval_step = mapping.eval_step(make_eval_step(job.model))
-        state = init_state(job.model, job.optimizer, init_key, train.images.shape[1:])
-        self.state: TrainState = mapping.replicate(state)
+        self.chief = mapping.host == 0
+        self.seeds = Seeds(config, job, mapping)
         self.checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
-        self.step, self.seconds, self.images = 0, 0.0, 0
+        self.step, self.seconds, self.images, self.skipped = 0, 0.0, 0, 0
+        self.score = 0.0
         self._restore()
+        per_epoch = job.steps_per_epoch
+        self._eval_every = configs.steps(config.evaluation.every_epochs, per_epoch)
+        self._save_every = configs.steps(config.checkpoint.every_epochs, per_epoch)
+        most = config.engine.steps_per_call or mapping.engine.steps_per_call
+        self._block = block_length(
+            most, config.train.log_every_steps, self._eval_every, self._save_every, job.total_steps
+        )
+
+    def _plans(self) -> list[str]:
+        return [repr(plan) for plan in self.job.plans]
 
     def _restore(self) -> None:
-        """Goes on from the newest checkpoint, if there is one."""
-        latest = self.checkpoints.latest_step()
-        if latest is None:
+        """Goes on from the newest checkpoint that can be read, if there is one."""
+        found = self.checkpoints.restore_newest(self.seeds.stacked())
+        if found is None:
             return
-        self.state, meta = self.checkpoints.restore(latest, self.state)
-        if meta.get("plan") != repr(self.job.plan):
+        step, restored, damaged = found
+        meta = restored.meta
+        if meta.get("plan") != self._plans():
             raise InputError(
-                f"checkpoint {self.folder.checkpoints / str(latest)} was trained with the plan "
-                f"{meta.get('plan')}, not {self.job.plan!r}; the data has changed: restore it, "
+                f"checkpoint {self.folder.checkpoints / str(step)} was trained with the plan "
+                f"{meta.get('plan')}, not {self._plans()}; the data has changed: restore it, "
                 "or use another --workdir"
             )
-        self.step, self.seconds, self.images = latest, meta["seconds"], meta["images"]
+        for line in damaged:
+            self.watcher.note(line)
+        self.seeds.restore(restored.state)
+        self.step, self.seconds, self.images = step, meta["seconds"], meta["images"]
+        self.skipped, self.score = meta["skipped"], meta["score"]
 
     def train(self) -> None:
         """Steps to the end, with logs, evaluations and checkpoints on the way."""
-        config, total = self.config, self.job.total_steps
-        per_epoch = self.job.plan.steps_per_epoch
-        eval_every = configs.steps(config.evaluation.every_epochs, per_epoch)
-        save_every = configs.steps(config.checkpoint.every_epochs, per_epoch)
-        self.log = MetricsLog(self.folder.path, self.step)
-        self.watcher.start(self.step, total)
-        window: list[dict[str, jax.Array]] = []
-        self._tick = time.perf_counter()
+        self._log_file = MetricsLog(self.folder.path, self.step) if self.chief else None
+        self.watcher.start(self.step, self.job.total_steps)
         try:
-            while self.step < total:
-                batch = train_batch(self.job.plan, self.job.splits.train.labels, self.step)
-                first = not window and self.images == 0
-                self.state, metrics = self.train_step(
-                    self.state, self.train_data, self.mapping.split(batch)
-                )
-                window.append(metrics)
-                self.step += 1
-                if first:  # leave compilation out of the speed
-                    jax.block_until_ready(metrics)
-                    self._tick = time.perf_counter()
-                last = self.step == total
-                if last or self.step % config.train.log_every_steps == 0:
-                    self._log(window, counted=len(window) - first)
-                    window = []
-                if last or self.step % eval_every == 0:
-                    with self._untimed():
-                        self._evaluate()
-                if last or self.step % save_every == 0:
-                    with self._untimed():
-                        self._save()
+            with StopRequest() as stop:
+                self._steps(stop)
         except BaseException:
             with contextlib.suppress(Exception):  # let what is being written come to its end
                 self.checkpoints.close()
             raise
         finally:
             self.watcher.stop()
-            self.log.close()
+            if self._log_file:
+                self._log_file.close()
         self.checkpoints.close()
+
+    def _steps(self, stop: StopRequest) -> None:
+        total, log_every = self.job.total_steps, self.config.train.log_every_steps
+        window: list[list[dict[str, jax.Array]]] = []
+        compiled = False
+        self._tick, self._counted = time.perf_counter(), 0
+        while self.step < total:
+            window.append(self.seeds.step(self.step, self._block))
+            self.step += self._block
+            if compiled:
+                self._counted += self._block
+            else:  # leave compilation out of the speed
+                compiled = True
+                self.seeds.block()
+                self._tick = time.perf_counter()
+            last = self.step == total
+            if last or stop.number or self.step % log_every == 0:
+                self._log(window)
+                window = []
+            if last or self.step % self._eval_every == 0:
+                with self._untimed():
+                    self._evaluate()
+            if last or stop.number or self.step % self._save_every == 0:
+                if window:  # never save a state whose loss nobody has looked at
+                    self._log(window)
+                    window = []
+                with self._untimed():
+                    self._save()
+            if stop.number and not last:
+                self.checkpoints.close()
+                raise Interrupted(stop.number, self.step)
 
     @contextlib.contextmanager
     def _untimed(self) -> Iterator[None]:
         """Leaves what it encloses out of the training's time and speed."""
-        jax.block_until_ready(self.state)  # steps still under way are training
+        self.seeds.block()  # steps still under way are training
         paused = time.perf_counter()
         yield
         self._tick += time.perf_counter() - paused
 
-    def _log(self, window: list[dict[str, jax.Array]], *, counted: int) -> None:
-        """Writes the means of the steps since the last log."""
-        values = {k: float(np.mean([float(m[k]) for m in window])) for k in window[0]}
-        if not np.isfinite(values["loss"]):
-            raise InputError(
-                f"the loss is {values['loss']} before step {self.step} (seed {self.config.seed}); "
-                "lower config.optimizer.learning_rate or set config.optimizer.clip_norm; "
-                f"the last good checkpoint is in {self.folder.checkpoints}"
+    def _log(self, window: list[list[dict[str, jax.Array]]]) -> None:
+        """Checks and writes the means of the steps since the last log."""
+        values = self.seeds.gather_metrics(window)
+        steps = len(values["loss"])
+        if "skipped" in values:
+            self.skipped += int(values["skipped"].sum())
+        else:
+            check_finite(
+                values["loss"],
+                self.step - steps + 1,
+                self.config.seeds,
+                self.seeds.stacked().params,
+                self.folder.checkpoints,
             )
         now = time.perf_counter()
         elapsed, self._tick = now - self._tick, now
-        images = counted * self.config.train.batch_size
+        images = self._counted * self.config.train.batch_size * self.seeds.count
+        self._counted = 0
         self.seconds += elapsed
         self.images += images
-        values["images_per_second"] = images / elapsed
-        values["learning_rate"] = float(self.job.schedule(self.step - 1))
-        values["epoch"] = self.step / self.job.plan.steps_per_epoch
-        self.log.write(self.step, {f"train/{k}": v for k, v in values.items()})
-        text = (
-            f"epoch {values['epoch']:.1f}  loss {values['loss']:.3f}  "
-            f"accuracy {values['accuracy']:.3f}  {values['images_per_second']:,.0f} images/s"
+        means = {name: np.mean(v, axis=0) for name, v in values.items()}
+        epoch = self.step / self.job.steps_per_epoch
+        line = self._per_seed("train", means) | {
+            "train/images_per_second": images / elapsed,
+            "train/learning_rate": float(self.job.schedule(self.step - 1)),
+            "train/epoch": epoch,
+        }
+        if self._log_file:
+            self._log_file.write(self.step, line)
+        self.watcher.update(
+            self.step,
+            f"epoch {epoch:.1f}  loss {line['train/loss']:.3f}  "
+            f"accuracy {line['train/accuracy']:.3f}  {images / elapsed:,.0f} images/s",
         )
-        self.watcher.update(self.step, text)
 
-    def predict_test(self) -> Outputs:
-        """Outputs of the current state on the test set."""
+    def _per_seed(self, prefix: str, values: dict[str, Any]) -> dict[str, float]:
+        """`prefix/name` is the mean over seeds; with several, `prefix/name/seedS` is each."""
+        line: dict[str, float] = {}
+        for name, per_seed in values.items():
+            line[f"{prefix}/{name}"] = float(np.mean(per_seed))
+            if self.seeds.count > 1:
+                for seed, value in zip(self.config.seeds, per_seed, strict=True):
+                    line[f"{prefix}/{name}/seed{seed}"] = float(value)
+        return line
 
-        def step(batch: Batch) -> Outputs:
-            return self.eval_step(self.state, self.test_data, self.mapping.split(batch))
-
-        return predict(step, self.job.splits.test.labels, self.config.evaluation.batch_size)
-
-    def _summarize(self, outputs: Outputs) -> dict[str, Any]:
-        return summarize(
-            self.job.splits.test.labels,
-            np.argmax(outputs.logits, axis=-1),
-            self.job.splits.train.class_counts,
-            many_above=self.config.evaluation.many_above,
-            few_below=self.config.evaluation.few_below,
-        )
+    def _summaries(self) -> tuple[list[dict[str, Any]], Outputs]:
+        """Test accuracies of every seed, and the outputs of the first."""
+        settings = self.config.evaluation
+        outputs = [self.seeds.predict_test(index) for index in range(self.seeds.count)]
+        summaries = [
+            summarize(
+                self.job.splits.test.labels,
+                np.argmax(out.logits, axis=-1),
+                self.job.splits.train.class_counts,
+                many_above=settings.many_above,
+                few_below=settings.few_below,
+            )
+            for out in outputs
+        ]
+        return summaries, outputs[0]
 
     def _evaluate(self) -> None:
         """Logs the accuracy on the test set and remembers it as the checkpoint's score."""
-        summary = self._summarize(self.predict_test())
-        self.score = summary["balanced_accuracy"]
+        summaries, _ = self._summaries()
         names = ("accuracy", "balanced_accuracy", "many", "medium", "few")
-        known = {f"test/{k}": summary[k] for k in names if summary[k] is not None}
-        self.log.write(self.step, known)
-        text = f"test balanced accuracy {self.score:.3f}"
-        self.watcher.update(self.step, text)
+        known = {n: [s[n] for s in summaries] for n in names if summaries[0][n] is not None}
+        line = self._per_seed("test", known)
+        self.score = line["test/balanced_accuracy"]
+        if self._log_file:
+            self._log_file.write(self.step, line)
+        self.watcher.update(self.step, f"test balanced accuracy {self.score:.3f}")
 
     def _save(self) -> None:
-        """Hands the state over to be written as a checkpoint."""
-        score = getattr(self, "score", 0.0)
+        """Hands the states over to be written as a checkpoint."""
         meta = {
-            "seed": self.config.seed,
+            "seeds": list(self.config.seeds),
             "config": self.folder.config,
-            "plan": repr(self.job.plan),
+            "plan": self._plans(),
             "seconds": self.seconds,
             "images": self.images,
+            "skipped": self.skipped,
+            "score": self.score,
         }
-        self.checkpoints.save(self.step, self.state, meta, score)
+        self.checkpoints.save(self.step, self.seeds.stacked(), meta, self.score)
 
     def finish(self) -> dict[str, Any]:
         """Evaluates the final state and writes `diagnostics.json` and `result.json`."""
-        outputs = self.predict_test()
-        diagnostics = {
-            "before_whitening": describe(np.asarray(outputs.features)),
-            "after_whitening": describe(np.asarray(outputs.whitened)),
+        summaries, outputs = self._summaries()
+        several = self.seeds.count > 1
+        train = {
+            "class_counts": self.job.splits.train.class_counts.tolist(),
+            "steps": self.step,
+            "epochs": self.config.train.epochs,
+            "images_per_second": self.images / self.seconds if self.images else None,
+            "seconds": self.seconds,
+            "skipped_updates": self.skipped,
         }
-        write_json(self.folder.path / "diagnostics.json", diagnostics)
+        mean, std = average(summaries)
         result = {
-            "test": self._summarize(outputs),
-            "train": {
-                "class_counts": self.job.splits.train.class_counts.tolist(),
-                "steps": self.step,
-                "epochs": self.config.train.epochs,
-                "images_per_second": self.images / self.seconds if self.seconds else None,
-                "seconds": self.seconds,
-            },
+            "test": mean if several else summaries[0],
+            **({"test_std": std, "seeds": list(self.config.seeds)} if several else {}),
+            **({"per_seed": summaries} if several else {}),
+            "train": train,
             "method": self.config.method,
             "seed": self.config.seed,
-            "versions": versions(self.mapping.devices),
+            "versions": versions(self.mapping.devices, self.mapping.count),
         }
-        write_json(self.folder.result, result)
+        if self.chief:
+            diagnostics = {
+                "before_whitening": describe(np.asarray(outputs.features)),
+                "after_whitening": describe(np.asarray(outputs.whitened)),
+            }
+            write_json(self.folder.path / "diagnostics.json", diagnostics)
+            write_json(self.folder.result, result)
         return result
 
 
-def versions(devices: list[jax.Device]) -> dict[str, str]:
-    """Versions of what computed a result, and the device it ran on."""
-    names = ("ltjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    found = {"python": platform.python_version()}
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    found["device"] = f"{len(devices)} x {devices[0].device_kind}"
-    return found
+def block_length(most: int, *periods: int) -> int:
+    """The largest number of fused steps, at most `most`, that divides every period.
+
+    So a dispatch never runs over a log, an evaluation, a checkpoint or the end, and one
+    compilation serves the whole run.
+
+    >>> block_length(20, 50, 100, 700)
+    10
+    """
+    common = math.gcd(*periods)
+    return max(d for d in range(1, min(most, common) + 1) if common % d == 0)

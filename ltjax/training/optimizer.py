@@ -1,5 +1,6 @@
 """The optax optimiser and learning-rate schedule that a config names."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,27 +11,40 @@ from ltjax.errors import require
 
 
 def make_schedule(
-    *, name: str, learning_rate: float, warmup_steps: int, total_steps: int
+    *,
+    name: str,
+    learning_rate: float,
+    warmup_steps: int,
+    total_steps: int,
+    milestones: Sequence[int] = (),
+    milestone_factor: float = 0.01,
 ) -> optax.Schedule:
-    """Linear warm-up from 0, then cosine to 0 or constant.
+    """Linear warm-up from 0, then cosine to 0, constant, or constant with steps down.
 
     Args:
-      name: "cosine" or "constant".
+      name: "cosine", "constant" or "steps".
       learning_rate: peak.
       warmup_steps: length of the warm-up; 0 is none.
       total_steps: length of the training, warm-up included.
+      milestones: of "steps": the steps from which the rate is multiplied once more.
+      milestone_factor: of "steps".
 
     Returns:
       A function of the step.
 
     Source: Goyal et al. (2017), warm-up; Loshchilov and Hutter (2017), cosine.
     """
-    require(name in ("cosine", "constant"), "optimizer.schedule", name, "cosine or constant")
+    known = ("cosine", "constant", "steps")
+    require(name in known, "optimizer.schedule", name, f"one of {', '.join(known)}")
     rest = max(total_steps - warmup_steps, 1)
     if name == "cosine":
         main = optax.schedules.cosine_decay_schedule(learning_rate, rest)
-    else:
+    elif name == "constant":
         main = optax.schedules.constant_schedule(learning_rate)
+    else:
+        # Milestones count from the start of the training, optax's schedules from the join.
+        scales = {m - warmup_steps: milestone_factor for m in milestones}
+        main = optax.schedules.piecewise_constant_schedule(learning_rate, scales)
     if warmup_steps:
         warmup = optax.schedules.linear_schedule(0.0, learning_rate, warmup_steps)
         main = optax.schedules.join_schedules([warmup, main], [warmup_steps])

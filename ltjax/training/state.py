@@ -10,17 +10,21 @@ from ltjax.models import Classifier
 
 
 class TrainState(NamedTuple):
-    """Step `[]` int32, parameters, batch statistics and optimiser state."""
+    """Step `[]` int32, parameters, batch statistics, optimiser state, averaged parameters.
+
+    `ema` is the exponential moving average of the parameters, or `()` where none is kept.
+    """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: Any
+    ema: Any = ()
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The variables as `model.apply` takes them."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """The variables to evaluate with: the averaged parameters where they are kept."""
+        return {"params": self.ema or self.params, "batch_stats": self.batch_stats}
 
 
 def init_state(
@@ -28,6 +32,8 @@ def init_state(
     optimizer: optax.GradientTransformation,
     key: jax.Array,
     image_shape: tuple[int, ...],
+    *,
+    ema: bool = False,
 ) -> TrainState:
     """The state at step 0, a function of the key.
 
@@ -36,12 +42,14 @@ def init_state(
       optimizer: optax transformation.
       key: PRNG key.
       image_shape: `(H, W, C)`.
+      ema: keep an exponential moving average of the parameters.
     """
 
     def init(key):
         images = jnp.zeros((2, *image_shape), jnp.float32)
         variables = model.init(key, images, train=False)
         params, stats = variables["params"], variables.get("batch_stats", {})
-        return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params))
+        average = params if ema else ()
+        return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), average)
 
     return jax.jit(init)(key)

@@ -1,4 +1,8 @@
-"""Per-device train and evaluation steps, and the one place that maps them over devices."""
+"""Per-device train and evaluation steps, and the one place that maps them over devices.
+
+Nothing outside this file knows how many devices or hosts there are, how seeds share a
+device, or how several steps become one dispatch.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ltjax.data.augment import normalise, random_shift
 from ltjax.data.loader import Batch, gather
-from ltjax.errors import InputError
+from ltjax.errors import InputError, require
 from ltjax.losses import LossTransform, batch_loss, loss_inputs
 from ltjax.models import Classifier, Outputs
 from ltjax.training.state import TrainState
@@ -38,6 +42,9 @@ class Resident(NamedTuple):
     key: jax.Array
 
 
+# Which parts of `Resident` differ between seeds, as axes of `jax.vmap`.
+_RESIDENT_SEEDS = Resident(images=None, mean=None, std=None, loss_state=0, key=0)  # type: ignore[arg-type]
+
 TrainStep = Callable[[TrainState, Resident, Batch], tuple[TrainState, dict[str, jax.Array]]]
 EvalStep = Callable[[TrainState, Resident, Batch], Outputs]
 
@@ -48,12 +55,22 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     max_shift: int,
+    ema_decay: float = 0.0,
+    skip_nonfinite: bool = False,
 ) -> TrainStep:
-    """The step of one device, to be mapped over the axis `AXIS`.
+    """The step of one device and one seed, to be mapped over the axis `AXIS`.
 
     Gradients are averaged over the devices; batch norm and whitening reduce their own
     statistics, so every device holds the same new state. Randomness is a function of the
     key, the step and the slot in the global batch, not of the device.
+
+    Args:
+      model: network.
+      loss: loss transform.
+      optimizer: optax transformation.
+      max_shift: random shift in pixels.
+      ema_decay: of the parameters' exponential moving average; 0 keeps none.
+      skip_nonfinite: leave the state as it is where loss or gradient are not finite.
     """
 
     def step(state: TrainState, data: Resident, batch: Batch):
@@ -74,8 +91,18 @@ def make_train_step(
         grads, value, accuracy = jax.lax.pmean((grads, value, accuracy), AXIS)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": value, "accuracy": accuracy, "grad_norm": optax.tree.norm(grads)}
-        return TrainState(state.step + 1, params, stats, opt_state), metrics
+        ema = state.ema
+        if ema_decay:
+            ema = optax.incremental_update(params, ema, 1 - ema_decay)
+        new = TrainState(state.step + 1, params, stats, opt_state, ema)
+        norm = optax.tree.norm(grads)
+        metrics = {"loss": value, "accuracy": accuracy, "grad_norm": norm}
+        if skip_nonfinite:
+            bad = ~(jnp.isfinite(value) & jnp.isfinite(norm))
+            old = state._replace(step=new.step)
+            new = jax.tree.map(lambda a, b: jnp.where(bad, a, b), old, new)
+            metrics["skipped"] = bad.astype(jnp.float32)
+        return new, metrics
 
     return step
 
@@ -92,48 +119,149 @@ def make_eval_step(model: Classifier) -> EvalStep:
     return step
 
 
-class Mapping:
-    """Maps per-device steps over devices with `jax.pmap`, and places their arguments.
+class Engine(NamedTuple):
+    """How a platform runs several steps in one dispatch, and several seeds side by side.
 
-    Args:
-      devices: the devices to use.
+    Attributes:
+      scan: fuse steps by `lax.scan`, else unrolled. On XLA's CPU a convolution inside a
+        loop is about 25 times slower.
+      vmap_seeds: all seeds are one program, else one after another. On CPU the grouped
+        convolutions that `vmap` makes are about 3.6 times slower per seed.
+      steps_per_call: default number of fused steps.
     """
 
-    def __init__(self, devices: Sequence[jax.Device]):
+    scan: bool
+    vmap_seeds: bool
+    steps_per_call: int
+
+
+def choose_engine(platform: str) -> Engine:
+    """The engine of a JAX platform ("cpu", "gpu", "tpu"); measured on CPU (docs/training.md)."""
+    return Engine(False, False, 1) if platform == "cpu" else Engine(True, True, 20)
+
+
+def _fuse(step: TrainStep, *, scan: bool) -> TrainStep:
+    """Runs a step over batches with a leading axis of steps; metrics are stacked likewise."""
+
+    def fused(state: TrainState, data: Resident, batch: Batch):
+        if scan:
+            return jax.lax.scan(lambda s, b: step(s, data, b), state, batch)
+        history = []
+        for i in range(len(batch.labels)):
+            state, metrics = step(state, data, jax.tree.map(lambda x, i=i: x[i], batch))
+            history.append(metrics)
+        return state, jax.tree.map(lambda *values: jnp.stack(values), *history)
+
+    return fused
+
+
+class Mapping:
+    """Maps per-device steps over all devices of all hosts, and places their arguments.
+
+    Args:
+      devices: this host's devices; with several hosts, all of them.
+      backend: "pmap" or "shard_map"; both run the same per-device functions.
+      engine: how steps are fused and seeds run; by default the platform's.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[jax.Device],
+        *,
+        backend: str = "pmap",
+        engine: Engine | None = None,
+    ):
+        require(backend in ("pmap", "shard_map"), "engine.mapping", backend, "pmap or shard_map")
         self.devices = list(devices)
-        # Arguments that all devices share must already lie on them all, or every call
-        # copies them; with pmap's own axis name the step is traced once.
-        self._shared = NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
+        self.backend = backend
+        self.engine = engine or choose_engine(self.devices[0].platform)
+        self.hosts, self.host = jax.process_count(), jax.process_index()
+        self._mesh = Mesh(np.array(self.devices if self.hosts == 1 else jax.devices()), (AXIS,))
+        # pmap takes and gives arrays of this host's devices, shard_map of all. Arguments
+        # that all devices share must already lie on them, or every call copies them; with
+        # pmap's own axis name the step is traced once.
+        own = Mesh(np.array(self.devices), (AXIS,)) if backend == "pmap" else self._mesh
+        self._shared = NamedSharding(own, PartitionSpec())
+        self._everywhere = NamedSharding(self._mesh, PartitionSpec())
 
     @property
     def count(self) -> int:
-        """Number of devices."""
-        return len(self.devices)
+        """Number of devices, over all hosts."""
+        return self._mesh.size
 
     def replicate(self, tree: Any) -> Any:
-        """Puts a tree of arrays on every device."""
+        """Puts a tree of arrays on every device, as the mapped steps take it."""
         return jax.device_put(tree, self._shared)
 
-    def split(self, batch: Batch) -> Batch:
-        """Gives every device its slice of a batch: `[B] -> [devices, B / devices]`."""
-        return Batch(*(x.reshape(self.count, -1, *x.shape[1:]) for x in batch))
+    def for_checkpoint(self, tree: Any) -> Any:
+        """The tree as arrays of all devices of all hosts, as orbax writes and reads them."""
+        if self.hosts == 1:
+            return tree
+        return jax.tree.map(lambda x: jax.device_put(np.asarray(x), self._everywhere), tree)
 
-    def train_step(self, step: TrainStep) -> TrainStep:
-        """Maps a train step; the old state's buffers are reused for the new one."""
-        return jax.pmap(
-            step,
-            axis_name=AXIS,
-            in_axes=(None, None, 0),
-            out_axes=(None, None),
-            devices=self.devices,
-            donate_argnums=0,
-        )
+    def split(self, batch: Batch, *, lead: int = 0) -> Batch:
+        """Gives every device its slice: `[lead..., B] -> [devices, lead..., B / devices]`.
+
+        With several hosts, only the slices of this host's devices are kept.
+        """
+
+        def one(x: np.ndarray) -> np.ndarray:
+            shape = x.shape
+            parts = x.reshape(*shape[:lead], self.count, -1, *shape[lead + 1 :])
+            own = len(self.devices)
+            return np.moveaxis(parts, lead, 0)[self.host * own :][:own]
+
+        local = Batch(*(one(np.asarray(x)) for x in batch))
+        if self.backend == "pmap" or self.hosts == 1:
+            return local
+        sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
+        return Batch(*(jax.make_array_from_process_local_data(sharding, x) for x in local))
+
+    def train_step(self, step: TrainStep, *, stacked_seeds: bool = False) -> TrainStep:
+        """Maps a train step; the old state's buffers are reused for the new one.
+
+        The batch has the axes `[devices, steps, B / devices]`, with `stacked_seeds`
+        `[devices, steps, seeds, B / devices]`; then the state, the loss's constants and
+        the key have a leading axis of seeds.
+        """
+        if stacked_seeds:
+            step = jax.vmap(step, in_axes=(0, _RESIDENT_SEEDS, 0))
+        return self._map(_fuse(step, scan=self.engine.scan), donate=True)
 
     def eval_step(self, step: EvalStep) -> EvalStep:
-        """Maps an evaluation step; outputs have the axes `[devices, B / devices, ...]`."""
-        return jax.pmap(
-            step, axis_name=AXIS, in_axes=(None, None, 0), out_axes=0, devices=self.devices
+        """Maps an evaluation step; every host gets the outputs `[B, ...]` of all devices."""
+
+        def gathered(state: TrainState, data: Resident, batch: Batch) -> Outputs:
+            return jax.lax.all_gather(step(state, data, batch), AXIS, tiled=True)
+
+        return self._map(gathered, donate=False)
+
+    def _map(self, function: Callable, *, donate: bool) -> Callable:
+        donated = (0,) if donate else ()
+        if self.backend == "pmap":
+            # With several hosts pmap takes all devices by itself.
+            devices = self.devices if self.hosts == 1 else None
+            return jax.pmap(
+                function,
+                axis_name=AXIS,
+                in_axes=(None, None, 0),
+                out_axes=None,
+                devices=devices,
+                donate_argnums=donated,
+            )
+
+        def local(state: TrainState, data: Resident, batch: Batch) -> Any:
+            return function(state, data, jax.tree.map(lambda x: x[0], batch))
+
+        shared, split = PartitionSpec(), PartitionSpec(AXIS)
+        mapped = jax.shard_map(
+            local,
+            mesh=self._mesh,
+            in_specs=(shared, shared, split),
+            out_specs=shared,
+            check_vma=False,
         )
+        return jax.jit(mapped, donate_argnums=donated)
 
 
 def choose_devices(cpu_devices: int) -> list[jax.Device]:

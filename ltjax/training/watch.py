@@ -65,6 +65,9 @@ class Watcher(Protocol):
     def update(self, step: int, text: str) -> None:
         """The run has reached `step`."""
 
+    def note(self, text: str) -> None:
+        """Something happened that the user should know."""
+
     def stop(self) -> None:
         """The run has ended."""
 
@@ -89,6 +92,9 @@ class BarWatcher:
     def update(self, step: int, text: str) -> None:
         self._bar.update(self._task, completed=step, text=text)
 
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, highlight=False, markup=False)
+
     def stop(self) -> None:
         self._bar.stop()
 
@@ -103,12 +109,18 @@ class LineWatcher:
     def update(self, step: int, text: str) -> None:
         print(f"step {step}/{self._total}  {text}", file=sys.stderr, flush=True)
 
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
     def stop(self) -> None:
         pass
 
 
 class SilentWatcher:
     """Nothing, for tests and experiments."""
+
+    def note(self, text: str) -> None:
+        pass
 
     def start(self, step: int, total: int) -> None:
         pass

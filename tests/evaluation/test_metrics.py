@@ -46,7 +46,7 @@ def test_thresholds():
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 8)])
 def test_predict_returns_every_image_once_in_order(count, batch_size):
     def step(batch: Batch) -> Outputs:
-        value = batch.indices.reshape(2, -1, 1).astype(np.float32)
+        value = batch.indices[:, None].astype(np.float32)
         return Outputs(value, value + 0.5, value + 0.25)
 
     out = predict(step, np.zeros(count, int), batch_size)

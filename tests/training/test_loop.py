@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 
 from ltjax import config as configs
 from ltjax import report
+from ltjax.errors import Interrupted
 from ltjax.training import loop
 from ltjax.training.checkpoint import Checkpoints
+from ltjax.training.guard import locked
 from ltjax.training.watch import SilentWatcher, read_metrics
 from tests.helpers import small_config
 
@@ -46,7 +49,7 @@ def finished(tmp_path_factory):
 def final_state(folder, config):
     """Leaves of the newest checkpoint, as NumPy arrays."""
     checkpoints = Checkpoints(folder / "checkpoints", keep=2)
-    step = checkpoints.latest_step()
+    step = max(checkpoints._manager.all_steps())
     raw = checkpoints._manager.restore(step)
     checkpoints.close()
     return step, raw["state"]
@@ -122,20 +125,87 @@ def cut_short(finished, tmp_path):
     return folder
 
 
-def test_damaged_checkpoint_is_named_and_nothing_overwritten(finished, tmp_path):
-    folder = cut_short(finished, tmp_path)
-    newest = folder / "checkpoints" / "28" / "state"
-    for file in newest.rglob("*"):
+def damage(checkpoint):
+    for file in (checkpoint / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"damaged")
-    files = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    with pytest.raises(ValueError, match="delete that folder to go on") as caught:
+
+
+class Notes(SilentWatcher):
+    """Remembers what the user was told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def note(self, text):
+        self.lines.append(text)
+
+
+def test_damaged_newest_checkpoint_falls_back_and_says_so(finished, tmp_path):
+    folder = cut_short(finished, tmp_path)
+    damage(folder / "checkpoints" / "28")
+    watcher = Notes()
+    resumed = run(small_config(), folder, watcher)
+    assert resumed.result["test"] == finished.result["test"]
+    (line,) = watcher.lines
+    assert str(folder / "checkpoints" / "28") in line
+    assert "going on from step 14" in line
+    assert list((folder / "damaged").glob("28-*"))
+
+
+def test_only_damaged_checkpoints_stop_and_nothing_is_overwritten(finished, tmp_path):
+    folder = cut_short(finished, tmp_path)
+    for step in ("14", "28"):
+        damage(folder / "checkpoints" / step)
+    files = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+    with pytest.raises(ValueError, match="cannot be read") as caught:
         run(small_config(), folder)
     assert str(folder / "checkpoints" / "28") in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == files
-    shutil.rmtree(folder / "checkpoints" / "28")
-    assert run(small_config(), folder).result["test"] == finished.result["test"]
+    left = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert left == files
+
+
+def test_several_seeds(finished, tmp_path):
+    config = small_config(seeds=(0, 1))
+    with pytest.raises(Killed):
+        run(config, tmp_path / "killed", KillAt(21))
+    result = run(config, tmp_path / "killed").result
+    whole = run(config, tmp_path / "whole").result
+    assert result["per_seed"] == whole["per_seed"]
+    assert result["seeds"] == [0, 1]
+    assert result["per_seed"][0] == finished.result["test"]
+    both = [s["balanced_accuracy"] for s in result["per_seed"]]
+    np.testing.assert_allclose(result["test"]["balanced_accuracy"], np.mean(both))
+    np.testing.assert_allclose(result["test_std"]["balanced_accuracy"], np.std(both, ddof=1))
+    last = read_metrics(tmp_path / "killed" / "metrics.jsonl")[-1]
+    assert last["test/balanced_accuracy/seed1"] == both[1]
+
+
+def test_second_process_is_refused(finished):
+    with locked(finished.workdir), pytest.raises(ValueError, match="is in use by process"):
+        run(small_config(), finished.workdir)
+
+
+class SignalAt(SilentWatcher):
+    """Sends a signal to this process at the first log at or after a step."""
+
+    def __init__(self, step, number):
+        self.at, self.number, self.sent = step, number, False
+
+    def update(self, step, text):
+        if step >= self.at and not self.sent:
+            self.sent = True
+            signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_signal_writes_a_checkpoint_at_once(finished, tmp_path, number, code):
+    with pytest.raises(Interrupted) as caught:
+        run(small_config(), tmp_path, SignalAt(7, number))
+    assert caught.value.exit_code == code
+    assert final_state(tmp_path, small_config())[0] == 7
+    assert run(small_config(), tmp_path).result["test"] == finished.result["test"]
 
 
 def test_checkpoint_of_another_model_is_refused(finished, tmp_path):
@@ -169,14 +239,25 @@ def test_unwritable_workdir(tmp_path):
 
 def test_diverging_loss_stops_with_a_line(tmp_path):
     config = small_config(optimizer__learning_rate=1e30, method="ce", optimizer__warmup_epochs=0)
-    with pytest.raises(ValueError, match=r"the loss is (nan|inf)"):
+    with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step \d \(seed 0\)") as caught:
         run(config, tmp_path)
+    assert "largest parameters: " in str(caught.value)
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
+def test_skipped_updates_are_counted(tmp_path):
+    config = small_config(
+        optimizer__learning_rate=1e30, optimizer__warmup_epochs=0, train__on_nan="skip"
+    )
+    result = run(config, tmp_path).result
+    assert 20 < result["train"]["skipped_updates"] < 28
 
 
 def test_plan_prior_counts_the_draws(tmp_path):
     job = loop.build(configs.resolve(small_config(loss__prior="plan")))
-    assert job.loss_counts.sum() == job.plan.steps_per_epoch * 64
-    assert job.loss_counts[9] > 6
+    (counts,) = job.loss_counts
+    assert counts.sum() == job.steps_per_epoch * 64
+    assert counts[9] > 6
 
 
 def test_report_is_self_contained(finished):

@@ -15,6 +15,19 @@ def test_warmup_then_cosine():
     np.testing.assert_allclose(values, [0, 0.2, 0.4, 0.2, 0], atol=1e-6)
 
 
+def test_warmup_then_steps_down():
+    schedule = make_schedule(
+        name="steps",
+        learning_rate=0.1,
+        warmup_steps=10,
+        total_steps=200,
+        milestones=[160, 180],
+        milestone_factor=0.01,
+    )
+    values = [float(schedule(i)) for i in (5, 10, 159, 160, 179, 180, 199)]
+    np.testing.assert_allclose(values, [0.05, 0.1, 0.1, 1e-3, 1e-3, 1e-5, 1e-5], rtol=1e-5)
+
+
 def test_constant_without_warmup():
     schedule = make_schedule(name="constant", learning_rate=0.4, warmup_steps=0, total_steps=10)
     assert float(schedule(0)) == float(schedule(9)) == np.float32(0.4)

@@ -5,62 +5,88 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
-from ltjax.data.loader import pixel_statistics, train_batch
-from ltjax.evaluation.predict import predict
-from ltjax.training.job import build, keys
-from ltjax.training.state import init_state
-from ltjax.training.step import (
-    Mapping,
-    Resident,
-    choose_devices,
-    make_eval_step,
-    make_train_step,
-)
+from ltjax.training.job import build
+from ltjax.training.seeds import Seeds
+from ltjax.training.step import Engine, Mapping, choose_devices, choose_engine
 from tests.helpers import small_config
 
+ON_CPU = choose_engine("cpu")
 
-def train(count, steps, **overrides):
+
+def train(count, steps, *, block=1, backend="pmap", engine=ON_CPU, **overrides):
+    """Trains so many steps on so many devices; the seeds' runner and losses `[steps, seeds]`."""
     config = configs.resolve(small_config(**overrides))
-    job = build(config)
-    mapping = Mapping(jax.local_devices()[:count])
-    init_key, augment_key = keys(0)
-    source = job.splits.train
-    state = mapping.replicate(
-        init_state(job.model, job.optimizer, init_key, source.images.shape[1:])
-    )
-    loss_state = job.loss.init(jax.numpy.asarray(job.loss_counts))
-    data = mapping.replicate(
-        Resident(source.images, *pixel_statistics(source), loss_state, augment_key)
-    )
-    step = mapping.train_step(make_train_step(job.model, job.loss, job.optimizer, max_shift=1))
-    losses = []
-    for i in range(steps):
-        state, metrics = step(state, data, mapping.split(train_batch(job.plan, source.labels, i)))
-        losses.append(float(metrics["loss"]))
-    return mapping, job, state, data, step, losses
+    mapping = Mapping(jax.local_devices()[:count], backend=backend, engine=engine)
+    seeds = Seeds(config, build(config), mapping)
+    window = [seeds.step(i, block) for i in range(0, steps, block)]
+    return seeds, seeds.gather_metrics(window)["loss"] if window else None
 
 
-@pytest.mark.parametrize("method", ["ce", "cw_la_b3rs_bet"])
-def test_one_device_equals_four(devices, method):
-    *_, one, _, _, one_losses = train(1, 4, method=method)
-    *_, four, _, _, four_losses = train(4, 4, method=method)
-    np.testing.assert_allclose(one_losses, four_losses, rtol=2e-4)
+def assert_close(one, other, tolerance=2e-3):
+    """Every array of two states agrees, relative to its largest value."""
 
     def close(path, a, b):
         a, b = np.asarray(a), np.asarray(b)
         scale = max(np.abs(b).max(), 1e-3)
-        assert np.abs(a - b).max() / scale < 2e-3, jax.tree_util.keystr(path)
+        assert np.abs(a - b).max() / scale < tolerance, jax.tree_util.keystr(path)
 
-    jax.tree_util.tree_map_with_path(close, one, four)
+    jax.tree_util.tree_map_with_path(close, one, other)
 
 
-def test_replicas_agree_bit_for_bit(devices):
-    *_, state, _, _, _ = train(4, 3)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+@pytest.mark.parametrize("method", ["ce", "cw_la_b3rs_bet"])
+def test_one_device_equals_four(devices, method):
+    one, one_losses = train(1, 4, method=method)
+    four, four_losses = train(4, 4, method=method)
+    np.testing.assert_allclose(one_losses, four_losses, rtol=2e-4)
+    assert_close(one.stacked(), four.stacked())
+
+
+@pytest.mark.parametrize("backend", ["pmap", "shard_map"])
+def test_replicas_agree_bit_for_bit(devices, backend):
+    seeds, _ = train(4, 3, backend=backend)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(seeds.states):
         shards = [np.asarray(s.data) for s in leaf.addressable_shards]
         assert len(shards) == 4
         for shard in shards[1:]:
             np.testing.assert_array_equal(shard, shards[0], err_msg=jax.tree_util.keystr(path))
+
+
+def test_shard_map_equals_pmap(devices):
+    one, one_losses = train(2, 3)
+    other, other_losses = train(2, 3, backend="shard_map")
+    np.testing.assert_allclose(one_losses, other_losses, rtol=1e-5)
+    assert_close(one.stacked(), other.stacked(), 1e-4)
+    np.testing.assert_allclose(
+        one.predict_test(0).logits, other.predict_test(0).logits, rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_fused_steps_equal_single_ones(devices, scan):
+    single, single_losses = train(2, 4)
+    fused, fused_losses = train(2, 4, block=2, engine=Engine(scan, False, 2))
+    np.testing.assert_allclose(single_losses, fused_losses, rtol=1e-4)
+    assert_close(single.stacked(), fused.stacked())
+
+
+def test_seeds_in_one_program_equal_one_after_another(devices):
+    serial, serial_losses = train(2, 3, seeds=(4, 7))
+    together, together_losses = train(2, 3, seeds=(4, 7), engine=Engine(True, True, 1))
+    assert serial_losses.shape == (3, 2)
+    assert (serial_losses[:, 0] != serial_losses[:, 1]).all()
+    np.testing.assert_allclose(serial_losses, together_losses, rtol=1e-4)
+    assert_close(serial.stacked(), together.stacked())
+    for index in range(2):
+        np.testing.assert_allclose(
+            serial.predict_test(index).logits, together.predict_test(index).logits, atol=2e-3
+        )
+
+
+def test_a_seed_beside_others_is_that_seed_alone(devices):
+    alone, alone_losses = train(2, 3, seeds=(7,), data__seed=0)
+    both, both_losses = train(2, 3, seeds=(4, 7), data__seed=0)
+    np.testing.assert_array_equal(alone_losses[:, 0], both_losses[:, 1])
+    jax.tree.map(np.testing.assert_array_equal, alone.state_of(0), both.state_of(1))
 
 
 def test_one_compilation_per_function(devices):
@@ -68,26 +94,53 @@ def test_one_compilation_per_function(devices):
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: compiled.append(name) if "jaxpr_trace" in name else None
     )
-    mapping, job, state, data, step, _ = train(2, 2)
-    evaluate = mapping.eval_step(make_eval_step(job.model))
-    labels = job.splits.train.labels
-
-    def run(i):
-        nonlocal state
-        state, _ = step(state, data, mapping.split(train_batch(job.plan, labels, i)))
-        predict(lambda b: evaluate(state, data, mapping.split(b)), labels[:40], 32)
-
-    run(2)
+    seeds, _ = train(2, 2)
+    seeds.predict_test(0)
     compiled.clear()
-    for i in range(3, 6):
-        run(i)
+    for i in range(2, 5):
+        seeds.step(i, 1)
+        seeds.predict_test(0)
     jax.monitoring.clear_event_listeners()
     assert compiled == []
 
 
 def test_loss_falls(devices):
-    *_, losses = train(2, 49, method="ce", train__epochs=7)
+    _, losses = train(2, 49, method="ce", train__epochs=7)
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_average_of_parameters(devices):
+    decay = 0.75
+    seeds, _ = train(2, 0, optimizer__ema_decay=decay, optimizer__warmup_epochs=0)
+    start = jax.tree.map(np.asarray, seeds.states[0].params)
+    seeds.step(0, 1)
+    state = seeds.states[0]
+    expected = jax.tree.map(
+        lambda a, b: decay * a + (1 - decay) * np.asarray(b), start, state.params
+    )
+    assert_close(state.ema, expected, 1e-5)
+    assert state.variables["params"] is state.ema
+
+
+def test_skipped_update_changes_nothing_but_the_step(devices):
+    seeds, losses = train(
+        2,
+        6,
+        method="ce",
+        train__on_nan="skip",
+        optimizer__learning_rate=1e38,
+        optimizer__warmup_epochs=0,
+    )
+    assert np.isfinite(losses[0]).all()
+    assert not np.isfinite(losses[5]).any()
+    state = seeds.states[0]
+    assert int(state.step) == 6
+    before = jax.tree.map(np.array, state)
+    seeds.step(6, 1)
+    after = seeds.states[0]
+    jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
+    jax.tree.map(np.testing.assert_array_equal, before.opt_state, after.opt_state)
+    assert int(after.step) == 7
 
 
 def test_too_many_devices(devices):

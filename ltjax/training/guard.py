@@ -1,0 +1,103 @@
+"""What keeps a run safe: one process per folder, orderly stops, and a watch on the numbers."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+import numpy as np
+
+from ltjax.errors import InputError
+
+
+class StopRequest:
+    """Turns SIGTERM and SIGINT into a wish that the loop reads between steps.
+
+    Use as a context manager. The second signal acts as if there were no handler.
+    """
+
+    number: int | None = None
+
+    def __enter__(self) -> "StopRequest":
+        self._previous: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder for this process; the lock ends with the process, however it ends.
+
+    Raises:
+      InputError: another process holds it.
+    """
+    file: IO[str] = open(folder / ".lock", "a+")  # noqa: SIM115 - closed below
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            file.seek(0)
+            raise InputError(
+                f"workdir {folder} is in use by process {file.read().strip() or 'unknown'}; "
+                "wait for it, stop it, or use another --workdir"
+            ) from e
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+    finally:
+        file.close()
+
+
+def check_finite(
+    losses: np.ndarray, first_step: int, seeds: tuple[int, ...], states: Any, folder: Path
+) -> None:
+    """Stops at the first loss that is not finite.
+
+    Args:
+      losses: `[steps, seeds]`, of steps `first_step` on.
+      first_step: number of the first of them, from 1.
+      seeds: the seeds.
+      states: parameters `[seeds, ...]`, to name the largest offenders.
+      folder: where the last good checkpoint is.
+
+    Raises:
+      InputError: naming step, seed and the parameters with the largest values.
+    """
+    bad = np.argwhere(~np.isfinite(losses))
+    if not len(bad):
+        return
+    step, index = bad[0]
+    sizes = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): float(
+            np.max(np.abs(np.asarray(leaf)[index]))
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(states)
+    }
+    worst = sorted(sizes, key=lambda k: -np.inf if np.isnan(sizes[k]) else -sizes[k])[:3]
+    offenders = ", ".join(f"{name} (up to {sizes[name]:.3g})" for name in worst)
+    raise InputError(
+        f"the loss is {losses[step, index]} at step {first_step + step} (seed {seeds[index]}); "
+        f"largest parameters: {offenders}; lower config.optimizer.learning_rate, set "
+        "config.optimizer.clip_norm, or set config.train.on_nan=skip; the last good checkpoint "
+        f"is in {folder}"
+    )
