@@ -25,6 +25,12 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, lock_config=True)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; by default runs/CONFIG-METHOD-seedSEED."
 )
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train on several hosts together.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0; by default from the environment."
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 USAGE = "python -m ltjax.main --config configs/digits_lt.py [--workdir DIR] [--config.KEY=VALUE]"
 
@@ -87,8 +93,13 @@ def _run(argv: Sequence[str]) -> int:
     _start_devices(config.cpu_devices)
     from ltjax import report
     from ltjax.training.loop import run
+    from ltjax.training.step import connect
 
+    if _DISTRIBUTED.value:
+        connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     outcome = run(config, workdir)
+    if not outcome.chief:
+        return 0
     if outcome.finished_before:
         print(f"{workdir} is finished already; its result:")
     if not outcome.finished_before or not (outcome.workdir / "report.html").exists():

@@ -25,11 +25,19 @@ from ltjax.training.workdir import Workdir, read_json, write_json
 
 
 class Report(NamedTuple):
-    """Outcome of `run`: the folder, the content of `result.json`, whether it was there before."""
+    """Outcome of `run`.
+
+    Attributes:
+      workdir: folder of the run.
+      result: content of `result.json`.
+      finished_before: whether it was there before.
+      chief: whether this host is the one that writes.
+    """
 
     workdir: Path
     result: dict[str, Any]
     finished_before: bool
+    chief: bool = True
 
 
 def run(config: Any, workdir: str | Path, *, watcher: Watcher | None = None) -> Report:
@@ -49,16 +57,16 @@ def run(config: Any, workdir: str | Path, *, watcher: Watcher | None = None) -> 
     configs.check_devices(config, mapping.count)
     job = build(config)
     chief = mapping.host == 0
-    folder = Workdir(workdir, config)
+    folder = Workdir(workdir, config, claim=chief)
     with locked(folder.path) if chief else contextlib.nullcontext():
         if folder.result.exists():
-            return Report(folder.path, read_json(folder.result), True)
+            return Report(folder.path, read_json(folder.result), True, chief)
         watcher = (watcher or default_watcher()) if chief else SilentWatcher()
         session = _Session(config, job, mapping, folder, watcher)
         if chief:
             write_json(folder.path / "dataset.json", describe_data(job, config))
         session.train()
-        return Report(folder.path, session.finish(), False)
+        return Report(folder.path, session.finish(), False, chief)
 
 
 class _Session:
@@ -72,6 +80,8 @@ class _Session:
         self.checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
         self.step, self.seconds, self.images, self.skipped = 0, 0.0, 0, 0
         self.score = 0.0
+        self._unread: list[list[dict[str, jax.Array]]] = []  # metrics of steps, on the devices
+        self._values: list[dict[str, np.ndarray]] = []  # metrics since the last log, fetched
         self._restore()
         per_epoch = job.steps_per_epoch
         self._eval_every = configs.steps(config.evaluation.every_epochs, per_epoch)
@@ -102,6 +112,8 @@ class _Session:
         self.seeds.restore(restored.state)
         self.step, self.seconds, self.images = step, meta["seconds"], meta["images"]
         self.skipped, self.score = meta["skipped"], meta["score"]
+        if meta["window"]:
+            self._values = [{k: np.array(v, np.float32) for k, v in meta["window"].items()}]
 
     def train(self) -> None:
         """Steps to the end, with logs, evaluations and checkpoints on the way."""
@@ -122,11 +134,10 @@ class _Session:
 
     def _steps(self, stop: StopRequest) -> None:
         total, log_every = self.job.total_steps, self.config.train.log_every_steps
-        window: list[list[dict[str, jax.Array]]] = []
         compiled = False
         self._tick, self._counted = time.perf_counter(), 0
         while self.step < total:
-            window.append(self.seeds.step(self.step, self._block))
+            self._unread.append(self.seeds.step(self.step, self._block))
             self.step += self._block
             if compiled:
                 self._counted += self._block
@@ -135,21 +146,22 @@ class _Session:
                 self.seeds.block()
                 self._tick = time.perf_counter()
             last = self.step == total
-            if last or stop.number or self.step % log_every == 0:
-                self._log(window)
-                window = []
+            at_log = last or self.step % log_every == 0
+            # Several hosts stop together, so they ask each other, at logs only.
+            ask = at_log or self.mapping.hosts == 1
+            stopping = self.mapping.any_host(stop.number or 0) if ask else 0
+            if at_log or stopping:
+                self._log()
             if last or self.step % self._eval_every == 0:
                 with self._untimed():
                     self._evaluate()
-            if last or stop.number or self.step % self._save_every == 0:
-                if window:  # never save a state whose loss nobody has looked at
-                    self._log(window)
-                    window = []
+            if last or stopping or self.step % self._save_every == 0:
+                self._read()  # never save a state whose loss nobody has looked at
                 with self._untimed():
                     self._save()
-            if stop.number and not last:
+            if stopping and not last:
                 self.checkpoints.close()
-                raise Interrupted(stop.number, self.step)
+                raise Interrupted(stopping, self.step)
 
     @contextlib.contextmanager
     def _untimed(self) -> Iterator[None]:
@@ -159,27 +171,40 @@ class _Session:
         yield
         self._tick += time.perf_counter() - paused
 
-    def _log(self, window: list[list[dict[str, jax.Array]]]) -> None:
-        """Checks and writes the means of the steps since the last log."""
-        values = self.seeds.gather_metrics(window)
-        steps = len(values["loss"])
+    def _read(self) -> None:
+        """Fetches the metrics of the steps under way and checks them."""
+        if not self._unread:
+            return
+        values = self.seeds.gather_metrics(self._unread)
+        self._unread = []
+        self._values.append(values)
         if "skipped" in values:
             self.skipped += int(values["skipped"].sum())
         else:
             check_finite(
                 values["loss"],
-                self.step - steps + 1,
+                self.step - len(values["loss"]) + 1,
                 self.config.seeds,
                 self.seeds.stacked().params,
                 self.folder.checkpoints,
             )
+
+    def _window(self) -> dict[str, np.ndarray]:
+        """Metrics `[steps, seeds]` of all steps since the last log."""
+        names = self._values[0] if self._values else []
+        return {name: np.concatenate([v[name] for v in self._values]) for name in names}
+
+    def _log(self) -> None:
+        """Writes the means of the steps since the last log."""
+        self._read()
         now = time.perf_counter()
         elapsed, self._tick = now - self._tick, now
         images = self._counted * self.config.train.batch_size * self.seeds.count
         self._counted = 0
         self.seconds += elapsed
         self.images += images
-        means = {name: np.mean(v, axis=0) for name, v in values.items()}
+        means = {name: v.mean(axis=0) for name, v in self._window().items()}
+        self._values = []
         epoch = self.step / self.job.steps_per_epoch
         line = self._per_seed("train", means) | {
             "train/images_per_second": images / elapsed,
@@ -241,6 +266,8 @@ class _Session:
             "images": self.images,
             "skipped": self.skipped,
             "score": self.score,
+            # So that the next log line is the same whether or not the run was stopped here.
+            "window": {name: v.tolist() for name, v in self._window().items()},
         }
         self.checkpoints.save(self.step, self.seeds.stacked(), meta, self.score)
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ltjax.data.augment import normalise, random_shift
@@ -199,6 +200,12 @@ class Mapping:
             return tree
         return jax.tree.map(lambda x: jax.device_put(np.asarray(x), self._everywhere), tree)
 
+    def any_host(self, number: int) -> int:
+        """The largest `number` of all hosts; every host must call it at the same step."""
+        if self.hosts == 1:
+            return number
+        return int(multihost_utils.process_allgather(np.array(number)).max())
+
     def split(self, batch: Batch, *, lead: int = 0) -> Batch:
         """Gives every device its slice: `[lead..., B] -> [devices, lead..., B / devices]`.
 
@@ -262,6 +269,31 @@ class Mapping:
             check_vma=False,
         )
         return jax.jit(mapped, donate_argnums=donated)
+
+
+def connect(address: str | None, processes: int | None, process: int | None) -> None:
+    """Joins the hosts of a run; to be called before anything else of JAX.
+
+    Args:
+      address: `HOST:PORT` of process 0; None takes all three from the environment that
+        SLURM, Open MPI or Cloud TPU sets.
+      processes: number of processes.
+      process: number of this one, from 0.
+
+    Raises:
+      InputError: nothing to find in the environment, or the others cannot be reached.
+    """
+    if getattr(jax.config, "jax_cpu_collectives_implementation", None) in (None, "none"):
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(address, processes, process)
+    except (ValueError, RuntimeError) as e:
+        reason = " ".join(str(e).split())[:200]
+        raise InputError(
+            f"--distributed cannot connect ({reason}); give --coordinator_address=HOST:PORT, "
+            "--num_processes=N and --process_id=I to every process, or start under SLURM or on "
+            "Cloud TPU"
+        ) from e
 
 
 def choose_devices(cpu_devices: int) -> list[jax.Device]:

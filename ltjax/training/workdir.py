@@ -11,7 +11,7 @@ from ltjax.errors import InputError
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON beside the final place and renames it: readers see all of it or none."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
     with open(temporary, "w") as f:
         json.dump(value, f, indent=2)
         f.write("\n")
@@ -40,15 +40,19 @@ class Workdir:
     Args:
       path: the folder.
       config: resolved configuration.
+      claim: whether to claim it; with several hosts one does.
 
     Raises:
       InputError: it cannot be written, or belongs to another configuration.
     """
 
-    def __init__(self, path: str | Path, config: Any):
+    def __init__(self, path: str | Path, config: Any, *, claim: bool = True):
         self.path = Path(path)
         self.config = json.loads(config.to_json())
-        flat = configs.flatten(config)
+        if claim:
+            self._claim(configs.flatten(config))
+
+    def _claim(self, flat: dict[str, Any]) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / f".write-test-{os.getpid()}"

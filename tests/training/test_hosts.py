@@ -1,0 +1,93 @@
+"""Several hosts: two processes over gloo train as one, and their checkpoint fits one process."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+SETTINGS = [
+    "--config",
+    str(ROOT / "configs" / "digits_lt.py"),
+    "--config.model.width=4",
+    "--config.train.epochs=6",
+    "--config.optimizer.warmup_epochs=1",
+    "--config.checkpoint.every_epochs=2",
+    "--config.evaluation.every_epochs=6",
+]
+
+
+def start(workdir, devices, *args):
+    command = [sys.executable, "-m", "ltjax.main", *SETTINGS, f"--workdir={workdir}"]
+    return subprocess.Popen(
+        [*command, f"--config.cpu_devices={devices}", *args],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_pair(workdir):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"--coordinator_address=127.0.0.1:{port}"
+    return [
+        start(workdir, 2, "--distributed", address, "--num_processes=2", f"--process_id={i}")
+        for i in range(2)
+    ]
+
+
+def wait(*processes):
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
+def lines(workdir):
+    text = (workdir / "metrics.jsonl").read_text()
+    return {m["step"]: m for m in map(json.loads, text.splitlines()) if "train/loss" in m}
+
+
+def test_two_processes_train_as_one_and_resume_after_a_kill(tmp_path):
+    alone, pair = tmp_path / "alone", tmp_path / "pair"
+    wait(start(alone, 4))
+    processes = start_pair(pair)
+    deadline = time.monotonic() + 200
+    while not (pair / "checkpoints" / "14").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for process in processes:
+        process.kill()
+        process.communicate()
+    assert (pair / "checkpoints" / "14").exists()
+    assert not (pair / "result.json").exists()
+    wait(*start_pair(pair))
+    for step, line in lines(alone).items():
+        np.testing.assert_allclose(lines(pair)[step]["train/loss"], line["train/loss"], rtol=5e-3)
+    first, second = (json.loads((d / "result.json").read_text()) for d in (alone, pair))
+    np.testing.assert_allclose(first["test"]["accuracy"], second["test"]["accuracy"], atol=0.01)
+    # What two processes wrote, one process reads.
+    (pair / "result.json").unlink()
+    config = json.loads((pair / "config.json").read_text())
+    config["cpu_devices"] = 4
+    (pair / "config.json").write_text(json.dumps(config))
+    wait(start(pair, 4))
+    third = json.loads((pair / "result.json").read_text())
+    np.testing.assert_allclose(third["test"]["accuracy"], second["test"]["accuracy"], atol=0.005)
+
+
+def test_unreachable_coordinator_is_one_line(tmp_path):
+    process = start(tmp_path, 2, "--distributed")
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert "--coordinator_address=HOST:PORT" in errors
+    assert errors.count("\n") == 1
