@@ -10,10 +10,10 @@ import numpy as np
 import optax
 
 from ltjax import config as configs
-from ltjax.data.b3rs import make_plan
 from ltjax.data.loader import pixel_statistics
 from ltjax.data.longtail import shot_groups
-from ltjax.data.samplers import BatchPlan
+from ltjax.data.make_plan import make_plan
+from ltjax.data.plan import BatchPlan
 from ltjax.data.sources import Splits, load_splits
 from ltjax.losses import LossTransform, make_loss
 from ltjax.models import Classifier, make_model
