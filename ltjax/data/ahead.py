@@ -44,6 +44,10 @@ class Ahead(EpochPlan):
         """Bool `[batch_size]`, as of the plan."""
         return self.plan.flags(step)
 
+    def fingerprint(self) -> str:
+        """Short hash, as of the plan."""
+        return self.plan.fingerprint()
+
     def close(self) -> None:
         """Ends the thread; what it is working on is not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,13 +1,14 @@
 """Images for planned class slots: shuffled cycles that no batch repeats across. NumPy alone."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
 from ltjax.data.draws import Bits, run_positions, shuffled_cycles, uniforms
 
-
-# Classes are drawn in chunks of about so many draws, whose temporary arrays stay small and are reused.
+# Classes are drawn in chunks of about so many draws, so that temporary arrays stay small and
+# their memory is used again.
 _CHUNK = 1 << 17
 
 
@@ -42,7 +43,7 @@ def fill_images(
     work = drawn[1:] + images[1:]
     cuts = np.searchsorted(work, np.arange(_CHUNK, work[-1], _CHUNK))
     edges = np.unique([0, *cuts, len(sizes)]).tolist()
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in itertools.pairwise(edges):
         part = slots[drawn[a] : drawn[b]]
         members = _draw_members(bits, part, draws[a:b], sizes[a:b], batch)
         out[part] = by_class[images[a] : images[b]].take(members)

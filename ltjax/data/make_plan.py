@@ -1,11 +1,9 @@
 """The plan that a configuration names."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ltjax.data.b3rs import B3RS, embed, embedded_slots
-from ltjax.data.plan import EpochPlan, index_labels
+from ltjax.data.plan import EpochPlan, LabelIndex, index_labels
 from ltjax.data.samplers import (
     ClassAwareSampler,
     PowerSampler,
@@ -19,7 +17,7 @@ PLANS = (*POWERS, "progressive", "repeat_factor", "class_aware", "b3rs", "b3rs_b
 
 
 def make_plan(
-    labels: np.ndarray,
+    labels: np.ndarray | LabelIndex,
     batch_size: int,
     *,
     name: str,
@@ -32,20 +30,18 @@ def make_plan(
     threshold: float = 0.001,
     images_per_class: int = 4,
     epochs: int = 1,
-    class_names: Sequence[str] | None = None,
 ) -> EpochPlan:
     """Builds the plan that a config names; arguments as of the plans themselves.
 
     Args:
       name: one of `PLANS`.
       epochs: of the whole schedule, for "progressive".
-      class_names: for the warning about classes without images.
 
     Raises:
       InputError: an unknown name, or a value that the plan refuses.
     """
     require(name in PLANS, "plan.name", name, f"one of {', '.join(PLANS)}")
-    index = index_labels(labels, class_names)
+    index = labels if isinstance(labels, LabelIndex) else index_labels(labels)
     if name in POWERS:
         return PowerSampler(index, batch_size, power=POWERS[name], seed=seed)
     if name == "progressive":

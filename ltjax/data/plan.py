@@ -123,6 +123,7 @@ class EpochPlan:
     batch_size: int
     steps_per_epoch: int
     _cached: tuple[int, np.ndarray] | None = None
+    _fingerprint: str | None = None
 
     def epoch(self, epoch: int) -> np.ndarray:
         """Indices of an epoch, int64 `[steps_per_epoch, batch_size]`."""
@@ -169,9 +170,11 @@ class EpochPlan:
 
         It changes with the seed, the labels, and the code that draws.
         """
-        digest = hashlib.sha256(repr(self).encode())
-        digest.update(self.rows(0, self.steps_per_epoch).astype("<i8").tobytes())
-        return digest.hexdigest()[:16]
+        if self._fingerprint is None:
+            digest = hashlib.sha256(repr(self).encode())
+            digest.update(self.epoch(0).astype("<i8").tobytes())
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
 
 
 class Shard(EpochPlan):

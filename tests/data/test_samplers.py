@@ -102,32 +102,39 @@ def repeat_factor_weights(threshold):
 
 
 RANDOM = {
-    "square root": (lambda: PowerSampler(LABELS, 8, power=0.5, seed=0), COUNTS**0.5),
-    "class-balanced": (lambda: PowerSampler(LABELS, 8, power=0, seed=0), np.ones(4)),
-    "reverse": (lambda: PowerSampler(LABELS, 8, power=-1, seed=0), 1 / COUNTS),
+    "square root": (lambda seed: PowerSampler(LABELS, 8, power=0.5, seed=seed), COUNTS**0.5),
+    "class-balanced": (lambda seed: PowerSampler(LABELS, 8, power=0, seed=seed), np.ones(4)),
+    "reverse": (lambda seed: PowerSampler(LABELS, 8, power=-1, seed=seed), 1 / COUNTS),
     "repeat factor": (
-        lambda: RepeatFactorSampler(LABELS, 8, threshold=0.3, seed=0),
+        lambda seed: RepeatFactorSampler(LABELS, 8, threshold=0.3, seed=seed),
         repeat_factor_weights(0.3),
     ),
-    "class-aware": (lambda: ClassAwareSampler(LABELS, 8, images_per_class=2, seed=0), np.ones(4)),
+    "class-aware": (
+        lambda seed: ClassAwareSampler(LABELS, 8, images_per_class=2, seed=seed),
+        np.ones(4),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_class_frequencies(name):
-    """Every slot of the epoch has the classes' probabilities; the epoch has them up to one."""
+    """Every slot has the classes' probabilities, and the epoch has its expectation up to one."""
     make, weights = RANDOM[name]
-    plan, share = make(), weights / weights.sum()
-    epochs = np.stack([plan.labels[plan.epoch(e)] for e in range(2000)])
-    # One slot per epoch: its classes over the epochs are independent draws.
-    for step, slot in ((0, 0), (5, 3), (12, 7)):
-        seen = np.bincount(epochs[:, step, slot], minlength=4)
-        assert stats.chisquare(seen, share * len(epochs)).pvalue > 1e-3
-    drawn = np.bincount(epochs.ravel(), minlength=4)
-    assert stats.chisquare(drawn, share * drawn.sum()).pvalue > 1e-3
+    share = weights / weights.sum()
     each = 2 if name == "class-aware" else 1
-    per_epoch = np.stack([np.bincount(e.ravel(), minlength=4) for e in epochs])
-    assert (np.abs(per_epoch - share * epochs[0].size) <= each).all()
+    pvalues = []
+    for seed in range(4):
+        plan = make(seed)
+        epochs = np.stack([plan.labels[plan.epoch(e)] for e in range(300)])
+        drawn = np.bincount(epochs.ravel(), minlength=4)
+        assert stats.chisquare(drawn, share * drawn.sum()).pvalue > 1e-3
+        per_epoch = np.stack([np.bincount(e.ravel(), minlength=4) for e in epochs])
+        assert (np.abs(per_epoch - share * epochs[0].size) <= each).all()
+        # The classes of one slot over the epochs are independent draws.
+        for step in range(plan.steps_per_epoch):
+            seen = np.bincount(epochs[:, step, step % 8], minlength=4)
+            pvalues.append(stats.chisquare(seen, share * len(epochs)).pvalue)
+    assert stats.kstest(pvalues, "uniform").pvalue > 1e-3
 
 
 def test_order_is_uniform():
