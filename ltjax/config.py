@@ -89,7 +89,10 @@ METHODS: dict[str, dict[str, str]] = {
 
 _ANY_TEXT: tuple[Check, str] = (lambda v: True), "text"
 _FLAG: tuple[Check, str] = (lambda v: True), "True or False"
-_PLANS = ("auto", "instance", "square_root", "class_balanced", "b3rs", "b3rs_bet")
+_PLANS = (
+    *("auto", "instance", "square_root", "class_balanced", "reverse"),
+    *("progressive", "repeat_factor", "class_aware", "b3rs", "b3rs_bet"),
+)
 
 SCHEMA: dict[str, Key] = {
     "method": Key("cw_la_b3rs_bet", *_choice(*METHODS), "sets every key that is auto"),
@@ -116,6 +119,12 @@ SCHEMA: dict[str, Key] = {
     ),
     "plan.every": Key(1, *_integer(1), "BET: embed at every so many steps"),
     "plan.fraction": Key(0.5, *_number(0, 1, open_low=True), "BET: embedded share of a batch"),
+    "plan.threshold": Key(
+        0.001,
+        *_number(0, 1, open_low=True),
+        "repeat_factor: share of the images below which a class is repeated",
+    ),
+    "plan.images_per_class": Key(4, *_integer(1), "class_aware: images of each class drawn"),
     "loss.name": Key("auto", *_choice("auto", "cross_entropy", "logit_adjustment"), "loss"),
     "loss.tau": Key(1.0, *_number(0), "strength of the logit adjustment"),
     "loss.prior": Key(

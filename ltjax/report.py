@@ -15,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ltjax.data import exposure
 from ltjax.training.watch import read_metrics
 from ltjax.training.workdir import read_json
 
@@ -126,6 +127,38 @@ def spectra(diagnostics: dict[str, Any]) -> Figure:
     return figure
 
 
+def exposures(seen: dict[str, Any]) -> Figure:
+    """How often the images of each class are seen in the whole schedule, by rank of class."""
+    counts = np.array(seen["class_counts"])
+    order = np.argsort(-counts, kind="stable")
+    figure, axes = _figure(8, 3)
+    places = np.arange(len(order))
+    axes.bar(places, counts[order], color=BLUE, alpha=0.35, width=0.8)
+    axes.set(xlabel="class, most frequent first", yscale="log")
+    axes.set_ylabel("training images", color=BLUE)
+    right = axes.twinx()
+    right.spines[["top"]].set_visible(False)
+    most = np.array(seen["class_most"])[order]
+    right.plot(places, most, color=ORANGE, marker="o", markersize=4)
+    right.set_ylabel(f"times an image is seen in {seen['epochs']} epochs", color=ORANGE)
+    right.set_ylim(0, 1.08 * max(most.max(), 1))
+    return figure
+
+
+def _exposure_section(dataset: dict[str, Any]) -> str:
+    seen, names = dataset["exposure"], dataset["class_names"]
+    header, *rows = exposure.table(seen, names)
+    line = exposure.sentence(seen, names)
+    head = "".join(f"<th>{cell}</th>" for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return (
+        f"<section><h2>Exposure</h2><p>{html.escape(line[0].upper() + line[1:])}.</p>"
+        f"{_svg(exposures(seen))}<table><tr>{head}</tr>{body}</table></section>"
+    )
+
+
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -188,6 +221,7 @@ def page(workdir: Path) -> str:
 <p>Test accuracy of the final step, averaged over classes but for top-1; classes per group:
 {sizes}. {train["steps"]} steps in {train["epochs"]} epochs, {speed}.</p></section>
 {drawn}
+{_exposure_section(dataset)}
 <section><h2>Per class</h2><table>{_per_class_table(result, dataset)}</table></section>
 <section><h2>Plan and data</h2><p>{html.escape(dataset["plan"])}</p>
 <p>Fingerprints: {html.escape(json.dumps(dataset["fingerprint"]))}</p></section>

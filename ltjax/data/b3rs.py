@@ -5,15 +5,9 @@ Both are reconstructions: the equations of the sampler are not public. See docs/
 
 import numpy as np
 
-from ltjax.data.samplers import (
-    BatchPlan,
-    EpochPlan,
-    PowerSampler,
-    cyclic_draws,
-    draw_images,
-    generator,
-)
-from ltjax.errors import InputError, require
+from ltjax.data.draws import batch_shuffle, cyclic_times, narrow
+from ltjax.data.plan import EpochPlan, LabelIndex, LabelPlan, require_integer
+from ltjax.errors import require
 
 PARTITIONS = ("classes", "log_count", "images")
 
@@ -38,22 +32,22 @@ def partition_classes(counts: np.ndarray, num_blocks: int, partition: str) -> li
     """
     present = np.flatnonzero(counts)
     order = present[np.argsort(-counts[present], kind="stable")]
+    require_integer("num_blocks", num_blocks, 1)
     require(
-        1 <= num_blocks <= len(order),
+        num_blocks <= len(order),
         "num_blocks",
         num_blocks,
         f"an integer from 1 to {len(order)} (classes with images)",
     )
+    require(partition in PARTITIONS, "partition", partition, f"one of {', '.join(PARTITIONS)}")
     if partition == "classes":
         return np.array_split(order, num_blocks)
     sizes = counts[order].astype(float)
     if partition == "log_count":
         span = np.log(sizes[0]) - np.log(sizes)
         level = span / max(span[-1], 1e-12) * num_blocks
-    elif partition == "images":
-        level = (np.cumsum(sizes) - sizes / 2) / sizes.sum() * num_blocks
     else:
-        raise InputError(f"partition = {partition!r} is not allowed; use one of {PARTITIONS}")
+        level = (np.cumsum(sizes) - sizes / 2) / sizes.sum() * num_blocks
     block = np.minimum(level.astype(int), num_blocks - 1)
     # Leave no block empty: block g starts at class g or later, and g classes from the end
     # at the latest.
@@ -84,7 +78,7 @@ def largest_remainder(shares: np.ndarray, total: int) -> np.ndarray:
     return quotas
 
 
-class B3RS(EpochPlan):
+class B3RS(LabelPlan):
     """Block-based relatively balanced batches: every batch has the same block quotas.
 
     Classes are sorted by count and cut into blocks; block `g` gets a fixed number of slots
@@ -115,7 +109,7 @@ class B3RS(EpochPlan):
 
     def __init__(
         self,
-        labels: np.ndarray,
+        labels: np.ndarray | LabelIndex,
         batch_size: int,
         *,
         num_blocks: int = 5,
@@ -126,40 +120,52 @@ class B3RS(EpochPlan):
         super().__init__(labels, batch_size, seed=seed)
         require(0 <= balance <= 1, "balance", balance, "a number from 0 to 1")
         self.blocks = partition_classes(self.counts, num_blocks, partition)
-        require(
-            self.batch_size >= num_blocks,
-            "batch_size",
-            batch_size,
-            f"at least one slot for each of the {num_blocks} blocks",
-        )
-        self.num_blocks, self.balance, self.partition = num_blocks, float(balance), partition
+        self.num_blocks = len(self.blocks)
+        enough = self.batch_size >= self.num_blocks
+        words = f"at least one slot for each of the {num_blocks} blocks"
+        require(enough, "batch_size", batch_size, words)
+        self.balance, self.partition = float(balance), partition
         mass = [(self.counts[b].astype(float) ** (1 - balance)).sum() for b in self.blocks]
         self.quotas = largest_remainder(np.array(mass), self.batch_size)
 
     def __repr__(self) -> str:
-        return (
-            f"B3RS(images={len(self.labels)}, batch_size={self.batch_size}, "
-            f"num_blocks={self.num_blocks}, balance={self.balance:g}, "
-            f"partition={self.partition!r}, seed={self.seed})"
+        return self._describe(
+            num_blocks=self.num_blocks, balance=self.balance, partition=self.partition
         )
 
     def epoch(self, epoch: int) -> np.ndarray:
-        rng = generator(self.seed, epoch)
-        steps = self.steps_per_epoch
-        slots = [
-            block[cyclic_draws(rng, len(block), steps * quota)].reshape(steps, quota)
-            for block, quota in zip(self.blocks, self.quotas, strict=True)
-        ]
-        # Shuffle the slots of each batch, so that any slice of it (a device's, a host's)
-        # holds all blocks on average.
-        classes = rng.permuted(np.concatenate(slots, axis=1), axis=1)
-        return draw_images(rng, classes, self.by_class, self.counts)
+        """Indices of an epoch, int64 `[steps_per_epoch, batch_size]`."""
+        bits = self._bits(epoch)
+        steps, batch = self.steps_per_epoch, self.batch_size
+        total = steps * batch
+        kind = narrow(total + batch * max(map(len, self.blocks)))
+        # Slots are shuffled within each batch, so that any slice of it (a device's, a
+        # host's) holds all blocks on average.
+        place = batch_shuffle(bits, steps, batch)
+        slots, draws = [], []
+        offset = 0
+        # Blocks are contiguous in the index's order of classes, so block after block is
+        # class after class.
+        for block, quota in zip(self.blocks, self.quotas.tolist(), strict=True):
+            times = cyclic_times(bits, len(block), steps * quota)
+            slot = (times // quota).astype(kind, copy=False)
+            slot *= batch - quota
+            slot += times
+            slot += offset
+            slot[times[:, -1] >= steps * quota, -1] = total  # behind the epoch's end: no slot
+            slots.append(slot.ravel())
+            draws.append(np.full(len(block), times.shape[1]))
+            offset += quota
+        where = place.take(np.concatenate(slots).astype(np.int64, copy=False))
+        out = np.empty(total + 1, np.int64)
+        self._fill(out, bits, where, np.concatenate(draws))
+        return out[:-1].reshape(steps, batch)
 
 
-class EmbeddedPlan:
+class EmbeddedPlan(EpochPlan):
     """One plan embedded in another at a fixed frequency; made by `embed`."""
 
-    def __init__(self, regular: BatchPlan, balanced: BatchPlan, every: int, slots: int):
+    def __init__(self, regular: EpochPlan, balanced: EpochPlan, every: int, slots: int):
         self.regular, self.balanced = regular, balanced
         self.every, self.slots = every, slots
         self.batch_size = regular.batch_size
@@ -168,35 +174,33 @@ class EmbeddedPlan:
     def __repr__(self) -> str:
         return f"embed({self.regular!r}, {self.balanced!r}, every={self.every}, slots={self.slots})"
 
-    def _is_embedded(self, step: int) -> bool:
-        return (step + 1) % self.every == 0
-
-    def __getitem__(self, step: int) -> np.ndarray:
-        """Indices of one batch, int64 `[batch_size]`; embedded slots come last."""
-        done = (step // self.every) * self.slots  # slots embedded in earlier steps
-        own = self.slots if self._is_embedded(step) else 0
-        regular = self._stream(step * self.batch_size - done, self.batch_size - own)
-        if not own:
-            return regular
-        return np.concatenate([regular, self.balanced[step // self.every]])
-
-    def _stream(self, start: int, length: int) -> np.ndarray:
-        """`length` indices of the regular plan, read as one endless stream from `start`."""
-        size = self.batch_size
-        first, last = start // size, -(-(start + length) // size)
-        rows = [self.regular[row] for row in range(first, last)]
-        joined = np.concatenate(rows) if rows else np.zeros(0, np.int64)
-        return joined[start - first * size :][:length]
-
     def epoch(self, epoch: int) -> np.ndarray:
-        """Indices of an epoch, int64 `[steps_per_epoch, batch_size]`."""
-        first = epoch * self.steps_per_epoch
-        return np.stack([self[first + i] for i in range(self.steps_per_epoch)])
+        """Indices of an epoch, int64 `[steps_per_epoch, batch_size]`; embedded slots last."""
+        first = require_integer("epoch", epoch, 0) * self.steps_per_epoch
+        steps = np.arange(first, first + self.steps_per_epoch + 1)
+        embedded = steps // self.every  # embedded steps before each step
+        starts = steps * self.batch_size - embedded * self.slots  # in the regular stream
+        out = np.empty((self.steps_per_epoch, self.batch_size), np.int64)
+        hit = np.diff(embedded) > 0
+        regular = np.ones(out.shape, bool)
+        regular[hit, self.batch_size - self.slots :] = False
+        out[regular] = self._stream(int(starts[0]), int(starts[-1]))
+        balanced = self.balanced.rows(int(embedded[0]), int(embedded[-1]))
+        out[hit, self.batch_size - self.slots :] = balanced
+        return out
+
+    def _stream(self, start: int, stop: int) -> np.ndarray:
+        """The regular plan, read as one endless stream, from `start` to `stop`."""
+        size = self.batch_size
+        first = start // size
+        return self.regular.rows(first, -(-stop // size)).ravel()[start - first * size :][
+            : stop - start
+        ]
 
     def flags(self, step: int) -> np.ndarray:
         """Bool `[batch_size]`, True for the slots that come from the balanced plan."""
         flags = np.zeros(self.batch_size, bool)
-        if self._is_embedded(step):
+        if (require_integer("step", step, 0) + 1) % self.every == 0:
             flags[self.batch_size - self.slots :] = True
         return flags
 
@@ -208,8 +212,8 @@ def embedded_slots(batch_size: int, fraction: float) -> int:
 
 
 def embed(
-    regular: BatchPlan, balanced: BatchPlan, *, every: int = 1, fraction: float = 1.0
-) -> BatchPlan:
+    regular: EpochPlan, balanced: EpochPlan, *, every: int = 1, fraction: float = 1.0
+) -> EmbeddedPlan:
     """BET's plan side: embeds balanced slots in the regular stream at every `every`-th step.
 
     Steps `every - 1, 2 every - 1, ...` take their last `fraction` of slots from the
@@ -229,14 +233,14 @@ def embed(
     Source: reconstruction of BET (arXiv 2112.05958, 2408.17197): that it controls the
     frequency of balanced batches is stated there; `every` and `fraction` are ours.
 
+    >>> from ltjax.data.samplers import PowerSampler
     >>> labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])
     >>> regular = PowerSampler(labels, 4, power=1, seed=0)
     >>> plan = embed(regular, B3RS(labels, 2, num_blocks=2, seed=1), every=2, fraction=0.5)
     >>> plan.flags(0).any(), plan.flags(1).tolist()
     (np.False_, [False, False, True, True])
     """
-    integral = isinstance(every, (int, np.integer)) and not isinstance(every, bool)
-    require(integral and every >= 1, "every", every, "an integer >= 1")
+    every = require_integer("every", every, 1)
     slots = embedded_slots(regular.batch_size, fraction)
     require(
         balanced.batch_size == slots,
@@ -244,38 +248,4 @@ def embed(
         balanced.batch_size,
         f"{slots}, that is fraction {fraction:g} of {regular.batch_size}",
     )
-    return EmbeddedPlan(regular, balanced, int(every), slots)
-
-
-PLANS = ("instance", "square_root", "class_balanced", "b3rs", "b3rs_bet")
-
-
-def make_plan(
-    labels: np.ndarray,
-    batch_size: int,
-    *,
-    name: str,
-    seed: int,
-    num_blocks: int,
-    balance: float,
-    partition: str,
-    every: int,
-    fraction: float,
-) -> BatchPlan:
-    """Builds the plan that a config names; arguments as of the plans themselves.
-
-    Raises:
-      InputError: an unknown name, or a value that the plan refuses.
-    """
-    powers = {"instance": 1.0, "square_root": 0.5, "class_balanced": 0.0}
-    if name in powers:
-        return PowerSampler(labels, batch_size, power=powers[name], seed=seed)
-    require(name in PLANS, "plan.name", name, f"one of {', '.join(PLANS)}")
-    slots = embedded_slots(batch_size, fraction) if name == "b3rs_bet" else batch_size
-    balanced = B3RS(
-        labels, slots, num_blocks=num_blocks, balance=balance, partition=partition, seed=seed
-    )
-    if name == "b3rs":
-        return balanced
-    regular = PowerSampler(labels, batch_size, power=1.0, seed=seed)
-    return embed(regular, balanced, every=every, fraction=fraction)
+    return EmbeddedPlan(regular, balanced, every, slots)

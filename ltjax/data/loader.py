@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.data.samplers import BatchPlan
+from ltjax.data.plan import BatchPlan
 from ltjax.data.sources import ArraySource
 
 

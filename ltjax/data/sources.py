@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ltjax.data.longtail import exponential_counts, holdout, subset_indices
-from ltjax.data.samplers import check_labels
+from ltjax.data.plan import check_labels
 from ltjax.errors import InputError, require
 
 SOURCES = ("digits", "npz")

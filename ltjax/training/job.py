@@ -10,10 +10,11 @@ import numpy as np
 import optax
 
 from ltjax import config as configs
-from ltjax.data.b3rs import make_plan
+from ltjax.data.exposure import exposure, summary
 from ltjax.data.loader import pixel_statistics
 from ltjax.data.longtail import shot_groups
-from ltjax.data.samplers import BatchPlan
+from ltjax.data.make_plan import make_plan
+from ltjax.data.plan import BatchPlan, index_labels
 from ltjax.data.sources import Splits, load_splits
 from ltjax.losses import LossTransform, make_loss
 from ltjax.models import Classifier, make_model
@@ -60,13 +61,14 @@ def build(config: Any) -> Job:
         test_per_class=data.test_per_class,
         seed=data.seed,
     )
-    labels = splits.train.labels
-    plans = [
-        make_plan(labels, config.train.batch_size, seed=seed, **config.plan)
+    index = index_labels(splits.train.labels, splits.train.class_names)
+    epochs = config.train.epochs
+    plans: list[BatchPlan] = [
+        make_plan(index, config.train.batch_size, seed=seed, epochs=epochs, **config.plan)
         for seed in config.seeds
     ]
     per_epoch = plans[0].steps_per_epoch
-    total = configs.steps(config.train.epochs, per_epoch)
+    total = configs.steps(epochs, per_epoch)
     optimizer = config.optimizer
     schedule = make_schedule(
         name=optimizer.schedule,
@@ -136,6 +138,8 @@ def describe_data(job: Job, config: Any) -> dict[str, Any]:
         "std": std.tolist(),
         "fingerprint": {"train": train.fingerprint(), "test": job.splits.test.fingerprint()},
         "plan": repr(job.plans[0]),
+        "plan_fingerprints": [plan.fingerprint() for plan in job.plans],
+        "exposure": summary(exposure(job.plans[0], train.labels, config.train.epochs)),
     }
 
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from ltjax import config as configs
+from ltjax.data.exposure import sentence
 from ltjax.diagnostics import describe
 from ltjax.errors import InputError, Interrupted
 from ltjax.evaluation.metrics import average, summarize
@@ -64,7 +65,9 @@ def run(config: Any, workdir: str | Path, *, watcher: Watcher | None = None) -> 
         watcher = (watcher or default_watcher()) if chief else SilentWatcher()
         session = _Session(config, job, mapping, folder, watcher)
         if chief:
-            write_json(folder.path / "dataset.json", describe_data(job, config))
+            description = describe_data(job, config)
+            write_json(folder.path / "dataset.json", description)
+            watcher.note(sentence(description["exposure"], description["class_names"]))
         session.train()
         return Report(folder.path, session.finish(), False, chief)
 
@@ -92,7 +95,7 @@ class _Session:
         )
 
     def _plans(self) -> list[str]:
-        return [repr(plan) for plan in self.job.plans]
+        return [f"{plan!r} (fingerprint {plan.fingerprint()})" for plan in self.job.plans]
 
     def _restore(self) -> None:
         """Goes on from the newest checkpoint that can be read, if there is one."""
@@ -104,8 +107,8 @@ class _Session:
         if meta.get("plan") != self._plans():
             raise InputError(
                 f"checkpoint {self.folder.checkpoints / str(step)} was trained with the plan "
-                f"{meta.get('plan')}, not {self._plans()}; the data has changed: restore it, "
-                "or use another --workdir"
+                f"{meta.get('plan')}, not {self._plans()}; the data has changed, or the way "
+                "ltjax draws: restore them, or use another --workdir"
             )
         for line in damaged:
             self.watcher.note(line)
@@ -127,6 +130,7 @@ class _Session:
                 self.checkpoints.close()
             raise
         finally:
+            self.seeds.close()
             self.watcher.stop()
             if self._log_file:
                 self._log_file.close()

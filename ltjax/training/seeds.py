@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax.data.ahead import Ahead
 from ltjax.data.loader import Batch, pixel_statistics, train_batch
 from ltjax.evaluation.predict import predict
 from ltjax.models import Outputs
@@ -38,6 +39,8 @@ class Seeds:
         self.config, self.job, self.mapping = config, job, mapping
         self.count = len(config.seeds)
         self._together = mapping.engine.vmap_seeds and self.count > 1
+        # Each plan's next epoch is prepared while this one trains.
+        self._plans = [Ahead(plan, config.train.epochs) for plan in job.plans]
         train, test = job.splits
         statistics = pixel_statistics(train)
         init_keys, augment_keys = zip(*(keys(seed) for seed in config.seeds), strict=True)
@@ -82,7 +85,7 @@ class Seeds:
                     )
                 )
             )
-            for plan in self.job.plans
+            for plan in self._plans
         ]
         if self._together:
             blocks = [Batch(*(np.stack(c, axis=1) for c in zip(*blocks, strict=True)))]
@@ -130,6 +133,11 @@ class Seeds:
         """Takes over the states of a checkpoint."""
         host = jax.tree.map(np.asarray, stacked)
         self.states = self._group([_unstack(host, i) for i in range(self.count)])
+
+    def close(self) -> None:
+        """Ends the threads that prepare epochs."""
+        for plan in self._plans:
+            plan.close()
 
     def block(self) -> None:
         """Waits until the steps under way are done."""

@@ -24,6 +24,19 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it on purpose."""
 
 
+class Notes(SilentWatcher):
+    """Remembers what the user was told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def note(self, text):
+        self.lines.append(text)
+
+
+NOTES = Notes()
+
+
 class KillAt(SilentWatcher):
     """Raises at the first log at or after a step."""
 
@@ -43,7 +56,7 @@ def run(config, folder, watcher=None):
 def finished(tmp_path_factory):
     """A finished run of the small configuration."""
     folder = tmp_path_factory.mktemp("run")
-    return run(small_config(), folder)
+    return run(small_config(), folder, NOTES)
 
 
 def final_state(folder, config):
@@ -151,23 +164,13 @@ def damage(checkpoint):
             file.write_bytes(b"damaged")
 
 
-class Notes(SilentWatcher):
-    """Remembers what the user was told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def note(self, text):
-        self.lines.append(text)
-
-
 def test_damaged_newest_checkpoint_falls_back_and_says_so(finished, tmp_path):
     folder = cut_short(finished, tmp_path)
     damage(folder / "checkpoints" / "28")
     watcher = Notes()
     resumed = run(small_config(), folder, watcher)
     assert resumed.result["test"] == finished.result["test"]
-    (line,) = watcher.lines
+    line, _ = watcher.lines  # the other is the exposure
     assert str(folder / "checkpoints" / "28") in line
     assert "going on from step 14" in line
     assert list((folder / "damaged").glob("28-*"))
@@ -236,11 +239,27 @@ def test_checkpoint_of_another_model_is_refused(finished, tmp_path):
         run(other, folder)
 
 
+def test_exposure_is_told_before_training(finished):
+    (line,) = NOTES.lines
+    assert line.startswith("in 4 epochs the rarest image (class 9, 6 images) will")
+    seen = json.loads((finished.workdir / "dataset.json").read_text())["exposure"]
+    assert sum(seen["class_epoch"]) == 7 * 64
+    assert sum(seen["class_schedule"]) == 4 * 7 * 64
+
+
 def test_changed_data_is_refused(finished, tmp_path):
     folder = cut_short(finished, tmp_path)
     other = small_config(data__test_per_class=60)
     (folder / "config.json").write_text(configs.resolve(other).to_json())
     with pytest.raises(ValueError, match="the data has changed"):
+        run(other, folder)
+
+
+def test_a_plan_that_draws_otherwise_is_refused(finished, tmp_path):
+    folder = cut_short(finished, tmp_path)
+    other = small_config(plan__balance=0.4)
+    (folder / "config.json").write_text(configs.resolve(other).to_json())
+    with pytest.raises(ValueError, match=r"fingerprint \w{16}.*, not .*balance=0.4"):
         run(other, folder)
 
 
@@ -283,7 +302,8 @@ def test_plan_prior_counts_the_draws(tmp_path):
 def test_report_is_self_contained(finished):
     path = report.write(finished.workdir)
     text = path.read_text()
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
+    assert "the rarest image (class 9, 6 images) will" in text
     for outside in ("src=", "<link", "<script", "@import", "url(http"):
         assert outside not in text
     assert f"{100 * finished.result['test']['balanced_accuracy']:.1f}%" in text
