@@ -26,6 +26,7 @@ from ltjax.training.step import (
     Resident,
     choose_devices,
     make_eval_step,
+    make_freeze,
     make_train_step,
 )
 from ltjax.training.watch import MetricsLog, Watcher, default_watcher
@@ -80,6 +81,7 @@ class _Session:
         self.test_data = mapping.replicate(resident._replace(images=test.images))
         step = make_train_step(job.model, job.loss, job.optimizer, max_shift=config.train.max_shift)
         self.train_step = mapping.train_step(step)
+        self.freeze = mapping.replicated(make_freeze(job.model, train.images.shape[1:]))
         self.eval_step = mapping.eval_step(make_eval_step(job.model))
         state = init_state(job.model, job.optimizer, init_key, train.images.shape[1:])
         self.state: TrainState = mapping.replicate(state)
@@ -176,9 +178,10 @@ class _Session:
 
     def predict_test(self) -> Outputs:
         """Outputs of the current state on the test set."""
+        variables = self.freeze(self.state)
 
         def step(batch: Batch) -> Outputs:
-            return self.eval_step(self.state, self.test_data, self.mapping.split(batch))
+            return self.eval_step(variables, self.test_data, self.mapping.split(batch))
 
         return predict(step, self.job.splits.test.labels, self.config.evaluation.batch_size)
 

@@ -16,6 +16,7 @@ from ltjax.errors import InputError
 from ltjax.losses import LossTransform, batch_loss, loss_inputs
 from ltjax.models import Classifier, Outputs
 from ltjax.training.state import TrainState
+from ltjax.whitening import freeze
 
 AXIS = "batch"
 
@@ -39,7 +40,8 @@ class Resident(NamedTuple):
 
 
 TrainStep = Callable[[TrainState, Resident, Batch], tuple[TrainState, dict[str, jax.Array]]]
-EvalStep = Callable[[TrainState, Resident, Batch], Outputs]
+Variables = dict[str, Any]
+EvalStep = Callable[[Variables, Resident, Batch], Outputs]
 
 
 def make_train_step(
@@ -80,12 +82,24 @@ def make_train_step(
     return step
 
 
+def make_freeze(
+    model: Classifier, image_shape: tuple[int, ...]
+) -> Callable[[TrainState], Variables]:
+    """The variables of an evaluation, the roots of the whitening taken once for all batches."""
+
+    def variables(state: TrainState) -> Variables:
+        image = jnp.zeros((1, *image_shape), jnp.float32)
+        return freeze(model, state.variables, image, train=False)
+
+    return variables
+
+
 def make_eval_step(model: Classifier) -> EvalStep:
     """The evaluation of one device's part of a batch: `Outputs` per example."""
 
-    def step(state: TrainState, data: Resident, batch: Batch) -> Outputs:
+    def step(variables: Variables, data: Resident, batch: Batch) -> Outputs:
         images = normalise(gather(data.images, batch), data.mean, data.std)
-        out = model.apply(state.variables, images, train=False)
+        out = model.apply(variables, images, train=False)
         assert isinstance(out, Outputs)  # apply returns a pair only where variables are mutable
         return out
 
@@ -128,6 +142,10 @@ class Mapping:
             devices=self.devices,
             donate_argnums=0,
         )
+
+    def replicated(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles a function of arguments that all devices share; so is its result."""
+        return jax.jit(function, out_shardings=self._shared)
 
     def eval_step(self, step: EvalStep) -> EvalStep:
         """Maps an evaluation step; outputs have the axes `[devices, B / devices, ...]`."""

@@ -84,23 +84,30 @@ class ChannelWhitening(nn.Module):
         evaluate = nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
-        self._check(x.shape)
+        require(x.ndim == 2, "shape of the features", x.shape, "[N, D]")
+        self.check(x.shape[1])
         if self.method == "none":
             return x.astype(self.dtype or x.dtype)
         self._declare(x.shape[-1])
         out = self._evaluate(x) if evaluate else self._train(x, mask)
         return out.astype(self.dtype or x.dtype)
 
-    def _check(self, shape: tuple[int, ...]) -> None:
-        require(len(shape) == 2, "shape of the features", shape, "[N, D]")
+    def check(self, size: int) -> None:
+        """Checks the attributes for `size` channels.
+
+        Raises:
+          InputError: naming the attribute, its value and what is allowed.
+        """
         check_options(
-            shape[1],
+            size,
             method=self.method,
             shrinkage=self.shrinkage,
             groups=self.groups,
             steps=self.steps,
         )
-        require(0 <= self.memory < 1, "memory", self.memory, "a number >= 0 and < 1")
+        mixed = self.method != "zca_svd"
+        allowed = "a number >= 0 and < 1" if mixed else "0 with zca_svd, or the method zca"
+        require(0 <= self.memory < 1 and (mixed or self.memory == 0), "memory", self.memory, allowed)
         require(0 <= self.momentum < 1, "momentum", self.momentum, "a number >= 0 and < 1")
         require(self.stats_every >= 1, "stats_every", self.stats_every, "an integer >= 1")
 

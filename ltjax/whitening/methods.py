@@ -132,10 +132,7 @@ def _zca(batch: _Batch, *, svd: bool = False):
 
 
 def _zca_svd(batch: _Batch):
-    if batch.past.covariance is not None:
-        raise InputError(
-            "method = 'zca_svd' is not allowed with memory > 0, which mixes covariances; use zca"
-        )
+    assert batch.past.covariance is None, "a mixed covariance has no rows to decompose"
     return _zca(batch, svd=True)
 
 
@@ -206,6 +203,11 @@ def check_options(
     """
     require(method in METHODS, "method", method, "one of " + ", ".join(METHODS))
     check_shrinkage(shrinkage)
+    if method == "batch_norm" and shrinkage in RULES[1:]:
+        raise InputError(
+            f"shrinkage = {shrinkage!r} is not allowed with method batch_norm, which has no full "
+            "covariance to estimate it from; use a number or auto"
+        )
     require(
         groups >= 1 and size % groups == 0, "groups", groups, f"a divisor of the {size} channels"
     )

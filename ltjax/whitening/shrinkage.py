@@ -16,13 +16,11 @@ FLOOR = 1e-6
 
 
 def check_shrinkage(shrinkage: object) -> None:
-    """Refuses what is neither a number in (0, 1] nor a rule; an array is taken as it is.
+    """Refuses what is neither a number in (0, 1] nor a rule.
 
     Raises:
       InputError: naming the value and what is allowed.
     """
-    if isinstance(shrinkage, jax.Array):
-        return
     named = isinstance(shrinkage, str) and shrinkage in RULES
     number = isinstance(shrinkage, int | float) and not isinstance(shrinkage, bool)
     if not named and not (number and 0 < shrinkage <= 1):  # type: ignore[operator]
@@ -95,7 +93,7 @@ def oas(size: int, count: jax.Array, square: jax.Array) -> jax.Array:
 
 
 def intensity(
-    rule: float | str | jax.Array,
+    rule: float | str,
     rows: jax.Array,
     count: jax.Array,
     product: jax.Array | None,
@@ -118,10 +116,7 @@ def intensity(
     size = rows.shape[-1]
     if rule == "auto":
         return jnp.asarray(relative_ridge(size, count), rows.dtype)
-    if product is None:
-        raise InputError(
-            f"shrinkage = {rule!r} needs a full covariance; give a number with method batch_norm"
-        )
+    assert product is not None, "estimates need a full covariance"
     rows, product = jax.lax.stop_gradient((rows, product))
     norms = jnp.sum(rows * rows, axis=1)
     trace = psum(jnp.sum(norms), axis_name) / count

@@ -14,6 +14,7 @@ from ltjax.training.step import (
     Resident,
     choose_devices,
     make_eval_step,
+    make_freeze,
     make_train_step,
 )
 from tests.helpers import small_config
@@ -69,13 +70,15 @@ def test_one_compilation_per_function(devices):
         lambda name, *_, **__: compiled.append(name) if "jaxpr_trace" in name else None
     )
     mapping, job, state, data, step, _ = train(2, 2)
+    freeze = mapping.replicated(make_freeze(job.model, job.splits.train.images.shape[1:]))
     evaluate = mapping.eval_step(make_eval_step(job.model))
     labels = job.splits.train.labels
 
     def run(i):
         nonlocal state
         state, _ = step(state, data, mapping.split(train_batch(job.plan, labels, i)))
-        predict(lambda b: evaluate(state, data, mapping.split(b)), labels[:40], 32)
+        variables = freeze(state)
+        predict(lambda b: evaluate(variables, data, mapping.split(b)), labels[:40], 32)
 
     run(2)
     compiled.clear()
