@@ -18,11 +18,14 @@ _HOME = {
     "batch_moments": "ltjax.whitening",
     "chain": "ltjax.losses",
     "embed": "ltjax.data.b3rs",
+    "fold_into_dense": "ltjax.whitening",
+    "freeze": "ltjax.whitening",
     "inverse_sqrt": "ltjax.whitening",
     "logit_adjustment": "ltjax.losses",
     "loss_inputs": "ltjax.losses",
     "run": "ltjax.training.loop",
     "whiten": "ltjax.whitening",
+    "whitening_matrix": "ltjax.whitening",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -1,4 +1,4 @@
-"""Channel Whitening as a Flax module, a shell over `methods`; its evaluation as one affine map."""
+"""Channel Whitening as a Flax module, a shell over `apply`; its evaluation as one affine map."""
 
 from typing import Any
 
@@ -7,14 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.errors import require
-from ltjax.whitening.methods import (
-    Past,
-    Whitened,
-    apply_matrix,
-    check_options,
-    whiten_batch,
-    whitening_matrix,
-)
+from ltjax.whitening.apply import Whitened, apply_matrix, whiten_batch, whitening_matrix
+from ltjax.whitening.methods import Past, check_options
 from ltjax.whitening.moments import batch_moments, promote
 
 # Collection of the matrices that `freeze` stores.
@@ -107,7 +101,9 @@ class ChannelWhitening(nn.Module):
         )
         mixed = self.method != "zca_svd"
         allowed = "a number >= 0 and < 1" if mixed else "0 with zca_svd, or the method zca"
-        require(0 <= self.memory < 1 and (mixed or self.memory == 0), "memory", self.memory, allowed)
+        require(
+            0 <= self.memory < 1 and (mixed or self.memory == 0), "memory", self.memory, allowed
+        )
         require(0 <= self.momentum < 1, "momentum", self.momentum, "a number >= 0 and < 1")
         require(self.stats_every >= 1, "stats_every", self.stats_every, "an integer >= 1")
 

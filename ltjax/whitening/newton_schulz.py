@@ -1,6 +1,5 @@
 """The coupled Newton-Schulz iteration: an inverse square root by matrix products alone."""
 
-
 import jax
 import jax.numpy as jnp
 
@@ -40,10 +39,12 @@ def newton_schulz(matrix: jax.Array, *, steps: int | None = None) -> jax.Array:
     if steps is None:
         return _converged(matrix)
     scale = _norm(matrix)
-    y, z = matrix / scale, None
-    for _ in range(steps):
-        half = _half_step(y if z is None else matmul(z, y))
-        y, z = matmul(y, half), half if z is None else matmul(half, z)
+    y = matrix / scale
+    z = _half_step(y)
+    y = matmul(y, z)
+    for _ in range(steps - 1):
+        half = _half_step(matmul(z, y))
+        y, z = matmul(y, half), matmul(half, z)
     return z / jnp.sqrt(scale)
 
 
