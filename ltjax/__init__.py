@@ -22,12 +22,15 @@ _HOME = {
     "chain": "ltjax.losses",
     "embed": "ltjax.data.b3rs",
     "exposure": "ltjax.data.exposure",
+    "fold_into_dense": "ltjax.whitening",
+    "freeze": "ltjax.whitening",
     "inverse_sqrt": "ltjax.whitening",
     "logit_adjustment": "ltjax.losses",
     "loss_inputs": "ltjax.losses",
     "make_plan": "ltjax.data.make_plan",
     "run": "ltjax.training.loop",
     "whiten": "ltjax.whitening",
+    "whitening_matrix": "ltjax.whitening",
 }
 
 __all__ = ["__version__", *_HOME]

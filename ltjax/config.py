@@ -22,6 +22,7 @@ class Key(NamedTuple):
       allowed: what may be used, in words.
       meaning: one line.
       optional: the type of a key that may be None, else None.
+      mixed: whether the key takes values of several types, which `check` tells apart.
     """
 
     default: Any
@@ -29,6 +30,7 @@ class Key(NamedTuple):
     allowed: str
     meaning: str
     optional: type | None = None
+    mixed: bool = False
 
 
 def _integer(low: int) -> tuple[Check, str]:
@@ -51,6 +53,17 @@ def _integers(low: int) -> tuple[Check, str]:
 
 def _choice(*names: str) -> tuple[Check, str]:
     return (lambda v: v in names), "one of " + ", ".join(names)
+
+
+def _number_or(number: tuple[Check, str], *names: str) -> tuple[Check, str]:
+    check, words = number
+
+    def either(value: Any) -> bool:
+        if isinstance(value, str):
+            return value in names
+        return isinstance(value, int | float) and not isinstance(value, bool) and check(value)
+
+    return either, f"{words}, or one of {', '.join(names)}"
 
 
 # Sections a method sets; a key left at "auto" takes the method's value.
@@ -89,6 +102,7 @@ METHODS: dict[str, dict[str, str]] = {
 
 _ANY_TEXT: tuple[Check, str] = (lambda v: True), "text"
 _FLAG: tuple[Check, str] = (lambda v: True), "True or False"
+_WHITENINGS = ("none", "batch_norm", "zca", "zca_svd", "newton_schulz", "cholesky")
 _PLANS = (
     *("auto", "instance", "square_root", "class_balanced", "reverse"),
     *("progressive", "repeat_factor", "class_aware", "b3rs", "b3rs_bet"),
@@ -108,9 +122,20 @@ SCHEMA: dict[str, Key] = {
     "model.name": Key("convnet", *_choice("convnet"), "backbone"),
     "model.width": Key(32, *_integer(1), "channels of the first stage; features are twice"),
     "model.blocks": Key(1, *_integer(1), "residual blocks per stage"),
-    "whitening.method": Key("auto", *_choice("auto", "none", "zca"), "before the classifier"),
-    "whitening.shrinkage": Key(0.1, *_number(0, 1, open_low=True), "relative ridge"),
+    "whitening.method": Key("auto", *_choice("auto", *_WHITENINGS), "before the classifier"),
+    "whitening.shrinkage": Key(
+        0.1,
+        *_number_or(_number(0, 1, open_low=True), "auto", "ledoit_wolf", "oas"),
+        "relative ridge; auto is D / (D + 2 N)",
+        mixed=True,
+    ),
     "whitening.momentum": Key(0.9, *_number(0, 0.9999), "of the running covariance"),
+    "whitening.groups": Key(1, *_integer(1), "of channels, whitened separately"),
+    "whitening.memory": Key(
+        0.0, *_number(0, 0.9999), "share of the running covariance in training"
+    ),
+    "whitening.stats_every": Key(1, *_integer(1), "steps between updates of the running values"),
+    "whitening.steps": Key(None, *_integer(1), "of newton_schulz; None: until rounding", int),
     "plan.name": Key("auto", *_choice(*_PLANS), "batch plan"),
     "plan.num_blocks": Key(5, *_integer(1), "B3RS: blocks of classes"),
     "plan.balance": Key(0.5, *_number(0, 1), "B3RS: 0 instance-balanced, 1 class-balanced"),
@@ -176,7 +201,12 @@ def default() -> ml_collections.ConfigDict:
             if section not in node:
                 node[section] = ml_collections.ConfigDict()
             node = node[section]
-        node[name] = key.default if key.optional is None else config_dict.placeholder(key.optional)
+        if key.mixed:
+            node[name] = config_dict.FieldReference(key.default, field_type=object)
+        elif key.optional is not None:
+            node[name] = config_dict.placeholder(key.optional)
+        else:
+            node[name] = key.default
     return config
 
 

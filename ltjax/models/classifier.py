@@ -1,6 +1,6 @@
 """The whole network: backbone, whitening, head."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -9,6 +9,7 @@ import jax
 from ltjax.errors import require
 from ltjax.models.convnet import ConvNet
 from ltjax.models.heads import LinearHead
+from ltjax.whitening import METHODS as WHITENINGS
 from ltjax.whitening import ChannelWhitening
 
 
@@ -43,19 +44,15 @@ class Classifier(nn.Module):
         return Outputs(LinearHead(self.num_classes, name="head")(whitened), features, whitened)
 
 
-WHITENINGS = ("none", "zca")
-
-
 def make_model(
     num_classes: int,
     *,
     name: str,
     width: int,
     blocks: int,
-    whitening: str,
-    shrinkage: float,
-    momentum: float,
     axis_name: str | None,
+    whitening: str,
+    **settings: Any,
 ) -> Classifier:
     """Builds the network that a config names.
 
@@ -64,13 +61,12 @@ def make_model(
       name: "convnet".
       width: channels of the first stage; the features have twice as many.
       blocks: residual blocks per stage.
-      whitening: one of `WHITENINGS`.
-      shrinkage: relative ridge of the whitening.
-      momentum: of the whitening's running statistics.
       axis_name: mapped axis over which batches are spread.
+      whitening: one of `ltjax.whitening.METHODS`.
+      **settings: other attributes of `ltjax.whitening.ChannelWhitening`.
 
     Raises:
-      InputError: an unknown name.
+      InputError: an unknown name, or groups that do not divide the features.
     """
     require(name == "convnet", "model.name", name, "convnet")
     require(
@@ -78,6 +74,7 @@ def make_model(
     )
     backbone = ConvNet((width, 2 * width), blocks, axis_name)
     layer = None
-    if whitening == "zca":
-        layer = ChannelWhitening(momentum=momentum, shrinkage=shrinkage, axis_name=axis_name)
+    if whitening != "none":
+        layer = ChannelWhitening(method=whitening, axis_name=axis_name, **settings)
+        layer.check(2 * width)
     return Classifier(backbone, num_classes, layer)

@@ -84,10 +84,9 @@ def build(config: Any) -> Job:
         model=make_model(
             len(splits.train.class_names),
             **config.model,
-            whitening=config.whitening.method,
-            shrinkage=config.whitening.shrinkage,
-            momentum=config.whitening.momentum,
             axis_name=AXIS,
+            whitening=config.whitening.method,
+            **{k: v for k, v in config.whitening.items() if k != "method"},
         ),
         loss=make_loss(
             name=config.loss.name,

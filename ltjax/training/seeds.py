@@ -12,7 +12,7 @@ from ltjax.evaluation.predict import predict
 from ltjax.models import Outputs
 from ltjax.training.job import Job, keys
 from ltjax.training.state import TrainState, init_state
-from ltjax.training.step import Mapping, Resident, make_eval_step, make_train_step
+from ltjax.training.step import Mapping, Resident, make_eval_step, make_freeze, make_train_step
 
 
 def _stack(trees: list[Any]) -> Any:
@@ -65,6 +65,7 @@ class Seeds:
         self._train_step = mapping.train_step(step, stacked_seeds=self._together)
         self._eval_step = mapping.eval_step(make_eval_step(job.model))
         shape, ema = train.images.shape[1:], config.optimizer.ema_decay > 0
+        self._freeze = mapping.replicated(make_freeze(job.model, shape))
         self.states = self._group(
             [init_state(job.model, job.optimizer, key, shape, ema=ema) for key in init_keys]
         )
@@ -118,9 +119,10 @@ class Seeds:
         state = (
             self.mapping.replicate(self.state_of(index)) if self._together else self.states[index]
         )
+        variables = self._freeze(state)
 
         def step(batch: Batch) -> Outputs:
-            return self._eval_step(state, self._test_data, self.mapping.split(batch))
+            return self._eval_step(variables, self._test_data, self.mapping.split(batch))
 
         return predict(step, self.job.splits.test.labels, self.config.evaluation.batch_size)
 

@@ -21,6 +21,7 @@ from ltjax.errors import InputError, require
 from ltjax.losses import LossTransform, batch_loss, loss_inputs
 from ltjax.models import Classifier, Outputs
 from ltjax.training.state import TrainState
+from ltjax.whitening import freeze
 
 AXIS = "batch"
 
@@ -47,7 +48,8 @@ class Resident(NamedTuple):
 _RESIDENT_SEEDS = Resident(images=None, mean=None, std=None, loss_state=0, key=0)  # type: ignore[arg-type]
 
 TrainStep = Callable[[TrainState, Resident, Batch], tuple[TrainState, dict[str, jax.Array]]]
-EvalStep = Callable[[TrainState, Resident, Batch], Outputs]
+Variables = dict[str, Any]
+EvalStep = Callable[[Variables, Resident, Batch], Outputs]
 
 
 def make_train_step(
@@ -108,12 +110,24 @@ def make_train_step(
     return step
 
 
+def make_freeze(
+    model: Classifier, image_shape: tuple[int, ...]
+) -> Callable[[TrainState], Variables]:
+    """The variables of an evaluation, the roots of the whitening taken once for all batches."""
+
+    def variables(state: TrainState) -> Variables:
+        image = jnp.zeros((1, *image_shape), jnp.float32)
+        return freeze(model, state.variables, image, train=False)
+
+    return variables
+
+
 def make_eval_step(model: Classifier) -> EvalStep:
     """The evaluation of one device's part of a batch: `Outputs` per example."""
 
-    def step(state: TrainState, data: Resident, batch: Batch) -> Outputs:
+    def step(variables: Variables, data: Resident, batch: Batch) -> Outputs:
         images = normalise(gather(data.images, batch), data.mean, data.std)
-        out = model.apply(state.variables, images, train=False)
+        out = model.apply(variables, images, train=False)
         assert isinstance(out, Outputs)  # apply returns a pair only where variables are mutable
         return out
 
@@ -235,11 +249,15 @@ class Mapping:
             step = jax.vmap(step, in_axes=(0, _RESIDENT_SEEDS, 0))
         return self._map(_fuse(step, scan=self.engine.scan), donate=True)
 
+    def replicated(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles a function of arguments that all devices share; so is its result."""
+        return jax.jit(function, out_shardings=self._shared)
+
     def eval_step(self, step: EvalStep) -> EvalStep:
         """Maps an evaluation step; every host gets the outputs `[B, ...]` of all devices."""
 
-        def gathered(state: TrainState, data: Resident, batch: Batch) -> Outputs:
-            return jax.lax.all_gather(step(state, data, batch), AXIS, tiled=True)
+        def gathered(variables: Variables, data: Resident, batch: Batch) -> Outputs:
+            return jax.lax.all_gather(step(variables, data, batch), AXIS, tiled=True)
 
         return self._map(gathered, donate=False)
 

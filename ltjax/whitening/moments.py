@@ -1,4 +1,4 @@
-"""First and second moments of a batch of feature vectors, and their shrinkage.
+"""First and second moments of a batch of feature vectors, and the shrinkage of a covariance.
 
 Pure functions of JAX arrays, free of Flax. Everything is computed in float32 or wider:
 float16 and bfloat16 features are promoted first. Products ask for `Precision.HIGHEST`,
@@ -14,10 +14,22 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Moments(NamedTuple):
-    """Mean `[D]` and covariance `[D, D]` of feature vectors, float32 or wider."""
+    """Mean `[D]` and covariance of feature vectors, float32 or wider.
+
+    The covariance is `[D, D]`; of `G > 1` groups of channels `[G, D/G, D/G]`, the blocks
+    on the diagonal; of the diagonal method `[D]`, the variances.
+    """
 
     mean: jax.Array
     covariance: jax.Array
+
+
+def matmul(*factors: jax.Array) -> jax.Array:
+    """Product of matrices, left to right, in full precision."""
+    out = factors[0]
+    for factor in factors[1:]:
+        out = jnp.matmul(out, factor, precision=HIGHEST)
+    return out
 
 
 def promote(x: jax.Array) -> jax.Array:
@@ -25,7 +37,8 @@ def promote(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
-def _psum(x: jax.Array, axis_name: str | None) -> jax.Array:
+def psum(x: jax.Array, axis_name: str | None) -> jax.Array:
+    """Sum over the mapped axis, where there is one."""
     return x if axis_name is None else jax.lax.psum(x, axis_name)
 
 
@@ -45,13 +58,19 @@ def centre(
     keep = jnp.ones(x.shape[:1], x.dtype) if mask is None else mask.astype(x.dtype)
     # where, not a product: a padded row may hold anything, NaN included.
     rows = x if mask is None else jnp.where(mask[:, None], x, jnp.zeros_like(x))
-    count = jnp.maximum(_psum(jnp.sum(keep), axis_name), jnp.ones((), x.dtype))
-    mean = _psum(jnp.sum(rows, axis=0), axis_name) / count
-    return (rows - mean[None, :]) * keep[:, None], mean, count
+    count = jnp.maximum(psum(jnp.sum(keep), axis_name), jnp.ones((), x.dtype))
+    mean = psum(jnp.sum(rows, axis=0), axis_name) / count
+    centred = rows - mean[None, :]
+    return (centred if mask is None else centred * keep[:, None]), mean, count
 
 
 def batch_moments(
-    x: jax.Array, *, mask: jax.Array | None = None, axis_name: str | None = None
+    x: jax.Array,
+    *,
+    groups: int = 1,
+    diagonal: bool = False,
+    mask: jax.Array | None = None,
+    axis_name: str | None = None,
 ) -> Moments:
     """Mean and (biased) covariance of a batch.
 
@@ -62,6 +81,8 @@ def batch_moments(
 
     Args:
       x: features `[N, D]`, any float dtype.
+      groups: number of equal, contiguous groups of channels; covariances within groups only.
+      diagonal: variances only.
       mask: bool `[N]`; rows with False do not enter the statistics.
       axis_name: mapped axis over which the batch is spread.
 
@@ -75,13 +96,22 @@ def batch_moments(
     [[1.0, 0.0], [0.0, 0.0]]
     """
     xc, mean, count = centre(promote(x), mask=mask, axis_name=axis_name)
-    return Moments(mean, second_moment(xc, count, axis_name=axis_name))
+    if diagonal:
+        return Moments(mean, psum(jnp.sum(xc * xc, axis=0), axis_name) / count)
+    if groups == 1:
+        return Moments(mean, gram(xc, axis_name) / count)
+    blocks = jax.vmap(lambda rows: gram(rows, axis_name), in_axes=1)(split_groups(xc, groups))
+    return Moments(mean, blocks / count)
 
 
-def second_moment(xc: jax.Array, count: jax.Array, *, axis_name: str | None = None) -> jax.Array:
-    """`Xc^T Xc / N`, `[D, D]`, summed over the mapped axis."""
-    gram = jnp.matmul(xc.T, xc, precision=HIGHEST)
-    return _psum(gram, axis_name) / count
+def split_groups(x: jax.Array, groups: int) -> jax.Array:
+    """`[N, D]` to `[N, G, D/G]`: contiguous groups of channels."""
+    return x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+
+
+def gram(rows: jax.Array, axis_name: str | None = None) -> jax.Array:
+    """`X^T X`, `[N, D] -> [D, D]`, summed over the mapped axis."""
+    return psum(matmul(rows.T, rows), axis_name)
 
 
 def shrink(covariance: jax.Array, shrinkage: float) -> jax.Array:

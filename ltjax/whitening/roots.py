@@ -1,42 +1,188 @@
-"""Inverse square roots of covariances, and whitening as a pure function.
+"""Inverse square roots of covariances, with derivatives that are exact and finite.
 
-The derivative of the root is the closed form of the Loewner matrix, so it is finite for
-repeated eigenvalues, where the autodiff of `eigh` divides by their difference.
+The autodiff of `eigh` divides by differences of eigenvalues. Here the eigenvectors are a
+basis held *fixed*: in it the matrix is diagonal at the point of differentiation, yet a
+differentiable function of the input, so its square root and every quotient by it solve
+linear equations whose solution is elementwise. `jax.lax.custom_linear_solve` gives such a
+solution its derivatives, of any order and mode, from the equation, not from the solution:
+nothing is ever divided by a difference, and repeated eigenvalues are ordinary points.
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ltjax.whitening.moments import HIGHEST, Moments, centre, promote, second_moment
+from ltjax.errors import require
+from ltjax.whitening.moments import matmul, psum
+from ltjax.whitening.newton_schulz import newton_schulz
+
+EighImplementation = jax.lax.linalg.EighImplementation
+# cuSOLVER's Jacobi is faster than its default between these sizes: jax issues 31368, 31375.
+GPU_JACOBI = range(33, 513)
+
+ROOTS = ("eigh", "newton_schulz")
 
 
-class Whitened(NamedTuple):
-    """Whitened rows `[N, D]` in the input dtype and the moments they were made with."""
+def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues and eigenvectors by the implementation that suits the platform.
 
-    output: jax.Array
-    moments: Moments
+    CPU: LAPACK's divide and conquer. GPU: Jacobi for 32 < n <= 512, else the default.
+    TPU: the default, Jacobi up to 256 and QDWH above (slow to compile: jax issue 28315).
+    The one place where the platform decides anything; the statements on GPU and TPU are
+    those of the issues named, not measured here.
+
+    Args:
+      matrix: `[D, D]`, of which the lower triangle is read. A constant to differentiation.
+    """
+    matrix = jax.lax.stop_gradient(matrix)
+
+    def solve(implementation: EighImplementation | None, matrix: jax.Array):
+        vectors, values = jax.lax.linalg.eigh(
+            matrix, symmetrize_input=False, implementation=implementation
+        )
+        return values, vectors
+
+    gpu = EighImplementation.JACOBI if matrix.shape[-1] in GPU_JACOBI else None
+    if gpu is None:
+        return solve(None, matrix)
+    return jax.lax.platform_dependent(
+        matrix, cuda=partial(solve, gpu), rocm=partial(solve, gpu), default=partial(solve, None)
+    )
 
 
-def _matmul(*factors: jax.Array) -> jax.Array:
-    out = factors[0]
-    for factor in factors[1:]:
-        out = jnp.matmul(out, factor, precision=HIGHEST)
-    return out
+def ridged_roots(values: jax.Array, ridge: jax.Array) -> jax.Array:
+    """`sqrt(max(l, 0) + a)`, a constant to differentiation.
+
+    Rounding can leave eigenvalues slightly negative: clip before the ridge, not after, so
+    that a singular direction gets exactly the ridge.
+    """
+    return jax.lax.stop_gradient(jnp.sqrt(jnp.maximum(values, 0) + ridge))
 
 
-def _spectrum(matrix: jax.Array, ridge: float) -> tuple[jax.Array, jax.Array]:
-    """Square roots of the ridged eigenvalues, ascending, and the eigenvectors."""
-    values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
-    # Rounding can leave eigenvalues slightly negative: clip before the ridge, not after,
-    # so that a singular direction gets exactly the ridge.
-    return jnp.sqrt(jnp.maximum(values, 0) + ridge), vectors
+def _lyapunov(root: jax.Array, s: jax.Array, right: jax.Array) -> jax.Array:
+    """`X` with `R X + X R = B`, for symmetric `R` that is `diag(s)` here."""
+    return jax.lax.custom_linear_solve(
+        lambda x: matmul(root, x) + matmul(x, root),
+        right,
+        lambda _, b: b / (s[:, None] + s[None, :]),
+        symmetric=True,
+    )
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def inverse_sqrt(covariance: jax.Array, ridge: float = 0.0) -> jax.Array:
+def _divide(rows: jax.Array, root: jax.Array, s: jax.Array) -> jax.Array:
+    """`Y R^(-1)`, for symmetric `R` that is `diag(s)` here."""
+    return jax.lax.custom_linear_solve(
+        lambda x: matmul(x, root), rows, lambda _, b: b / s[None, :], symmetric=True
+    )
+
+
+@jax.custom_jvp
+def _diagonal_root(matrix: jax.Array, s: jax.Array) -> jax.Array:
+    """Square root of a symmetric matrix that is `diag(s)^2` here; `s` is a constant."""
+    return jnp.diag(s)
+
+
+@_diagonal_root.defjvp
+def _diagonal_root_jvp(primals, tangents):
+    root = _diagonal_root(*primals)
+    return root, _lyapunov(root, primals[1], tangents[0])
+
+
+def _zero(x: jax.Array) -> jax.Array:
+    """0 that has the derivative of `x`."""
+    return x - jax.lax.stop_gradient(x)
+
+
+def _root_here(change: jax.Array, ridge: jax.Array, s: jax.Array) -> jax.Array:
+    """`diag(s)` as the differentiable root of `diag(s)^2 + change + (ridge - its value) I`.
+
+    `change` is 0 with the derivative of the matrix, in the basis of the eigenvectors.
+    """
+    eye = jnp.eye(s.shape[0], dtype=s.dtype)
+    return _diagonal_root(jnp.diag(s * s) + change + _zero(ridge) * eye, s)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(5,))
+def decorrelate(
+    rows: jax.Array,
+    ridge: jax.Array,
+    weight: jax.Array,
+    values: jax.Array,
+    vectors: jax.Array,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Rows times the inverse root of their own second moment, given its decomposition.
+
+        Z = Y A^(-1/2),    A = w Y^T Y + C + a I,    w Y^T Y + C = U diag(l) U^T
+
+    with `C` constant. Derivatives follow `Y` and `a`; `w`, `l` and `U` are constants whose
+    dependence on `Y` the derivative accounts for. In the basis `U`, with `P = Y U`,
+    `T = dY U`, `s = sqrt(l + a)` and `B = w (P^T T + T^T P) + da I`,
+
+        dZ = (T - (P / s) (B_ij / (s_i + s_j))) / s U^T,
+
+    so a forward and backward pass costs seven products besides the decomposition.
+
+    Args:
+      rows: `Y`, `[N, D]` with N any; this device's, where there is a mapped axis.
+      ridge: `a > 0`, scalar.
+      weight: `w`, scalar.
+      values: `l`, `[D]`.
+      vectors: `U`, `[D, D]`.
+      axis_name: mapped axis over which `Y^T Y` sums the rows.
+
+    Returns:
+      `[N, D]`.
+
+    Source: Huang et al. (2018) for the derivative of ZCA; this form is ours.
+    """
+    s = ridged_roots(values, ridge)
+    return matmul(matmul(rows, vectors) / s[None, :], vectors.T)
+
+
+@decorrelate.defjvp
+def _decorrelate_jvp(axis_name, primals, tangents):
+    rows, ridge, weight, values, vectors = primals
+    s = ridged_roots(values, ridge)
+    turned, tangent = matmul(rows, vectors), matmul(tangents[0], vectors)
+    change = weight * _zero(psum(matmul(turned.T, turned), axis_name))
+    root = _root_here(change, ridge, s)
+    half = weight * psum(matmul(turned.T, tangent), axis_name)
+    right = half + half.T + tangents[1] * jnp.eye(s.shape[0], dtype=s.dtype)
+    white = _divide(turned, root, s)
+    out = _divide(tangent - matmul(white, _lyapunov(root, s, right)), root, s)
+    return matmul(white, vectors.T), matmul(out, vectors.T)
+
+
+@jax.custom_jvp
+def _eigh_root(
+    matrix: jax.Array, ridge: jax.Array, values: jax.Array, vectors: jax.Array
+) -> jax.Array:
+    return matmul(vectors / ridged_roots(values, ridge)[None, :], vectors.T)
+
+
+@_eigh_root.defjvp
+def _eigh_root_jvp(primals, tangents):
+    matrix, ridge, values, vectors = primals
+    s = ridged_roots(values, ridge)
+    symmetric = (tangents[0] + tangents[0].T) / 2
+    root = _root_here(matmul(vectors.T, _zero(matrix), vectors), ridge, s)
+    right = matmul(vectors.T, symmetric, vectors)
+    right += tangents[1] * jnp.eye(s.shape[0], dtype=s.dtype)
+    change = _lyapunov(root, s, right)
+    inner = _divide(_divide(change, root, s).T, root, s)
+    out = matmul(_divide(vectors, root, s), vectors.T)
+    return out, -matmul(vectors, inner, vectors.T)
+
+
+def inverse_sqrt(
+    covariance: jax.Array,
+    ridge: jax.Array | float = 0.0,
+    *,
+    method: str = "eigh",
+    steps: int | None = None,
+) -> jax.Array:
     """Symmetric inverse square root of a positive semi-definite matrix.
 
         (S + a I)^(-1/2) = U diag((max(l, 0) + a)^(-1/2)) U^T,    S = U diag(l) U^T
@@ -46,14 +192,22 @@ def inverse_sqrt(covariance: jax.Array, ridge: float = 0.0) -> jax.Array:
         d(S^(-1/2)) = U (K * (U^T dS U)) U^T,    K_ij = -1 / (s_i s_j (s_i + s_j)),
 
     with `s = sqrt(l + a)`, the divided differences of `l^(-1/2)` without a quotient of
-    differences. Forward and reverse mode, `vmap` and collectives follow from it.
+    differences; second derivatives likewise, at repeated eigenvalues too. The one limit:
+    an eigenvalue that rounding made negative counts as 0, with the derivative of the
+    exact root there, so the ridge has to exceed the rounding of the largest eigenvalue
+    for the derivative to have digits.
 
     Args:
       covariance: `[D, D]`, symmetric, float32 or wider.
       ridge: `a >= 0`, added to every eigenvalue.
+      method: "eigh", or "newton_schulz": matrix products only, see there.
+      steps: of Newton-Schulz; None iterates until rounding.
 
     Returns:
       `[D, D]`, symmetric.
+
+    Raises:
+      InputError: an unknown method, or a number of steps below 1.
 
     Source: Ionescu et al. (2015) for the Loewner form of spectral functions; Huang et al.
     (2018) for its use in whitening; the closed form without differences is ours.
@@ -61,92 +215,11 @@ def inverse_sqrt(covariance: jax.Array, ridge: float = 0.0) -> jax.Array:
     >>> inverse_sqrt(jnp.diag(jnp.array([4.0, 16.0]))).tolist()
     [[0.5, 0.0], [0.0, 0.25]]
     """
-    roots, vectors = _spectrum(covariance, ridge)
-    return _matmul(vectors / roots[None, :], vectors.T)
-
-
-@inverse_sqrt.defjvp
-def _inverse_sqrt_jvp(ridge, primals, tangents):
-    roots, vectors = _spectrum(primals[0], ridge)
-    outer = roots[:, None] * roots[None, :]
-    loewner = -1 / (outer * (roots[:, None] + roots[None, :]))
-    tangent = (tangents[0] + tangents[0].T) / 2
-    inner = loewner * _matmul(vectors.T, tangent, vectors)
-    out = _matmul(vectors / roots[None, :], vectors.T)
-    return out, _matmul(vectors, inner, vectors.T)
-
-
-def whiten(
-    x: jax.Array,
-    *,
-    shrinkage: float = 1e-2,
-    mask: jax.Array | None = None,
-    axis_name: str | None = None,
-) -> jax.Array:
-    """ZCA-whitens a batch with its own statistics.
-
-        Z = (X - mu) ((1 - a) S + a (tr S / D) I)^(-1/2)
-
-    Args:
-      x: features `[N, D]`, any float dtype.
-      shrinkage: `a` in (0, 1]; relative to the mean variance, so `Z` does not depend on
-        the scale of `x`.
-      mask: bool `[N]`; padded rows do not enter the statistics and come out as 0.
-      axis_name: mapped axis over which the batch is spread.
-
-    Returns:
-      `[N, D]` in the dtype of `x`. All rows equal give 0 with gradient 0; NaN propagates.
-
-    Source: Zhang, arXiv 2112.05958 and 2408.17197 (whitening before the classifier);
-    Huang et al. (2018) (batch ZCA); the relative ridge is ours.
-    """
-    return whiten_batch(x, shrinkage=shrinkage, mask=mask, axis_name=axis_name).output
-
-
-def whiten_batch(
-    x: jax.Array,
-    *,
-    shrinkage: float = 1e-2,
-    mask: jax.Array | None = None,
-    axis_name: str | None = None,
-) -> Whitened:
-    """`whiten`, together with the moments of the batch; same arguments."""
-    wide = promote(x)
-    xc, mean, count = centre(wide, mask=mask, axis_name=axis_name)
-    unit = jnp.finfo(wide.dtype).eps / 2
-    rows = wide if mask is None else jnp.where(mask[:, None], wide, jnp.zeros_like(wide))
-    scale = _pmax(jnp.max(jnp.abs(jax.lax.stop_gradient(xc))), axis_name)
-    largest = _pmax(jnp.max(jnp.abs(jax.lax.stop_gradient(rows))), axis_name)
-    # What is left after centring equal rows is rounding; whitening would amplify it.
-    flat = scale <= 16 * unit * largest
-    safe = jnp.where(flat, jnp.ones_like(scale), scale)
-    xs = jnp.where(flat, jnp.zeros_like(xc), xc / safe)
-    covariance = second_moment(xs, count, axis_name=axis_name)
-    variance = jnp.trace(covariance) / wide.shape[-1]
-    variance = jnp.where(flat, jnp.ones_like(variance), variance)
-    root = inverse_sqrt((1 - shrinkage) * covariance / variance, shrinkage)
-    output = _matmul(xs / jnp.sqrt(variance), root)
-    return Whitened(output.astype(x.dtype), Moments(mean, covariance * safe * safe))
-
-
-def _pmax(x: jax.Array, axis_name: str | None) -> jax.Array:
-    return x if axis_name is None else jax.lax.pmax(x, axis_name)
-
-
-def whitening_matrix(covariance: jax.Array, *, shrinkage: float = 1e-2) -> jax.Array:
-    """The matrix that whitens with a given covariance, scale-free like `whiten`.
-
-        ((1 - a) S + a (tr S / D) I)^(-1/2)
-
-    Args:
-      covariance: `[D, D]`, float32 or wider.
-      shrinkage: `a` in (0, 1].
-
-    Returns:
-      `[D, D]`; 0 where the covariance is 0.
-    """
-    variance = jnp.trace(covariance) / covariance.shape[-1]
-    flat = variance <= 0
-    safe = jnp.where(flat, jnp.ones_like(variance), variance)
-    root = inverse_sqrt((1 - shrinkage) * covariance / safe, shrinkage) / jnp.sqrt(safe)
-    return jnp.where(flat, jnp.zeros_like(root), root)
+    require(method in ROOTS, "method", method, "one of " + ", ".join(ROOTS))
+    ridge = jnp.asarray(ridge, covariance.dtype)
+    # Symmetric in value and derivative, whatever triangle the decomposition reads.
+    covariance = (covariance + covariance.T) / 2
+    if method == "newton_schulz":
+        eye = jnp.eye(covariance.shape[0], dtype=covariance.dtype)
+        return newton_schulz(covariance + ridge * eye, steps=steps)
+    return _eigh_root(covariance, ridge, *eigh(covariance))

@@ -1,0 +1,135 @@
+"""The coupled Newton-Schulz iteration: an inverse square root by matrix products alone."""
+
+import jax
+import jax.numpy as jnp
+
+from ltjax.errors import require
+from ltjax.whitening.moments import matmul
+
+# Above this many steps rounding, not convergence, decides.
+MAX_STEPS = 60
+
+
+def newton_schulz(matrix: jax.Array, *, steps: int | None = None) -> jax.Array:
+    """Inverse square root of a positive definite matrix by the coupled iteration.
+
+        Y_0 = A / c, Z_0 = I, c = ||A||_F;  T = (3 I - Z Y) / 2;  Y <- Y T, Z <- T Z
+        Y -> (A / c)^(1/2),  Z -> (A / c)^(-1/2)
+
+    Matrix products alone: for accelerators whose `eigh` is slow. On a CPU `eigh` is faster.
+    To 1e-4 it needs about 10, 15, 20 steps at condition numbers 2e2, 7e3, 7e5. It is not the
+    uncoupled iteration of IterNorm, which is unstable.
+
+    Args:
+      matrix: `A`, `[D, D]`, symmetric positive definite.
+      steps: number of steps, with the derivative of exactly those steps; None iterates
+        until rounding, with the derivative of the exact root (a Lyapunov equation, solved
+        by the same kind of iteration). Then forward mode, reverse mode and any order work.
+
+    Returns:
+      `[D, D]`.
+
+    Raises:
+      InputError: a number of steps below 1.
+
+    Source: Higham, Functions of Matrices (2008), eq. 6.35; the derivative after Song et al.,
+    Fast Differentiable Matrix Square Root (ICLR 2022).
+    """
+    require(steps is None or steps >= 1, "steps", steps, "an integer >= 1, or None")
+    if steps is None:
+        return _converged(matrix)
+    scale = _norm(matrix)
+    y = matrix / scale
+    z = _half_step(y)
+    y = matmul(y, z)
+    for _ in range(steps - 1):
+        half = _half_step(matmul(z, y))
+        y, z = matmul(y, half), matmul(half, z)
+    return z / jnp.sqrt(scale)
+
+
+def _half_step(product: jax.Array) -> jax.Array:
+    return 1.5 * jnp.eye(product.shape[0], dtype=product.dtype) - product / 2
+
+
+def _norm(matrix: jax.Array) -> jax.Array:
+    norm = jnp.sqrt(jnp.sum(matrix * matrix))
+    return jnp.where(norm > 0, norm, jnp.ones_like(norm))
+
+
+def _iterate(step, product, carry):
+    """Repeats `step` until `product(carry)` is near I, then until that is rounding.
+
+    Once `||I - P||_F < 1/2` convergence is quadratic: four more steps leave float32
+    rounding, six float64's. A NaN ends the loop, since it is not above 1/2.
+    """
+
+    def going(state):
+        count, residual, _ = state
+        return (residual > 0.5) & (count < MAX_STEPS)
+
+    def residual(carry):
+        p = product(carry)
+        eye = jnp.eye(p.shape[0], dtype=p.dtype)
+        return jnp.sqrt(jnp.sum((p - eye) ** 2))
+
+    def body(state):
+        count, _, carry = state
+        carry = step(carry)
+        return count + 1, residual(carry), carry
+
+    start = (jnp.zeros((), jnp.int32), residual(carry), carry)
+    _, _, carry = jax.lax.while_loop(going, body, start)
+    more = 4 if jnp.finfo(jax.tree.leaves(carry)[0].dtype).bits == 32 else 6
+    for _ in range(more):
+        carry = step(carry)
+    return carry
+
+
+def _solve_lyapunov(root: jax.Array, right: jax.Array) -> jax.Array:
+    """`X` with `R X + X R = E`, `R` positive definite, `E` symmetric.
+
+    The matrix sign iteration on `[[R, E], [0, -R]]`, whose sign is `[[I, 2 X], [0, -I]]`.
+    """
+    scale = _norm(root)
+
+    def step(carry):
+        b, c, square = carry
+        left = matmul(square, c)
+        c = (3 * c - left - left.T + matmul(b, c, b)) / 2
+        b = matmul(b, _half_step(square))
+        return b, c, matmul(b, b)
+
+    b = root / scale
+    _, c, _ = _iterate(step, lambda carry: carry[2], (b, right / scale, matmul(b, b)))
+    return c / 2
+
+
+@jax.custom_jvp
+def _converged(matrix: jax.Array) -> jax.Array:
+    scale = _norm(matrix)
+
+    def step(carry):
+        y, z, product = carry
+        half = _half_step(product)
+        y, z = matmul(y, half), matmul(half, z)
+        return y, z, matmul(z, y)
+
+    y = matrix / scale
+    start = (y, jnp.eye(matrix.shape[0], dtype=matrix.dtype), y)
+    _, z, _ = _iterate(step, lambda carry: carry[2], start)
+    return z / jnp.sqrt(scale)
+
+
+@_converged.defjvp
+def _converged_jvp(primals, tangents):
+    inverse = _converged(primals[0])
+    root = matmul(primals[0], inverse)
+    constant = jax.lax.stop_gradient(root)
+    change = jax.lax.custom_linear_solve(
+        lambda x: matmul(root, x) + matmul(x, root),
+        (tangents[0] + tangents[0].T) / 2,
+        lambda _, b: _solve_lyapunov(constant, (b + b.T) / 2),
+        symmetric=True,
+    )
+    return inverse, -matmul(inverse, change, inverse)
