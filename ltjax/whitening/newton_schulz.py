@@ -13,9 +13,10 @@ MAX_STEPS = 60
 def newton_schulz(matrix: jax.Array, *, steps: int | None = None) -> jax.Array:
     """Inverse square root of a positive definite matrix by the coupled iteration.
 
-        Y_0 = A / c, Z_0 = I, c = ||A||_F;  T = (3 I - Z Y) / 2;  Y <- Y T, Z <- T Z
+        Y_0 = A / c, Z_0 = I, c = ||A||_F / 2;  T = (3 I - Z Y) / 2;  Y <- Y T, Z <- T Z
         Y -> (A / c)^(1/2),  Z -> (A / c)^(-1/2)
 
+    Eigenvalues of `A / c` up to 3 converge; at most 2 leaves a margin and saves a step.
     Matrix products alone: for accelerators whose `eigh` is slow. On a CPU `eigh` is faster.
     To 1e-4 it needs about 10, 15, 20 steps at condition numbers 2e2, 7e3, 7e5. It is not the
     uncoupled iteration of IterNorm, which is unstable.
@@ -38,7 +39,7 @@ def newton_schulz(matrix: jax.Array, *, steps: int | None = None) -> jax.Array:
     require(steps is None or steps >= 1, "steps", steps, "an integer >= 1, or None")
     if steps is None:
         return _converged(matrix)
-    scale = _norm(matrix)
+    scale = _norm(matrix) / 2
     y = matrix / scale
     z = _half_step(y)
     y = matmul(y, z)
@@ -91,7 +92,7 @@ def _solve_lyapunov(root: jax.Array, right: jax.Array) -> jax.Array:
 
     The matrix sign iteration on `[[R, E], [0, -R]]`, whose sign is `[[I, 2 X], [0, -I]]`.
     """
-    scale = _norm(root)
+    scale = _norm(root) / 2**0.5
 
     def step(carry):
         b, c, square = carry
@@ -107,7 +108,7 @@ def _solve_lyapunov(root: jax.Array, right: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _converged(matrix: jax.Array) -> jax.Array:
-    scale = _norm(matrix)
+    scale = _norm(matrix) / 2
 
     def step(carry):
         y, z, product = carry

@@ -72,9 +72,20 @@ def _lyapunov(root: jax.Array, s: jax.Array, right: jax.Array) -> jax.Array:
 
 def _divide(rows: jax.Array, root: jax.Array, s: jax.Array) -> jax.Array:
     """`Y R^(-1)`, for symmetric `R` that is `diag(s)` here."""
+    root, s = _varying_like(root, rows), _varying_like(s, rows)
     return jax.lax.custom_linear_solve(
         lambda x: matmul(x, root), rows, lambda _, b: b / s[None, :], symmetric=True
     )
+
+
+def _varying_like(x: jax.Array, rows: jax.Array) -> jax.Array:
+    """Types what devices share as what may differ between them, where `rows` may.
+
+    `shard_map` inserts this cast by itself, but inside the linear solve, where it cannot
+    be transposed.
+    """
+    axes = tuple(jax.typeof(rows).mat.varying - jax.typeof(x).mat.varying)
+    return jax.lax.pcast(x, axes, to="varying") if axes else x
 
 
 @jax.custom_jvp
