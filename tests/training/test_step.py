@@ -126,7 +126,8 @@ def test_skipped_update_changes_nothing_but_the_step(devices):
     seeds, _ = train(2, 1, train__on_nan="skip")
     before = jax.tree.map(np.array, seeds.states[0])
     data = seeds._train_data[0]
-    seeds._train_data[0] = data._replace(mean=data.mean * np.float32(np.nan))
+    poisoned = jax.tree.map(lambda x: x * np.float32(np.nan), data.loss_state)
+    seeds._train_data[0] = data._replace(loss_state=poisoned)
     (metrics,) = seeds.step(1, 1)
     assert np.isnan(metrics["loss"]).all()
     assert float(metrics["skipped"][0]) == 1
