@@ -51,6 +51,13 @@ def _integers(low: int) -> tuple[Check, str]:
     return check, f"a tuple of different integers >= {low}"
 
 
+def _interval() -> tuple[Check, str]:
+    def check(v: Any) -> bool:
+        return len(v) == 0 or (len(v) == 2 and 0 <= v[0] < v[1])
+
+    return check, "() or (FIRST, LAST), 0 <= FIRST < LAST"
+
+
 def _choice(*names: str) -> tuple[Check, str]:
     return (lambda v: v in names), "one of " + ", ".join(names)
 
@@ -186,6 +193,7 @@ SCHEMA: dict[str, Key] = {
     "engine.steps_per_call": Key(
         None, *_integer(1), "steps in one dispatch, at most; None: 1 on CPU, else 20", int
     ),
+    "profile_steps": Key((), *_interval(), "trace of these steps, in the workdir's profile/"),
     "checkpoint.every_epochs": Key(10, *_integer(1), "and at the end"),
     "checkpoint.keep": Key(2, *_integer(1), "newest ones; the best is kept besides"),
 }
@@ -283,15 +291,23 @@ def check_devices(config: ml_collections.FrozenConfigDict, devices: int) -> None
             )
 
 
+# Keys that say how a run is carried out, not what is trained: they may change on resume. Another
+# number of devices changes the order of sums, so then results agree to rounding only.
+FREE_ON_RESUME = ("cpu_devices", "engine.mapping", "engine.steps_per_call", "profile_steps")
+
+
 def differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """`key: other -> mine` for every key whose value differs; both as `flatten` gives."""
+    """`key: other -> mine` for every key whose value differs; both as `flatten` gives.
+
+    Keys of `FREE_ON_RESUME` are left out.
+    """
 
     def show(flat: dict[str, Any], key: str) -> str:
         return json.dumps(flat[key]) if key in flat else "(absent)"
 
     return [
         f"{key}: {show(other, key)} -> {show(mine, key)}"
-        for key in sorted(set(mine) | set(other))
+        for key in sorted((set(mine) | set(other)) - set(FREE_ON_RESUME))
         if show(mine, key) != show(other, key)
     ]
 

@@ -105,6 +105,8 @@ def test_devices_must_divide_the_batches():
 def test_differences():
     assert configs.differences({"a": 1, "b": 2}, {"a": 1, "b": 3}) == ["b: 3 -> 2"]
     assert configs.differences({"a": 1}, {}) == ["a: (absent) -> 1"]
+    assert configs.differences({"cpu_devices": 1}, {"cpu_devices": 4}) == []
+    assert set(configs.FREE_ON_RESUME) < set(configs.SCHEMA)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.name)

@@ -5,7 +5,7 @@ import fcntl
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,7 +69,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_finite(
-    losses: np.ndarray, first_step: int, seeds: tuple[int, ...], states: Any, folder: Path
+    losses: np.ndarray,
+    first_step: int,
+    seeds: tuple[int, ...],
+    params: Callable[[], Any],
+    folder: Path,
 ) -> None:
     """Stops at the first loss that is not finite.
 
@@ -77,7 +81,7 @@ def check_finite(
       losses: `[steps, seeds]`, of steps `first_step` on.
       first_step: number of the first of them, from 1.
       seeds: the seeds.
-      states: parameters `[seeds, ...]`, to name the largest offenders.
+      params: gives the parameters `[seeds, ...]`, to name the largest offenders.
       folder: where the last good checkpoint is.
 
     Raises:
@@ -91,7 +95,7 @@ def check_finite(
         jax.tree_util.keystr(path, simple=True, separator="/"): float(
             np.max(np.abs(np.asarray(leaf)[index]))
         )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(states)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params())
     }
     worst = sorted(sizes, key=lambda k: -np.inf if np.isnan(sizes[k]) else -sizes[k])[:3]
     offenders = ", ".join(f"{name} (up to {sizes[name]:.3g})" for name in worst)

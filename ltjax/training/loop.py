@@ -21,7 +21,7 @@ from ltjax.training.guard import StopRequest, check_finite, locked
 from ltjax.training.job import Job, build, describe_data, versions
 from ltjax.training.seeds import Seeds
 from ltjax.training.step import Mapping, choose_devices
-from ltjax.training.watch import MetricsLog, SilentWatcher, Watcher, default_watcher
+from ltjax.training.watch import MetricsLog, Profile, SilentWatcher, Watcher, default_watcher
 from ltjax.training.workdir import Workdir, read_json, write_json
 
 
@@ -139,16 +139,19 @@ class _Session:
     def _steps(self, stop: StopRequest) -> None:
         total, log_every = self.job.total_steps, self.config.train.log_every_steps
         compiled = False
+        self._profile = Profile(self.config.profile_steps, self.folder.path / "profile")
         self._tick, self._counted = time.perf_counter(), 0
         while self.step < total:
+            self._profile.before(self.step)
             self._unread.append(self.seeds.step(self.step, self._block))
             self.step += self._block
+            self._profile.after(self.step, self.seeds.block)
             if compiled:
                 self._counted += self._block
             else:  # leave compilation out of the speed
                 compiled = True
                 self.seeds.block()
-                self._tick = time.perf_counter()
+                self._tick, self.seeds.input_seconds = time.perf_counter(), 0.0
             last = self.step == total
             at_log = last or self.step % log_every == 0
             # Several hosts stop together, so they ask each other, at logs only.
@@ -189,7 +192,7 @@ class _Session:
                 values["loss"],
                 self.step - len(values["loss"]) + 1,
                 self.config.seeds,
-                self.seeds.stacked().params,
+                lambda: self.seeds.stacked().params,
                 self.folder.checkpoints,
             )
 
@@ -204,14 +207,15 @@ class _Session:
         now = time.perf_counter()
         elapsed, self._tick = now - self._tick, now
         images = self._counted * self.config.train.batch_size * self.seeds.count
-        self._counted = 0
         self.seconds += elapsed
         self.images += images
+        self._counted = 0
         means = {name: v.mean(axis=0) for name, v in self._window().items()}
         self._values = []
         epoch = self.step / self.job.steps_per_epoch
         line = self._per_seed("train", means) | {
             "train/images_per_second": images / elapsed,
+            "train/input_share": self.seeds.input_seconds / elapsed,
             "train/learning_rate": float(self.job.schedule(self.step - 1)),
             "train/epoch": epoch,
         }
@@ -220,8 +224,10 @@ class _Session:
         self.watcher.update(
             self.step,
             f"epoch {epoch:.1f}  loss {line['train/loss']:.3f}  "
-            f"accuracy {line['train/accuracy']:.3f}  {images / elapsed:,.0f} images/s",
+            f"accuracy {line['train/accuracy']:.3f}  {images / elapsed:,.0f} images/s  "
+            f"input {line['train/input_share']:.0%}",
         )
+        self.seeds.input_seconds = 0.0
 
     def _per_seed(self, prefix: str, values: dict[str, Any]) -> dict[str, float]:
         """`prefix/name` is the mean over seeds; with several, `prefix/name/seedS` is each."""
@@ -258,7 +264,7 @@ class _Session:
         self.score = line["test/balanced_accuracy"]
         if self._log_file:
             self._log_file.write(self.step, line)
-        self.watcher.update(self.step, f"test balanced accuracy {self.score:.3f}")
+        self.watcher.evaluated(self.step, f"test balanced accuracy {self.score:.3f}")
 
     def _save(self) -> None:
         """Hands the states over to be written as a checkpoint."""

@@ -1,5 +1,6 @@
 """The seeds of a run side by side: their states, steps, predictions and stacked checkpoint."""
 
+import time
 from typing import Any
 
 import jax
@@ -38,6 +39,7 @@ class Seeds:
     def __init__(self, config: Any, job: Job, mapping: Mapping):
         self.config, self.job, self.mapping = config, job, mapping
         self.count = len(config.seeds)
+        self.input_seconds = 0.0  # time spent on batches, for the loop to read and reset
         self._together = mapping.engine.vmap_seeds and self.count > 1
         # Each plan's next epoch is prepared while this one trains.
         self._plans = [Ahead(plan, config.train.epochs) for plan in job.plans]
@@ -76,6 +78,7 @@ class Seeds:
 
     def step(self, first: int, count: int) -> list[dict[str, jax.Array]]:
         """Takes `count` steps from step `first`; metrics `[count]` or `[count, seeds]` a group."""
+        started = time.perf_counter()
         labels = self.job.splits.train.labels
         blocks = [
             Batch(
@@ -91,9 +94,10 @@ class Seeds:
         if self._together:
             blocks = [Batch(*(np.stack(c, axis=1) for c in zip(*blocks, strict=True)))]
         lead = 2 if self._together else 1
+        splits = [self.mapping.split(block, lead=lead) for block in blocks]
+        self.input_seconds += time.perf_counter() - started
         metrics = []
-        for i, block in enumerate(blocks):
-            split = self.mapping.split(block, lead=lead)
+        for i, split in enumerate(splits):
             self.states[i], values = self._train_step(self.states[i], self._train_data[i], split)
             metrics.append(values)
         return metrics

@@ -3,9 +3,11 @@
 import json
 import math
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
@@ -56,6 +58,31 @@ def read_metrics(path: Path) -> list[dict]:
     return lines
 
 
+class Profile:
+    """Records a trace of the steps from `steps[0]` to `steps[1]`, for TensorBoard or Perfetto.
+
+    Args:
+      steps: first and last step, or () for none.
+      folder: where to write.
+    """
+
+    def __init__(self, steps: Sequence[int], folder: Path):
+        self._steps, self._folder, self._active = steps, folder, False
+
+    def before(self, step: int) -> None:
+        """Called before the step with this number starts; fused steps start together."""
+        if self._steps and not self._active and self._steps[0] <= step < self._steps[1]:
+            jax.profiler.start_trace(str(self._folder))
+            self._active = True
+
+    def after(self, step: int, block: Callable[[], None]) -> None:
+        """Called once `step` steps are on their way; `block` waits for them."""
+        if self._active and step >= self._steps[1]:
+            block()
+            jax.profiler.stop_trace()
+            self._active, self._steps = False, ()
+
+
 class Watcher(Protocol):
     """Shows the course of a run."""
 
@@ -64,6 +91,9 @@ class Watcher(Protocol):
 
     def update(self, step: int, text: str) -> None:
         """The run has reached `step`."""
+
+    def evaluated(self, step: int, text: str) -> None:
+        """The model was evaluated at `step`."""
 
     def note(self, text: str) -> None:
         """Something happened that the user should know."""
@@ -81,16 +111,22 @@ class BarWatcher:
             BarColumn(),
             TextColumn("{task.completed}/{task.total}"),
             TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[evaluation]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
 
     def start(self, step: int, total: int) -> None:
-        self._task = self._bar.add_task("training", total=total, completed=step, text="")
+        self._task = self._bar.add_task(
+            "training", total=total, completed=step, text="", evaluation=""
+        )
         self._bar.start()
 
     def update(self, step: int, text: str) -> None:
         self._bar.update(self._task, completed=step, text=text)
+
+    def evaluated(self, step: int, text: str) -> None:
+        self._bar.update(self._task, completed=step, evaluation=text)
 
     def note(self, text: str) -> None:
         self._bar.console.print(text, highlight=False, markup=False)
@@ -109,6 +145,9 @@ class LineWatcher:
     def update(self, step: int, text: str) -> None:
         print(f"step {step}/{self._total}  {text}", file=sys.stderr, flush=True)
 
+    def evaluated(self, step: int, text: str) -> None:
+        self.update(step, text)
+
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
@@ -118,6 +157,9 @@ class LineWatcher:
 
 class SilentWatcher:
     """Nothing, for tests and experiments."""
+
+    def evaluated(self, step: int, text: str) -> None:
+        pass
 
     def note(self, text: str) -> None:
         pass

@@ -141,6 +141,7 @@ def test_resume_equals_no_resume_bit_for_bit(finished, tmp_path, kill_at):
     lines, whole = (read_metrics(d / "metrics.jsonl") for d in (tmp_path, finished.workdir))
     for line in (*lines, *whole):
         line.pop("train/images_per_second", None)
+        line.pop("train/input_share", None)
     assert lines == whole
 
 
@@ -297,6 +298,11 @@ def test_plan_prior_counts_the_draws(tmp_path):
     (counts,) = job.loss_counts
     assert counts.sum() == job.steps_per_epoch * 64
     assert counts[9] > 6
+
+
+def test_profile_of_some_steps(tmp_path):
+    run(small_config(train__epochs=2, profile_steps=(8, 10)), tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
 def test_report_is_self_contained(finished):
