@@ -156,7 +156,7 @@ class B3RS(LabelPlan):
             slots.append(slot.ravel())
             draws.append(np.full(len(block), times.shape[1]))
             offset += quota
-        where = place.take(np.concatenate(slots).astype(np.int64, copy=False))
+        where = place.take(np.concatenate(slots).astype(np.int64)).astype(np.int64)
         out = np.empty(total + 1, np.int64)
         self._fill(out, bits, where, np.concatenate(draws))
         return out[:-1].reshape(steps, batch)

@@ -122,11 +122,12 @@ def batch_shuffle(bits: Bits, steps: int, batch: int) -> np.ndarray:
     """Where each slot of an epoch goes when the slots of every batch are shuffled.
 
     Returns:
-      int64 `[steps * batch + 1]`; the last one stands for "no slot" and stays.
+      int32 or int64 `[steps * batch + 1]`; the last one stands for "no slot" and stays.
     """
     total = steps * batch
-    place = np.empty(total + 1, np.int64)
-    start = np.arange(0, total, batch)[:, None]
+    kind = narrow(total)
+    place = np.empty(total + 1, kind)
+    start = np.arange(0, total, batch, dtype=kind)[:, None]
     np.add(shuffled_rows(bits, steps, batch), start, out=place[:-1].reshape(steps, batch))
     place[-1] = total
     return place

@@ -199,7 +199,9 @@ class ClassAwareSampler(LabelPlan):
         times = cyclic_times(bits, len(self.index.order), turns)
         drawn = times < turns
         slots = (times[drawn].astype(np.int64) * each)[:, None] + np.arange(each)
-        slots = place.take(np.minimum(slots.ravel(), total))  # the last turn may be cut short
+        slots = place.take(np.minimum(slots.ravel(), total)).astype(
+            np.int64
+        )  # the last turn may be cut short
         out = np.empty(total + 1, np.int64)
         self._fill(out, bits, slots, drawn.sum(axis=1) * each)
         return out[:-1].reshape(self.steps_per_epoch, self.batch_size)

@@ -1,0 +1,238 @@
+"""Indices per second and composition of every plan, beside PyTorch and a Python generator.
+
+    python -m experiments.sampler_speed.run [--lists ../shared/data/lists] [--rounds 15]
+                                            [--sets places_lt imagenet_lt zipf_10m]
+                                            [--out experiments/sampler_speed/results]
+
+One core; the contenders take turns within every round, and ratios are medians of the ratios
+within a round, so that a busy machine slows all of them alike. Needs torch (CPU) besides.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import argparse
+import importlib.metadata
+import itertools
+import json
+import platform
+import random
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ltjax.data.exposure import exposure
+from ltjax.data.make_plan import PLANS, make_plan
+from ltjax.data.plan import EpochPlan, LabelIndex, index_labels
+
+COMMAND = "python -m experiments.sampler_speed.run --out experiments/sampler_speed/results"
+RIVALS = ("WeightedRandomSampler", "torch.multinomial", "python_class_aware")
+
+
+def label_set(name: str, lists: Path) -> tuple[np.ndarray, int]:
+    """Labels and batch size of a data set."""
+    if name == "places_lt":
+        return np.load(lists / "places_lt_train_labels.npy"), 512
+    if name == "imagenet_lt":
+        counts, batch = np.loadtxt(lists / "imagenet_lt_train_counts.txt", dtype=int), 512
+    else:
+        rank = 1 / np.arange(1, 10_001)
+        counts, batch = np.maximum(rank / rank.sum() * 1e7, 1).astype(int), 1024
+        counts[0] += 10_000_000 - counts.sum()
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return np.random.default_rng(0).permutation(labels), batch
+
+
+def python_class_aware(index: LabelIndex, each: int, seed: int) -> Iterator[int]:
+    """An endless class-aware stream in plain Python, written for speed: lists and cursors."""
+    rng = random.Random(seed)
+    ends = np.cumsum(index.sizes)
+    images = [part.tolist() for part in np.split(index.by_class, ends[:-1])]
+    for members in images:
+        rng.shuffle(members)
+    cursors = [0] * len(images)
+    order = list(range(len(images)))
+    while True:
+        rng.shuffle(order)
+        for c in order:
+            members, cursor = images[c], cursors[c]
+            for _ in range(each):
+                if cursor == len(members):
+                    rng.shuffle(members)
+                    cursor = 0
+                yield members[cursor]
+                cursor += 1
+            cursors[c] = cursor
+
+
+def contenders(
+    index: LabelIndex, plans: dict[str, EpochPlan]
+) -> dict[str, Callable[[int], object]]:
+    """Functions that draw one epoch's indices, given its number."""
+    import torch
+
+    size = next(iter(plans.values()))
+    total = size.steps_per_epoch * size.batch_size
+    weights = (1 / np.maximum(index.counts, 1))[index.labels]
+    sampler = torch.utils.data.WeightedRandomSampler(weights.tolist(), total)
+    stream = python_class_aware(index, 4, 0)
+    next(stream)  # build its lists outside the measured time
+    calls: dict[str, Callable[[int], object]] = {
+        "WeightedRandomSampler": lambda epoch: list(sampler),
+        "torch.multinomial": lambda epoch: torch.multinomial(sampler.weights, total, True),
+        "python_class_aware": lambda epoch: list(itertools.islice(stream, total)),
+    }
+    calls |= {name: plan.epoch for name, plan in plans.items()}
+    # Half of its slots are embedded, so two epochs use up one of the balanced plan, which is
+    # kept between them: two are measured and count as two.
+    bet = plans["b3rs_bet"]
+    calls["b3rs_bet"] = lambda epoch: (bet.epoch(2 * epoch), bet.epoch(2 * epoch + 1))
+    return calls
+
+
+def measure(calls: dict[str, Callable[[int], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every call in every round, the calls taking turns; one round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for epoch in range(rounds + 1):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call(epoch)
+            epochs = 2 if name == "b3rs_bet" else 1
+            if epoch:
+                seconds[name].append((time.perf_counter() - started) / epochs)
+    return seconds
+
+
+def composition(plan: EpochPlan, labels: np.ndarray) -> dict[str, float]:
+    """What an epoch's batches are made of."""
+    rows = plan.epoch(0)
+    classes = np.sort(labels[rows], axis=1)
+    images = np.sort(rows, axis=1)
+    seen = exposure(plan, labels, 1)
+    counts = seen.class_counts
+    share = seen.class_epoch / seen.class_epoch.sum()
+    rare = counts < 20
+    return {
+        "classes_per_batch": float((np.diff(classes, axis=1) > 0).sum(1).mean() + 1),
+        "repeated_images_per_batch": float((np.diff(images, axis=1) == 0).sum(1).mean()),
+        "share_of_draws_below_20_images": float(share[rare].sum()),
+        "images_seen_in_an_epoch": float((seen.image_epoch > 0).mean()),
+        "most_draws_of_an_image": int(seen.image_epoch.max()),
+    }
+
+
+def peak_bytes(plan: EpochPlan) -> int:
+    """Peak of the memory that an epoch takes, its result included."""
+    tracemalloc.start()
+    plan.epoch(0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def run_set(name: str, lists: Path, rounds: int) -> dict:
+    """All numbers of one data set."""
+    labels, batch = label_set(name, lists)
+    started = time.perf_counter()
+    index = index_labels(labels)
+    indexing = time.perf_counter() - started
+    plans = {p: make_plan(index, batch, name=p, seed=0, epochs=90, fraction=0.5) for p in PLANS}
+    calls = contenders(index, plans)
+    seconds = {k: np.array(v) for k, v in measure(calls, rounds).items()}
+    total = plans["b3rs"].steps_per_epoch * batch
+    rows = {}
+    for contender, taken in seconds.items():
+        rows[contender] = {
+            "seconds": float(np.median(taken)),
+            "million_indices_per_second": float(total / np.median(taken) / 1e6),
+            **{f"times_{r}": float(np.median(seconds[r] / taken)) for r in RIVALS},
+        }
+    for plan in PLANS:
+        rows[plan] |= composition(plans[plan], labels)
+        fresh = make_plan(index, batch, name=plan, seed=0, epochs=90, fraction=0.5)
+        rows[plan]["peak_bytes_per_image"] = peak_bytes(fresh) / len(labels)
+    return {
+        "images": len(labels),
+        "classes": len(index.counts),
+        "batch_size": batch,
+        "rounds": rounds,
+        "seconds_to_index_labels": indexing,
+        "rows": rows,
+    }
+
+
+def table(result: dict) -> str:
+    """The numbers of one data set as Markdown."""
+    lines = [
+        "| plan | million indices/s | x WeightedRandomSampler | x Python class-aware "
+        "| classes in a batch | images repeated in a batch | draws of classes below 20 images "
+        "| images seen in an epoch | most draws of an image | bytes/image |",
+        "|---" * 10 + "|",
+    ]
+    for name, row in result["rows"].items():
+        cells = [
+            f"`{name}`",
+            f"{row['million_indices_per_second']:.1f}",
+            f"{row['times_WeightedRandomSampler']:.1f}",
+            f"{row['times_python_class_aware']:.1f}",
+        ]
+        if "classes_per_batch" in row:
+            cells += [
+                f"{row['classes_per_batch']:.1f}",
+                f"{row['repeated_images_per_batch']:.2f}",
+                f"{100 * row['share_of_draws_below_20_images']:.1f}%",
+                f"{100 * row['images_seen_in_an_epoch']:.1f}%",
+                f"{row['most_draws_of_an_image']}",
+                f"{row['peak_bytes_per_image']:.0f}",
+            ]
+        lines.append("| " + " | ".join(cells + [""] * (10 - len(cells))) + " |")
+    return "\n".join(lines)
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((x.split(":")[1].strip() for x in lines if "model name" in x), platform.machine())
+
+
+def main() -> None:
+    """Measures and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lists", type=Path, default=Path("../shared/data/lists"))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--sets", nargs="+", default=["places_lt", "imagenet_lt", "zipf_10m"])
+    parser.add_argument("--out", type=Path, default=None)
+    args = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    results = {}
+    for name in args.sets:
+        rounds = max(args.rounds // 5, 1) if name == "zipf_10m" else args.rounds
+        results[name] = run_set(name, args.lists, rounds)
+        print(f"\n{name}\n{table(results[name])}", flush=True)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        versions = {p: importlib.metadata.version(p) for p in ("numpy", "torch")}
+        content = {
+            "command": COMMAND,
+            "versions": {"python": platform.python_version(), **versions},
+            "processor": processor(),
+            "cores": 1,
+            "sets": results,
+        }
+        (args.out / "speed.json").write_text(json.dumps(content, indent=1) + "\n")
+        tables = "\n\n".join(f"### {name}\n\n{table(r)}" for name, r in results.items())
+        (args.out / "speed.md").write_text(tables + "\n")
+
+
+if __name__ == "__main__":
+    main()
