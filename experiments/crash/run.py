@@ -1,15 +1,18 @@
 """Kills a run with SIGKILL at random moments, resumes it, compares with an uninterrupted run.
 
-    python -m experiments.crash.run [--tries 10] [--kills 2] [--config.KEY=VALUE ...]
+    python -m experiments.crash.run [--tries 30] [--out experiments/crash/results] [--config.KEY=VALUE ...]
 
-Every try starts a fresh run, kills it several times, lets it end, and compares the `test`
-part of `result.json` and all arrays of the last checkpoint with those of a run that was never
-killed, bit for bit.
+The tries go round four cases: 1 and 4 devices, 1 and 3 seeds. Every try starts a fresh run, kills
+it at a random moment of its training, gives the same command again, and compares the metrics of
+`result.json` and all arrays of the last checkpoint with those of a run that was never killed, bit
+for bit. Processes share a compilation cache, so that most of their time is training.
 """
 
 import argparse
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,6 +39,7 @@ def start(workdir: Path, overrides: list[str]) -> subprocess.Popen:
             *overrides,
         ],
         cwd=ROOT,
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "cache")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -60,50 +64,70 @@ def outcome(workdir: Path) -> tuple[dict, list[np.ndarray]]:
     )
     state = reader.restore(folder, restore_args=as_numpy)
     leaves = sorted(ocp.tree.to_flat_dict(state, sep="/").items())
-    return result["test"], [np.asarray(leaf) for _, leaf in leaves]
+    metrics = {key: result[key] for key in ("test", "per_seed") if key in result}
+    return metrics, [np.asarray(leaf) for _, leaf in leaves]
+
+
+def wait_for_training(workdir: Path, process: subprocess.Popen) -> float:
+    """Waits until a process trains, and returns the time."""
+    while process.poll() is None and not (workdir / "metrics.jsonl").exists():
+        time.sleep(0.005)
+    return time.monotonic()
+
+
+def one_try(workdir: Path, case: list[str], delay: float) -> str:
+    """Kills a run so long after its training began, lets it end; what was there at the kill."""
+    process = start(workdir, case)
+    wait_for_training(workdir, process)
+    try:
+        process.wait(delay)
+        return "ended before the kill"
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+    steps = sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    finish(workdir, case)
+    return f"killed after {delay:.2f} s of training, checkpoints {steps}"
 
 
 def main() -> None:
     """Prints one line per try and the number that agreed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tries", type=int, default=10)
-    parser.add_argument("--kills", type=int, default=1)
+    parser.add_argument("--tries", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=None)
     args, overrides = parser.parse_known_args()
     moments = random.Random(args.seed)
-    agreed = 0
+    rows = []
     with tempfile.TemporaryDirectory() as name:
-        whole = Path(name) / "whole"
-        started = time.monotonic()
-        finish(whole, overrides)
-        length = time.monotonic() - started
-        test, arrays = outcome(whole)
-        print(f"uninterrupted: {length:.1f} s, balanced accuracy {test['balanced_accuracy']}")
+        references = []
+        for devices, seeds in ((1, "(0,)"), (4, "(0,)"), (1, "(0,1,2)"), (4, "(0,1,2)")):
+            case = [*overrides, f"--config.cpu_devices={devices}", f"--config.seeds={seeds}"]
+            whole = Path(name) / f"whole-{devices}-{len(references)}"
+            finish(whole, case)  # fills the compilation cache
+            shutil.rmtree(whole)
+            process = start(whole, case)
+            began = wait_for_training(whole, process)
+            process.communicate()
+            references.append((case, time.monotonic() - began, *outcome(whole)))
+            print(f"uninterrupted, {devices} devices, seeds {seeds}: done", flush=True)
         for number in range(args.tries):
+            case, length, test, arrays = references[number % len(references)]
             workdir = Path(name) / f"try{number}"
-            killed = []
-            for _ in range(args.kills):
-                process = start(workdir, overrides)
-                delay = moments.uniform(0.1, 0.95) * length
-                try:
-                    process.wait(delay)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.communicate()
-                    done = sorted(p.name for p in (workdir / "checkpoints").glob("[0-9]*"))
-                    killed.append(f"{delay:.1f} s (checkpoints {', '.join(done) or 'none'})")
-            finish(workdir, overrides)
+            what = one_try(workdir, case, moments.uniform(0, 0.95) * length)
             again, others = outcome(workdir)
-            same = again == test and all(
-                a.tobytes() == b.tobytes() for a, b in zip(arrays, others, strict=True)
-            )
-            agreed += same
-            print(
-                f"try {number + 1}: killed at {'; '.join(killed) or 'no time'}: "
-                f"{'equal' if same else 'DIFFERENT'}",
-                flush=True,
-            )
+            same = again == test and len(others) == len(arrays)
+            same &= all(a.tobytes() == b.tobytes() for a, b in zip(arrays, others, strict=False))
+            rows.append({"case": " ".join(case), "what": what, "equal": bool(same)})
+            print(f"try {number + 1}: {rows[-1]}", flush=True)
+            shutil.rmtree(workdir)
+    agreed = sum(row["equal"] for row in rows)
     print(f"{agreed} of {args.tries} equal, bit for bit")
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        content = {"command": "python -m experiments.crash.run --out experiments/crash/results"}
+        content |= {"equal": agreed, "tries": args.tries, "rows": rows}
+        (args.out / "crash.json").write_text(json.dumps(content, indent=1) + "\n")
     sys.exit(agreed != args.tries)
 
 
