@@ -209,8 +209,8 @@ def both(x, weights, **options):
     """`Z` and gradients of a stack of batches, by vmap and by a loop, op by op."""
 
     def one(x, w):
-        loss = jax.grad(lambda x: jnp.sum(jnp.tanh(whiten(x, **options)) * w))
-        return whiten(x, **options), loss(x)
+        z, pullback = jax.vjp(lambda x: whiten(x, **options), x)
+        return z, pullback(w)[0]
 
     return jax.vmap(one)(x, weights), jax.tree.map(
         lambda *parts: jnp.stack(parts), *[one(*pair) for pair in zip(x, weights, strict=True)]
@@ -225,7 +225,7 @@ def test_vmap_is_a_loop_bit_for_bit():
 
 @pytest.mark.parametrize(
     ("method", "shape"),
-    [("zca", (4, 6)), ("newton_schulz", (6, 4)), ("cholesky", (6, 4)), ("batch_norm", (6, 4))],
+    [("zca", (4, 6)), ("newton_schulz", (6, 4)), ("cholesky", (6, 4))],
 )
 def test_vmap_is_a_loop_of_every_method(method, shape):
     """In float64: compiled for other shapes, products round differently."""

@@ -129,7 +129,7 @@ def test_memory_whitens_with_the_mixture():
     np.testing.assert_allclose(out, centred @ np.asarray(matrix), atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["zca", "newton_schulz", "cholesky", "batch_norm"])
+@pytest.mark.parametrize("method", ["zca", "cholesky", "batch_norm"])
 def test_gradient_goes_through_the_share_of_the_batch(method):
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
@@ -179,8 +179,7 @@ def test_rule_is_stored_and_used_in_evaluation():
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"groups": 3, "shrinkage": "auto"},
+        {"shrinkage": "auto"},
         {"method": "batch_norm", "groups": 2},
         {"method": "cholesky", "groups": 2},
         {"method": "none"},
@@ -191,22 +190,22 @@ def test_freeze_and_fold(options):
     (x,) = batches(1)
     layer = ChannelWhitening(**options)
     _, variables = train(layer, [x])
-    z = layer.apply(variables, x, use_running_average=True)
-    frozen = freeze(layer, variables, x[:1], use_running_average=True)
-    np.testing.assert_allclose(layer.apply(frozen, x, use_running_average=True), z, atol=1e-6)
+    evaluate = jax.jit(lambda v: layer.apply(v, x, use_running_average=True))
+    fix = jax.jit(lambda v: freeze(layer, v, x[:1], use_running_average=True))
+    z = evaluate(variables)
+    frozen = fix(variables)
+    np.testing.assert_allclose(evaluate(frozen), z, atol=1e-6)
     if layer.method == "none":
         np.testing.assert_array_equal(z, x)
         return
     # What is frozen is used: the running covariance no longer matters, until it is frozen anew.
     changed = {**frozen, "batch_stats": {**frozen["batch_stats"]}}
     changed["batch_stats"]["covariance"] *= 4
-    np.testing.assert_allclose(layer.apply(changed, x, use_running_average=True), z, atol=1e-6)
-    again = freeze(layer, changed, x[:1], use_running_average=True)
-    np.testing.assert_allclose(layer.apply(again, x, use_running_average=True), z / 2, atol=1e-4)
+    np.testing.assert_allclose(evaluate(changed), z, atol=1e-6)
+    np.testing.assert_allclose(evaluate(fix(changed)), z / 2, atol=1e-4)
     kernel = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)), jnp.float32)
-    folded, bias = fold_into_dense(
-        frozen["batch_stats"]["mean"], frozen["frozen"]["matrix"], kernel
-    )
+    mean, matrix = frozen["batch_stats"]["mean"], frozen["frozen"]["matrix"]
+    folded, bias = jax.jit(fold_into_dense)(mean, matrix, kernel)
     np.testing.assert_allclose(x @ folded + bias[None, :], z @ kernel, atol=1e-4)
 
 
