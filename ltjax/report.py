@@ -138,9 +138,11 @@ def exposures(seen: dict[str, Any]) -> Figure:
     axes.set_ylabel("training images", color=BLUE)
     right = axes.twinx()
     right.spines[["top"]].set_visible(False)
-    most = np.array(seen["class_most"])[order]
-    right.plot(places, most, color=ORANGE, marker="o", markersize=4)
-    right.set_ylabel(f"times an image is seen in {seen['epochs']} epochs", color=ORANGE)
+    least, most = (np.array(seen[key])[order] for key in ("class_least", "class_most"))
+    mean = np.array(seen["class_schedule"])[order] / np.maximum(counts[order], 1)
+    right.fill_between(places, least, most, color=ORANGE, alpha=0.25, linewidth=0)
+    right.plot(places, mean, color=ORANGE, marker="o", markersize=4)
+    right.set_ylabel(f"views of an image, {seen['epochs']} epochs", color=ORANGE)
     right.set_ylim(0, 1.08 * max(most.max(), 1))
     return figure
 

@@ -107,14 +107,14 @@ def sentence(seen: dict[str, Any], class_names: Sequence[str]) -> str:
         least, most = round(seen["class_least"][c]), round(seen["class_most"][c])
         mean = round(seen["class_schedule"][c] / counts[c])
         spread = "" if least == most else f" ({least:,} to {most:,})"
-        return f"will be seen {about}{mean:,} times{spread}"
+        return f"{about}{mean:,} times{spread}"
 
     def image(c: int) -> str:
         return f"(class {class_names[c]}, {counts[c]:,} image{'s' if counts[c] > 1 else ''})"
 
     return (
         f"in {seen['epochs']:,} epoch{'s' if seen['epochs'] > 1 else ''} the rarest image "
-        f"{image(rare)} {words(rare)}, the most common {image(common)} {words(common)}"
+        f"{image(rare)} will be seen {words(rare)}, the most common {image(common)} {words(common)}"
     )
 
 

@@ -53,7 +53,7 @@ def test_table_and_sentence():
     seen = summary(exposure(plan, labels, 93))
     assert sentence(seen, ["cat", "dog", "yak"]) == (
         "in 93 epochs the rarest image (class yak, 10 images) will be seen 310 times (303 to "
-        "320), the most common (class cat, 60 images) will be seen 52 times (38 to 64)"
+        "320), the most common (class cat, 60 images) 52 times (38 to 64)"
     )
     header, *rows = table(seen, ["cat", "dog", "yak"])
     assert [row[0] for row in rows] == ["cat", "dog", "yak"]
