@@ -9,26 +9,44 @@ import optax
 from ltjax import config as configs
 from ltjax.data.b3rs import make_plan
 from ltjax.data.loader import pixel_statistics
-from ltjax.data.longtail import shot_groups
+from ltjax.data.longtail import shot_groups, stratified
 from ltjax.data.samplers import BatchPlan
-from ltjax.data.sources import Splits, load_splits
-from ltjax.losses import LossTransform, make_loss
+from ltjax.data.sources import ArraySource, Splits, load_splits
+from ltjax.losses import BatchMixing, LossTransform, make_loss, make_mixing
 from ltjax.models import Classifier, make_model
-from ltjax.training.optimizer import make_optimizer, make_schedule
+from ltjax.training.optimizer import Trainable, make_optimizer, make_schedule, train_part
 from ltjax.training.step import AXIS
 
 
 class Job(NamedTuple):
-    """The parts of a run, all functions of the configuration."""
+    """The parts of a run, all functions of the configuration.
+
+    `validation` are training images held out of training (None: no images are);
+    `trainable` is the part of the parameters that this stage trains (None: all).
+    """
 
     splits: Splits
+    validation: ArraySource | None
     plan: BatchPlan
     model: Classifier
     loss: LossTransform
     loss_counts: np.ndarray
+    mixing: BatchMixing | None
+    trainable: Trainable
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     total_steps: int
+
+
+# What a stage trains; a stage without training has no say, the head all the same.
+TRAINED_IN_STAGE: dict[str, Trainable] = {
+    "one": None,
+    "crt": ("head",),
+    "lws": ("head", "scale"),
+    "tau_norm": ("head",),
+    "ncm": ("head",),
+    "posthoc_la": ("head",),
+}
 
 
 def build(config: Any) -> Job:
@@ -49,9 +67,10 @@ def build(config: Any) -> Job:
         test_per_class=data.test_per_class,
         seed=data.seed,
     )
+    splits, validation = _hold_out(splits, data.validation_fraction, data.seed)
     labels = splits.train.labels
     plan = make_plan(labels, config.train.batch_size, seed=config.seed, **config.plan)
-    total = configs.steps(config.train.epochs, plan.steps_per_epoch)
+    total = configs.steps(configs.training_epochs(config), plan.steps_per_epoch)
     warmup = configs.steps(config.optimizer.warmup_epochs, plan.steps_per_epoch)
     optimizer = {k: v for k, v in config.optimizer.items() if k != "warmup_epochs"}
     schedule = make_schedule(
@@ -60,8 +79,10 @@ def build(config: Any) -> Job:
         warmup_steps=warmup,
         total_steps=total,
     )
+    trainable = TRAINED_IN_STAGE[config.stage]
     return Job(
         splits=splits,
+        validation=validation,
         plan=plan,
         model=make_model(
             len(splits.train.class_names),
@@ -71,17 +92,40 @@ def build(config: Any) -> Job:
             momentum=config.whitening.momentum,
             axis_name=AXIS,
         ),
-        loss=make_loss(
-            name=config.loss.name,
-            tau=config.loss.tau,
-            embedded_weight=config.loss.embedded_weight,
-            embedded=config.plan.name == "b3rs_bet",
-            axis_name=AXIS,
-        ),
+        loss=_loss(config, total),
         loss_counts=_loss_counts(config.loss.prior, splits, plan),
+        mixing=make_mixing(
+            name=config.train.mixing,
+            alpha=config.train.mixing_alpha,
+            remix_kappa=config.train.remix_kappa,
+            remix_tau=config.train.remix_tau,
+        ),
+        trainable=trainable,
         schedule=schedule,
-        optimizer=make_optimizer(schedule, **optimizer),
+        optimizer=train_part(make_optimizer(schedule, **optimizer), trainable),
         total_steps=total,
+    )
+
+
+def _hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, ArraySource | None]:
+    """Splits whose training images lack a part of every class, and that part."""
+    if not fraction:
+        return splits, None
+    kept, held = stratified(splits.train.labels, fraction, seed)
+    return splits._replace(train=splits.train.subset(kept)), splits.train.subset(held)
+
+
+def _loss(config: Any, total_steps: int) -> LossTransform:
+    settings = {k: v for k, v in config.loss.items() if k not in ("prior", "drw_start")}
+    return make_loss(
+        **settings,
+        drw_start_step=round(config.loss.drw_start * total_steps),
+        embedded=config.plan.name == "b3rs_bet",
+        head=config.model.head,
+        head_scale=config.model.head_scale,
+        mixing=config.train.mixing,
+        seed=config.seed,
+        axis_name=AXIS,
     )
 
 

@@ -4,7 +4,7 @@ import contextlib
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from ltjax import config as configs
 from ltjax.data.loader import Batch, pixel_statistics, train_batch
+from ltjax.data.sources import ArraySource
 from ltjax.diagnostics import describe
 from ltjax.errors import InputError
 from ltjax.evaluation.metrics import summarize
@@ -40,18 +41,35 @@ class Report(NamedTuple):
     finished_before: bool
 
 
-def run(config: Any, workdir: str | Path, *, watcher: Watcher | None = None) -> Report:
+class Beginning(NamedTuple):
+    """State that a run starts from, and what its result tells of it (JSON)."""
+
+    state: TrainState
+    facts: dict[str, Any]
+
+
+# Makes the beginning of a run from its session; called where there is no checkpoint yet.
+Start = Callable[["Session"], Beginning]
+
+
+def run(
+    config: Any, workdir: str | Path, *, watcher: Watcher | None = None, start: Start | None = None
+) -> Report:
     """Trains, or resumes, or finds the run finished; evaluates; writes `result.json`.
 
     Args:
       config: configuration, as `ltjax.config.default()` with overrides.
       workdir: folder of the run; the same call on the same folder resumes it.
       watcher: shows progress; by default a bar on a terminal and lines elsewhere.
+      start: makes the state to start from; by default the initial one. Stage two needs it,
+        so it is run by `ltjax.decoupled.run`.
 
     Raises:
       InputError: bad input; nothing of an earlier run is overwritten.
     """
     config = configs.resolve(config)
+    if start is None and config.stage != "one":
+        raise InputError(f"config.stage = {config.stage} is run by ltjax.decoupled.run, not here")
     mapping = Mapping(choose_devices(config.cpu_devices))
     configs.check_devices(config, mapping.count)
     job = build(config)
@@ -59,38 +77,59 @@ def run(config: Any, workdir: str | Path, *, watcher: Watcher | None = None) -> 
     if folder.result.exists():
         return Report(folder.path, read_json(folder.result), True)
     description = describe_data(job, config)
-    session = _Session(config, job, mapping, folder, watcher or default_watcher())
+    session = Session(config, job, mapping, folder, watcher or default_watcher(), start)
     write_json(folder.path / "dataset.json", description)
     session.train()
     return Report(folder.path, session.finish(), False)
 
 
-class _Session:
+class Session:
     """One process's share of a run: the state, its mapped steps and its outputs."""
 
-    def __init__(self, config: Any, job: Job, mapping: Mapping, folder: Workdir, watcher: Watcher):
+    def __init__(
+        self,
+        config: Any,
+        job: Job,
+        mapping: Mapping,
+        folder: Workdir,
+        watcher: Watcher,
+        start: Start | None,
+    ):
         self.config, self.job, self.mapping, self.folder = config, job, mapping, folder
         self.watcher = watcher
         init_key, augment_key = keys(config.seed)
         train, test = job.splits
         mean, std = pixel_statistics(train)
         loss_state = job.loss.init(jax.numpy.asarray(job.loss_counts))
-        resident = Resident(train.images, mean, std, loss_state, augment_key)
+        counts = jax.numpy.asarray(train.class_counts)
+        mixing_state = () if job.mixing is None else job.mixing.init(counts)
+        resident = Resident(train.images, mean, std, loss_state, augment_key, mixing_state)
         self.train_data = mapping.replicate(resident)
         self.test_data = mapping.replicate(resident._replace(images=test.images))
-        step = make_train_step(job.model, job.loss, job.optimizer, max_shift=config.train.max_shift)
+        step = make_train_step(
+            job.model,
+            job.loss,
+            job.optimizer,
+            max_shift=config.train.max_shift,
+            mixing=job.mixing,
+            trainable=job.trainable,
+        )
         self.train_step = mapping.train_step(step)
         self.eval_step = mapping.eval_step(make_eval_step(job.model))
         state = init_state(job.model, job.optimizer, init_key, train.images.shape[1:])
         self.state: TrainState = mapping.replicate(state)
         self.checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
         self.step, self.seconds, self.images = 0, 0.0, 0
-        self._restore()
+        self.facts: dict[str, Any] = {}
+        self._restore(start)
 
-    def _restore(self) -> None:
-        """Goes on from the newest checkpoint, if there is one."""
+    def _restore(self, start: Start | None) -> None:
+        """Goes on from the newest checkpoint, if there is one, else from `start`."""
         latest = self.checkpoints.latest_step()
         if latest is None:
+            if start is not None:
+                state, self.facts = start(self)
+                self.state = self.mapping.replicate(state)
             return
         self.state, meta = self.checkpoints.restore(latest, self.state)
         if meta.get("plan") != repr(self.job.plan):
@@ -100,6 +139,7 @@ class _Session:
                 "or use another --workdir"
             )
         self.step, self.seconds, self.images = latest, meta["seconds"], meta["images"]
+        self.facts = meta.get("facts", {})
 
     def train(self) -> None:
         """Steps to the end, with logs, evaluations and checkpoints on the way."""
@@ -112,6 +152,10 @@ class _Session:
         window: list[dict[str, jax.Array]] = []
         self._tick = time.perf_counter()
         try:
+            if total == 0:  # a stage that only computes its head
+                self._evaluate()
+                if self.checkpoints.latest_step() is None:
+                    self._save()
             while self.step < total:
                 batch = train_batch(self.job.plan, self.job.splits.train.labels, self.step)
                 first = not window and self.images == 0
@@ -174,13 +218,23 @@ class _Session:
         )
         self.watcher.update(self.step, text)
 
-    def predict_test(self) -> Outputs:
-        """Outputs of the current state on the test set."""
+    def predict(self, source: ArraySource, state: TrainState) -> Outputs:
+        """Outputs of a replicated state on images, without augmentation."""
+        if source is self.job.splits.test:
+            resident = self.test_data
+        elif source is self.job.splits.train:
+            resident = self.train_data
+        else:
+            resident = self.mapping.replicate(self.test_data._replace(images=source.images))
 
         def step(batch: Batch) -> Outputs:
-            return self.eval_step(self.state, self.test_data, self.mapping.split(batch))
+            return self.eval_step(state, resident, self.mapping.split(batch))
 
-        return predict(step, self.job.splits.test.labels, self.config.evaluation.batch_size)
+        return predict(step, source.labels, self.config.evaluation.batch_size)
+
+    def predict_test(self) -> Outputs:
+        """Outputs of the current state on the test set."""
+        return self.predict(self.job.splits.test, self.state)
 
     def _summarize(self, outputs: Outputs) -> dict[str, Any]:
         return summarize(
@@ -210,6 +264,7 @@ class _Session:
             "plan": repr(self.job.plan),
             "seconds": self.seconds,
             "images": self.images,
+            "facts": self.facts,
         }
         self.checkpoints.save(self.step, self.state, meta, score)
 
@@ -226,11 +281,12 @@ class _Session:
             "train": {
                 "class_counts": self.job.splits.train.class_counts.tolist(),
                 "steps": self.step,
-                "epochs": self.config.train.epochs,
+                "epochs": configs.training_epochs(self.config),
                 "images_per_second": self.images / self.seconds if self.seconds else None,
                 "seconds": self.seconds,
             },
             "method": self.config.method,
+            "stage": {"name": self.config.stage, **self.facts},
             "seed": self.config.seed,
             "versions": versions(self.mapping.devices),
         }

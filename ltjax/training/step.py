@@ -13,8 +13,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ltjax.data.augment import normalise, random_shift
 from ltjax.data.loader import Batch, gather
 from ltjax.errors import InputError
-from ltjax.losses import LossTransform, batch_loss, loss_inputs
+from ltjax.losses import (
+    BatchMixing,
+    LossTransform,
+    batch_loss,
+    draw_shares,
+    loss_inputs,
+    mix,
+    partners,
+)
 from ltjax.models import Classifier, Outputs
+from ltjax.training.optimizer import Trainable, freeze
 from ltjax.training.state import TrainState
 
 AXIS = "batch"
@@ -29,6 +38,7 @@ class Resident(NamedTuple):
       std: float32 `[C]`.
       loss_state: constants of the loss.
       key: PRNG key of the augmentation.
+      mixing_state: constants of the mixing.
     """
 
     images: chex.Array
@@ -36,6 +46,7 @@ class Resident(NamedTuple):
     std: chex.Array
     loss_state: Any
     key: jax.Array
+    mixing_state: Any = ()
 
 
 TrainStep = Callable[[TrainState, Resident, Batch], tuple[TrainState, dict[str, jax.Array]]]
@@ -48,27 +59,39 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     max_shift: int,
+    mixing: BatchMixing | None = None,
+    trainable: Trainable = None,
 ) -> TrainStep:
     """The step of one device, to be mapped over the axis `AXIS`.
 
     Gradients are averaged over the devices; batch norm and whitening reduce their own
     statistics, so every device holds the same new state. Randomness is a function of the
     key, the step and the slot in the global batch, not of the device.
+
+    Args:
+      model: network.
+      loss: loss transform.
+      optimizer: optax transformation.
+      max_shift: of the augmentation, in pixels.
+      mixing: mixes images and labels within the batch, or None.
+      trainable: part of the parameters that is trained (see `freeze`), or None for all; with
+        a part, statistics of batch norm and whitening are used and not updated.
     """
 
     def step(state: TrainState, data: Resident, batch: Batch):
         step_key = jax.random.fold_in(data.key, state.step)
         keys = jax.vmap(lambda slot: jax.random.fold_in(step_key, slot))(batch.slots)
         images = random_shift(gather(data.images, batch), keys, max_shift)
-        images = normalise(images, data.mean, data.std)
+        images, targets = normalise(images, data.mean, data.std), batch.labels
+        if mixing is not None:
+            images, targets = _mixed(mixing, data, images, batch, keys, step_key)
 
         def loss_fn(params):
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            out, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            inputs = loss_inputs(out.logits, batch.labels, batch.embedded)
+            out, stats = _forward(model, freeze(params, trainable), state, images, trainable)
+            inputs = loss_inputs(out.logits, targets, batch.embedded)
             value = batch_loss(loss, inputs, data.loss_state, step=state.step)
             hits = jnp.argmax(out.logits, axis=-1) == batch.labels
-            return value, (updates["batch_stats"], jnp.mean(hits.astype(jnp.float32)))
+            return value, (stats, jnp.mean(hits.astype(jnp.float32)))
 
         (value, (stats, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         grads, value, accuracy = jax.lax.pmean((grads, value, accuracy), AXIS)
@@ -78,6 +101,42 @@ def make_train_step(
         return TrainState(state.step + 1, params, stats, opt_state), metrics
 
     return step
+
+
+def _forward(
+    model: Classifier, params: Any, state: TrainState, images: jax.Array, trainable: Trainable
+) -> tuple[Outputs, Any]:
+    """Outputs and new batch statistics."""
+    variables = {"params": params, "batch_stats": state.batch_stats}
+    if trainable is not None:
+        out = model.apply(variables, images, train=False)
+        assert isinstance(out, Outputs)
+        return out, state.batch_stats
+    out, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
+    return out, updates.get("batch_stats", state.batch_stats)
+
+
+def _mixed(
+    mixing: BatchMixing,
+    data: Resident,
+    images: jax.Array,
+    batch: Batch,
+    keys: jax.Array,
+    step_key: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Images and targets mixed with partners from the whole batch, whatever the devices."""
+    everyone = (images, batch.labels, batch.embedded)
+    all_images, all_labels, all_embedded = jax.lax.all_gather(everyone, AXIS, tiled=True)
+    # Slots count from 0, so this key is none of theirs.
+    order = partners(jax.random.fold_in(step_key, 2**31), all_embedded)[batch.slots]
+    shares = draw_shares(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), mixing.alpha)
+    return mix(
+        mixing,
+        data.mixing_state,
+        (images, all_images[order]),
+        (batch.labels, all_labels[order]),
+        shares,
+    )
 
 
 def make_eval_step(model: Classifier) -> EvalStep:
@@ -113,6 +172,12 @@ class Mapping:
     def replicate(self, tree: Any) -> Any:
         """Puts a tree of arrays on every device."""
         return jax.device_put(tree, self._shared)
+
+    def place(self, shapes: Any) -> Any:
+        """Shapes of a tree as it would lie on every device, to restore one there."""
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._shared), shapes
+        )
 
     def split(self, batch: Batch) -> Batch:
         """Gives every device its slice of a batch: `[B] -> [devices, B / devices]`."""
