@@ -25,12 +25,12 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """`[B, H, W, C] -> [B, H / stride, W / stride, width]`."""
         y = conv(self.width, 3, self.stride, "conv1", self.dtype, same=True)(x)
-        y = nn.relu(norm(train, self.axis_name, "norm1", self.dtype)(y))
+        y = nn.relu(norm(y, train, self.axis_name, "norm1", self.dtype))
         y = conv(self.width, 3, 1, "conv2", self.dtype, same=True)(y)
-        y = norm(train, self.axis_name, "norm2", self.dtype)(y)
+        y = norm(y, train, self.axis_name, "norm2", self.dtype)
         if x.shape != y.shape:
             x = conv(self.width, 1, self.stride, "shortcut", self.dtype, same=True)(x)
-            x = norm(train, self.axis_name, "shortcut_norm", self.dtype)(x)
+            x = norm(x, train, self.axis_name, "shortcut_norm", self.dtype)
         return nn.relu(x + y)
 
 
@@ -58,7 +58,7 @@ class ConvNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, widths[-1]]`."""
         x = conv(self.widths[0], 3, 1, "stem", self.dtype, same=True)(x)
-        x = nn.relu(norm(train, self.axis_name, "stem_norm", self.dtype)(x))
+        x = nn.relu(norm(x, train, self.axis_name, "stem_norm", self.dtype))
         for stage, width in enumerate(self.widths):
             for block in range(self.blocks):
                 stride = 2 if stage > 0 and block == 0 else 1

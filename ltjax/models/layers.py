@@ -3,6 +3,7 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 
@@ -42,25 +43,35 @@ def conv(
 
 
 def norm(
-    train: bool, axis_name: str | None, name: str, dtype: Any, *, zero_scale: bool = False
-) -> nn.BatchNorm:
-    """Batch norm over the devices of `axis_name`; statistics are float32.
+    x: jax.Array,
+    train: bool,
+    axis_name: str | None,
+    name: str,
+    dtype: Any,
+    *,
+    zero_scale: bool = False,
+) -> jax.Array:
+    """Batch norm in float32; to be called inside a compact module.
 
     Args:
+      x: `[B, H, W, C]`.
       train: use and update the batch's statistics.
       axis_name: mapped axis over which batches are spread.
       name: of the parameters.
       dtype: of the output.
       zero_scale: start the scale at 0, so that a residual block starts as the identity.
+
+    Returns:
+      `[B, H, W, C]`.
     """
-    return nn.BatchNorm(
+    layer = nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,
         axis_name=axis_name,
         scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
-        dtype=dtype,
         name=name,
     )
+    return layer(x.astype(jnp.float32)).astype(dtype)
 
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

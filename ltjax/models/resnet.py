@@ -49,7 +49,7 @@ class ImageNetBlock(nn.Module):
         def apply(x, width, size, stride, number, *, last=False, groups=1):
             x = conv(width, size, stride, f"conv{number}", self.dtype, groups=groups)(x)
             zero = last and self.zero_residual
-            x = norm(train, self.axis_name, f"norm{number}", self.dtype, zero_scale=zero)(x)
+            x = norm(x, train, self.axis_name, f"norm{number}", self.dtype, zero_scale=zero)
             return x if last else nn.relu(x)
 
         if self.shape.bottleneck:
@@ -62,7 +62,7 @@ class ImageNetBlock(nn.Module):
             y = apply(y, self.width, 3, 1, 2, last=True)
         if x.shape != y.shape:
             x = conv(y.shape[-1], 1, self.stride, "shortcut", self.dtype)(x)
-            x = norm(train, self.axis_name, "shortcut_norm", self.dtype)(x)
+            x = norm(x, train, self.axis_name, "shortcut_norm", self.dtype)
         return nn.relu(x + y)
 
 
@@ -93,7 +93,7 @@ class ResNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, 512 or 2048]`."""
         x = conv(64, 7, 2, "stem", self.dtype)(x)
-        x = nn.relu(norm(train, self.axis_name, "stem_norm", self.dtype)(x))
+        x = nn.relu(norm(x, train, self.axis_name, "stem_norm", self.dtype))
         x = nn.max_pool(x, (3, 3), (2, 2), padding=[(1, 1), (1, 1)])
         for stage, blocks in enumerate(self.shape.blocks):
             for block in range(blocks):

@@ -27,9 +27,9 @@ class CifarBlock(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """`[B, H, W, C] -> [B, H / stride, W / stride, width]`."""
         y = conv(self.width, 3, self.stride, "conv1", self.dtype)(x)
-        y = nn.relu(norm(train, self.axis_name, "norm1", self.dtype)(y))
+        y = nn.relu(norm(y, train, self.axis_name, "norm1", self.dtype))
         y = conv(self.width, 3, 1, "conv2", self.dtype)(y)
-        y = norm(train, self.axis_name, "norm2", self.dtype, zero_scale=self.zero_residual)(y)
+        y = norm(y, train, self.axis_name, "norm2", self.dtype, zero_scale=self.zero_residual)
         new = self.width - x.shape[-1]
         if self.stride > 1 or new:
             x = x[:, :: self.stride, :: self.stride]
@@ -64,7 +64,7 @@ class ResNetCifar(nn.Module):
         """Images `[B, H, W, C] -> features [B, 64]`."""
         require(self.depth % 6 == 2 and self.depth >= 8, "depth", self.depth, "6 n + 2")
         x = conv(16, 3, 1, "stem", self.dtype)(x)
-        x = nn.relu(norm(train, self.axis_name, "stem_norm", self.dtype)(x))
+        x = nn.relu(norm(x, train, self.axis_name, "stem_norm", self.dtype))
         for stage, width in enumerate((16, 32, 64)):
             for block in range((self.depth - 2) // 6):
                 stride = 2 if stage > 0 and block == 0 else 1
