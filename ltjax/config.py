@@ -9,6 +9,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from ltjax.errors import InputError
+from ltjax.methods import METHODS, STAGES, UNTRAINED_STAGES
 
 Check = Callable[[Any], bool]
 
@@ -73,43 +74,20 @@ def _number_or(number: tuple[Check, str], *names: str) -> tuple[Check, str]:
     return either, f"{words}, or one of {', '.join(names)}"
 
 
-# Sections a method sets; a key left at "auto" takes the method's value.
-METHODS: dict[str, dict[str, str]] = {
-    "ce": {
-        "whitening.method": "none",
-        "loss.name": "cross_entropy",
-        "plan.name": "instance",
-    },
-    "logit_adjustment": {
-        "whitening.method": "none",
-        "loss.name": "logit_adjustment",
-        "plan.name": "instance",
-    },
-    "cw": {
-        "whitening.method": "zca",
-        "loss.name": "cross_entropy",
-        "plan.name": "instance",
-    },
-    "cw_la": {
-        "whitening.method": "zca",
-        "loss.name": "logit_adjustment",
-        "plan.name": "instance",
-    },
-    "cw_la_b3rs": {
-        "whitening.method": "zca",
-        "loss.name": "logit_adjustment",
-        "plan.name": "b3rs",
-    },
-    "cw_la_b3rs_bet": {
-        "whitening.method": "zca",
-        "loss.name": "logit_adjustment",
-        "plan.name": "b3rs_bet",
-    },
-}
-
 _ANY_TEXT: tuple[Check, str] = (lambda v: True), "text"
 _FLAG: tuple[Check, str] = (lambda v: True), "True or False"
+_BACKBONES = (
+    "convnet",
+    *(f"resnet{depth}_cifar" for depth in (8, 20, 32, 44, 56, 110)),
+    *("resnet10", "resnet18", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),
+)
+_HEADS = ("auto", "linear", "cosine", "tau_norm", "lws")
 _WHITENINGS = ("none", "batch_norm", "zca", "zca_svd", "newton_schulz", "cholesky")
+_LOSSES = (
+    *("auto", "cross_entropy", "logit_adjustment", "balanced_softmax", "vs", "ldam", "lade"),
+    *("equalization", "seesaw"),
+)
+_WEIGHTINGS = ("auto", "none", "inverse", "class_balanced", "drw")
 _PLANS = (
     *("auto", "instance", "square_root", "class_balanced", "reverse"),
     *("progressive", "repeat_factor", "class_aware", "b3rs", "b3rs_bet"),
@@ -117,6 +95,8 @@ _PLANS = (
 
 SCHEMA: dict[str, Key] = {
     "method": Key("cw_la_b3rs_bet", *_choice(*METHODS), "sets every key that is auto"),
+    "stage": Key("one", *_choice(*STAGES), "two: the head alone, on the network of init_from"),
+    "init_from": Key("", *_ANY_TEXT, "stage two: workdir of the finished stage one"),
     "seed": Key(0, *_integer(0), "of split, plan, initialisation and augmentation"),
     "seeds": Key((), *_integers(0), "several seeds side by side, on one split; () is (seed,)"),
     "cpu_devices": Key(2, *_integer(1), "host devices to train on where there is only a CPU"),
@@ -126,9 +106,16 @@ SCHEMA: dict[str, Key] = {
     "data.imbalance_factor": Key(20.0, *_number(1), "largest over smallest class"),
     "data.test_per_class": Key(50, *_integer(1), "test images held out of each class"),
     "data.seed": Key(None, *_integer(0), "of the split; None takes seed", int),
-    "model.name": Key("convnet", *_choice("convnet"), "backbone"),
-    "model.width": Key(32, *_integer(1), "channels of the first stage; features are twice"),
-    "model.blocks": Key(1, *_integer(1), "residual blocks per stage"),
+    "data.validation_fraction": Key(
+        0.0, *_number(0, 0.5), "of each class's training images, held out of training"
+    ),
+    "model.name": Key("convnet", *_choice(*_BACKBONES), "backbone"),
+    "model.width": Key(32, *_integer(1), "convnet: channels of the first stage; features: twice"),
+    "model.blocks": Key(1, *_integer(1), "convnet: residual blocks per stage"),
+    "model.dtype": Key("float32", *_choice("float32", "bfloat16"), "of the backbone's computation"),
+    "model.zero_residual": Key(False, *_FLAG, "resnets: start blocks as the identity"),
+    "model.head": Key("auto", *_choice(*_HEADS), "classifier"),
+    "model.head_scale": Key(30.0, *_number(0, open_low=True), "of the head cosine"),
     "whitening.method": Key("auto", *_choice("auto", *_WHITENINGS), "before the classifier"),
     "whitening.shrinkage": Key(
         0.1,
@@ -157,8 +144,22 @@ SCHEMA: dict[str, Key] = {
         "repeat_factor: share of the images below which a class is repeated",
     ),
     "plan.images_per_class": Key(4, *_integer(1), "class_aware: images of each class drawn"),
-    "loss.name": Key("auto", *_choice("auto", "cross_entropy", "logit_adjustment"), "loss"),
-    "loss.tau": Key(1.0, *_number(0), "strength of the logit adjustment"),
+    "loss.name": Key("auto", *_choice(*_LOSSES), "what is done to the logits"),
+    "loss.tau": Key(1.0, *_number(0), "strength of logit_adjustment, vs and posthoc_la"),
+    "loss.vs_gamma": Key(0.15, *_number(0), "vs: exponent of the scale"),
+    "loss.max_margin": Key(0.5, *_number(0), "ldam: margin of the rarest class"),
+    "loss.lade_alpha": Key(0.1, *_number(0), "lade: weight of the regulariser"),
+    "loss.equalization_threshold": Key(0.5, *_number(0), "rare: a share below this / classes"),
+    "loss.equalization_probability": Key(0.9, *_number(0, 1), "of leaving a rare class out"),
+    "loss.weighting": Key("auto", *_choice(*_WEIGHTINGS), "of examples by class"),
+    "loss.beta": Key(0.9999, *_number(0, 0.9999999), "class_balanced and drw"),
+    "loss.drw_start": Key(0.8, *_number(0, 1), "drw: share of training before it starts"),
+    "loss.modulation": Key("auto", *_choice("auto", "none", "focal"), "of examples by certainty"),
+    "loss.focal_gamma": Key(2.0, *_number(0), "focal: exponent"),
+    "loss.smoothing": Key("auto", *_choice("auto", "none", "uniform", "label_aware"), "of labels"),
+    "loss.smoothing_epsilon": Key(0.1, *_number(0, 1), "uniform"),
+    "loss.smoothing_head": Key(0.4, *_number(0, 0.99), "label_aware: most frequent class"),
+    "loss.smoothing_tail": Key(0.1, *_number(0, 0.99), "label_aware: rarest class"),
     "loss.prior": Key(
         "data", *_choice("data", "plan"), "class prior: of the training set, or of the plan's draws"
     ),
@@ -179,12 +180,19 @@ SCHEMA: dict[str, Key] = {
         0.0, *_number(0, 0.999999), "moving average of the parameters, for evaluation; 0 is off"
     ),
     "train.batch_size": Key(64, *_integer(1), "images, over all devices"),
-    "train.epochs": Key(100, *_integer(1), "of ceil(N / batch_size) steps"),
+    "train.epochs": Key(100, *_integer(1), "of ceil(N / batch_size) steps, in either stage"),
+    "train.mixing": Key("auto", *_choice("auto", "none", "mixup", "remix"), "of images"),
+    "train.mixing_alpha": Key(1.0, *_number(0, open_low=True), "of the Beta distribution"),
+    "train.remix_kappa": Key(3.0, *_number(1), "ratio of counts: much rarer"),
+    "train.remix_tau": Key(0.5, *_number(0, 1), "share below which the rarer label wins"),
     "train.max_shift": Key(1, *_integer(0), "random shift in pixels"),
     "train.on_nan": Key(
         "stop", *_choice("stop", "skip"), "a loss that is not finite: stop, or skip the update"
     ),
     "train.log_every_steps": Key(20, *_integer(1), "a line of metrics.jsonl"),
+    "decoupled.tau": Key(
+        None, *_number(0), "tau_norm; None: chosen on data.validation_fraction", float
+    ),
     "evaluation.batch_size": Key(256, *_integer(1), "images, over all devices"),
     "evaluation.every_epochs": Key(10, *_integer(1), "during training"),
     "evaluation.many_above": Key(100, *_integer(0), "more training images are many"),
@@ -262,9 +270,11 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDic
         # NaN fails every comparison, so the ranges refuse it too.
         if value is None or not key.check(value):
             raise InputError(f"config.{path} = {value!r} is not allowed; use {key.allowed}")
-    flat.update({k: v for k, v in METHODS[flat["method"]].items() if flat[k] == "auto"})
+    decided = {**METHODS[flat["method"]], **STAGES[flat["stage"]]}
+    flat.update({k: v for k, v in decided.items() if flat[k] == "auto"})
     flat["seeds"] = tuple(flat["seeds"]) or (flat["seed"],)
     flat["seed"] = flat["seeds"][0]
+    _check_stage(flat)
     if flat["data.seed"] is None:
         flat["data.seed"] = flat["seed"]
     if flat["evaluation.few_below"] > flat["evaluation.many_above"] + 1:
@@ -278,6 +288,36 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDic
         node = get(resolved, ".".join(sections)) if sections else resolved
         node[name] = value
     return ml_collections.FrozenConfigDict(resolved)
+
+
+def _check_stage(flat: dict[str, Any]) -> None:
+    """Refuses keys of stage two that do not go together."""
+    stage = flat["stage"]
+    if (stage == "one") != (flat["init_from"] == ""):
+        raise InputError(
+            f"config.stage = {stage} with config.init_from = {flat['init_from']!r} is not allowed; "
+            "stage two needs the workdir of a finished stage one, and stage one needs none"
+        )
+    head = STAGES[stage].get("model.head", flat["model.head"])
+    if flat["model.head"] != head:
+        raise InputError(
+            f"config.model.head = {flat['model.head']} is not allowed with config.stage = {stage}; "
+            f"use {head} or auto"
+        )
+    if (
+        stage == "tau_norm"
+        and flat["decoupled.tau"] is None
+        and not flat["data.validation_fraction"]
+    ):
+        raise InputError(
+            "config.decoupled.tau = None is not allowed without held-out images; give tau, or "
+            "train both stages with config.data.validation_fraction > 0, and tau is chosen on those"
+        )
+    if stage == "one" and flat["model.head"] in ("tau_norm", "lws"):
+        raise InputError(
+            f"config.model.head = {flat['model.head']} is not allowed in stage one: it is made of "
+            "a trained linear head; use linear or cosine"
+        )
 
 
 def check_devices(config: ml_collections.FrozenConfigDict, devices: int) -> None:
@@ -319,6 +359,11 @@ def suggestion(name: str) -> str:
     hint = (leaf or near)[:1]
     where = "the keys are listed in docs/config.md"
     return f"did you mean config.{hint[0]}? ({where})" if hint else where
+
+
+def training_epochs(config: Any) -> int:
+    """Epochs of training: none for a stage that only computes its head."""
+    return 0 if config.stage in UNTRAINED_STAGES else config.train.epochs
 
 
 def steps(epochs: int, steps_per_epoch: int) -> int:

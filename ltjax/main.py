@@ -23,7 +23,7 @@ from ltjax.errors import InputError, Interrupted
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, lock_config=True)
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; by default runs/CONFIG-METHOD-seedSEED."
+    "workdir", None, "Folder of the run; by default runs/CONFIG-METHOD[-STAGE]-seedSEED."
 )
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train on several hosts together.")
 _COORDINATOR = flags.DEFINE_string(
@@ -76,7 +76,8 @@ def _unknown_key(argv: Sequence[str]) -> str | None:
 
 def _default_workdir(config: Any) -> str:
     file = Path(next(iter(config_flags.get_config_filename(flags.FLAGS["config"]).split(":"))))
-    return f"runs/{file.stem}-{config.method}-seed{config.seed}"
+    stage = "" if config.stage == "one" else f"-{config.stage}"
+    return f"runs/{file.stem}-{config.method}{stage}-seed{config.seed}"
 
 
 def _start_devices(count: int) -> None:
@@ -92,7 +93,7 @@ def _run(argv: Sequence[str]) -> int:
     workdir = _WORKDIR.value or _default_workdir(config)
     _start_devices(config.cpu_devices)
     from ltjax import report
-    from ltjax.training.loop import run
+    from ltjax.decoupled import run
     from ltjax.training.step import connect
 
     if _DISTRIBUTED.value:

@@ -33,19 +33,25 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}%"
 
 
+def _name(result: dict[str, Any]) -> str:
+    stage = result.get("stage", {}).get("name", "one")
+    return result["method"] if stage == "one" else f"{result['method']} + {stage}"
+
+
 def print_table(workdir: Path, *, console: Console | None = None) -> None:
     """Prints the result of a run as a table."""
     result = read_json(workdir / "result.json")
-    table = Table(box=box.SIMPLE_HEAD, title=f"{result['method']}, seed {result['seed']}")
+    table = Table(box=box.SIMPLE_HEAD, title=f"{_name(result)}, seed {result['seed']}")
     for _, name in HEADLINES:
         table.add_column(name, justify="right")
     table.add_row(*(_percent(result["test"][key]) for key, _ in HEADLINES))
     train = result["train"]
+    speed = train["images_per_second"]
     out = console or Console()
     out.print(table)
     out.print(
         f"{train['steps']} steps, {train['epochs']} epochs, {train['seconds']:.1f} s, "
-        f"{train['images_per_second']:,.0f} images/s; "
+        f"{'' if speed is None else f'{speed:,.0f} images/s; '}"
         f"training images per class {max(train['class_counts'])} to {min(train['class_counts'])}",
         highlight=False,
     )
@@ -201,11 +207,11 @@ def page(workdir: Path) -> str:
     config = read_json(workdir / "config.json")
     metrics = read_metrics(workdir / "metrics.jsonl")
     test, train = result["test"], result["train"]
-    title = f"{dataset['name']}, {result['method']}, seed {result['seed']}"
+    title = f"{dataset['name']}, {_name(result)}, seed {result['seed']}"
     head = "".join(f"<th>{name}</th>" for _, name in HEADLINES)
     values = "".join(f"<td>{_percent(test[key])}</td>" for key, _ in HEADLINES)
     sizes = ", ".join(f"{k}: {len(v)}" for k, v in dataset["groups"].items())
-    speed = f"{train['images_per_second']:,.0f} images/s, {train['seconds']:.1f} s"
+    speed = f"{train['images_per_second'] or 0:,.0f} images/s, {train['seconds']:.1f} s"
     figures = (
         ("Learning curves", curves(metrics)),
         ("Training images and test accuracy", counts_and_accuracy(result, dataset)),

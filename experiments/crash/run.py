@@ -1,6 +1,6 @@
 """Kills a run with SIGKILL at random moments, resumes it, compares with an uninterrupted run.
 
-    python -m experiments.crash.run [--tries 30] [--out experiments/crash/results] [--config.KEY=VALUE ...]
+    python -m experiments.crash.run [--tries 30] [--out DIR] [--config.KEY=VALUE ...]
 
 The tries go round four cases: 1 and 4 devices, 1 and 3 seeds. Every try starts a fresh run, kills
 it at a random moment of its training, gives the same command again, and compares the metrics of

@@ -29,6 +29,7 @@ from ltjax.training.watch import SilentWatcher
 
 COLUMNS = ("accuracy", "balanced_accuracy", "many", "medium", "few")
 SKLEARN = ("logistic_regression", "rbf_svm")
+ABLATION = ("ce", "logit_adjustment", "cw", "cw_la", "cw_la_b3rs", "cw_la_b3rs_bet")
 
 
 def make_config(method: str, seed: int, overrides: dict):
@@ -44,7 +45,7 @@ def make_config(method: str, seed: int, overrides: dict):
 def splits_of(config) -> Splits:
     """The data of a run."""
     data = configs.resolve(config).data
-    return load_splits(**{k: data[k] for k in data})
+    return load_splits(**{k: data[k] for k in data if k != "validation_fraction"})
 
 
 def sklearn_row(name: str, seed: int, overrides: dict) -> dict:
@@ -97,7 +98,7 @@ def main() -> None:
     """Runs the rows and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--rows", nargs="+", default=[*SKLEARN, *configs.METHODS])
+    parser.add_argument("--rows", nargs="+", default=[*SKLEARN, *ABLATION])
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()

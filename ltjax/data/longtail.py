@@ -93,6 +93,34 @@ def holdout(labels: np.ndarray, per_class: int, seed: int) -> tuple[np.ndarray, 
     return np.setdiff1d(np.arange(len(labels)), test), test
 
 
+def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Splits off a fraction of every class, at random.
+
+    A class gives `round(fraction n_c)` images, at least one and never its last.
+
+    Args:
+      labels: int `[N]`.
+      fraction: in (0, 1).
+      seed: of the draw.
+
+    Returns:
+      Indices `(kept, held_out)`, int64, class by class.
+
+    >>> kept, held = stratified(np.array([0, 0, 0, 0, 1, 1, 2]), 0.25, seed=0)
+    >>> len(kept), len(held)
+    (5, 2)
+    """
+    require(0 < fraction < 1, "fraction", fraction, "a number > 0 and < 1")
+    rng = np.random.default_rng(seed)
+    kept, held = [], []
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        held.append(members[:count])
+        kept.append(members[count:])
+    return np.concatenate(kept), np.concatenate(held)
+
+
 class ShotGroups(NamedTuple):
     """Class indices by number of training images."""
 

@@ -1,6 +1,5 @@
-"""Losses as composable transforms, and the one that a config names."""
+"""Losses as composable transforms, mixing of batches, and what a config names of them."""
 
-from ltjax.errors import require
 from ltjax.losses.base import (
     LossInputs,
     LossTransform,
@@ -11,42 +10,65 @@ from ltjax.losses.base import (
     loss_inputs,
 )
 from ltjax.losses.embedded import batch_embedded
-from ltjax.losses.margins import log_prior, logit_adjustment
+from ltjax.losses.lade import lade
+from ltjax.losses.make import make_loss, make_mixing
+from ltjax.losses.margins import (
+    adjusted_logits,
+    balanced_softmax,
+    ldam,
+    log_prior,
+    logit_adjustment,
+    vector_scaling,
+)
+from ltjax.losses.mixing import BatchMixing, draw_shares, mix, mixup, partners, remix
+from ltjax.losses.negatives import equalization, seesaw
+from ltjax.losses.schedules import deferred, ramp
+from ltjax.losses.smoothing import label_aware_smoothing, label_smoothing
+from ltjax.losses.weighting import (
+    class_balanced,
+    class_weights,
+    drw,
+    effective_number,
+    focal,
+    inverse_frequency,
+    weighted,
+)
 
 __all__ = [
+    "BatchMixing",
     "LossInputs",
     "LossTransform",
+    "adjusted_logits",
+    "balanced_softmax",
     "batch_embedded",
     "batch_loss",
     "chain",
+    "class_balanced",
+    "class_weights",
     "cross_entropy",
+    "deferred",
+    "draw_shares",
+    "drw",
+    "effective_number",
+    "equalization",
+    "focal",
     "identity",
+    "inverse_frequency",
+    "label_aware_smoothing",
+    "label_smoothing",
+    "lade",
+    "ldam",
     "log_prior",
     "logit_adjustment",
     "loss_inputs",
     "make_loss",
+    "make_mixing",
+    "mix",
+    "mixup",
+    "partners",
+    "ramp",
+    "remix",
+    "seesaw",
+    "vector_scaling",
+    "weighted",
 ]
-
-LOSSES = ("cross_entropy", "logit_adjustment")
-
-
-def make_loss(
-    *, name: str, tau: float, embedded_weight: float, embedded: bool, axis_name: str | None
-) -> LossTransform:
-    """Builds the loss that a config names.
-
-    Args:
-      name: one of `LOSSES`.
-      tau: strength of the logit adjustment.
-      embedded_weight: BET's `w`.
-      embedded: whether the batches have embedded slots (BET).
-      axis_name: mapped axis over which batches are spread.
-
-    Raises:
-      InputError: an unknown name or a weight out of range.
-    """
-    require(name in LOSSES, "loss.name", name, f"one of {', '.join(LOSSES)}")
-    base = logit_adjustment(tau) if name == "logit_adjustment" else identity()
-    if not embedded:
-        return base
-    return chain(base, batch_embedded(embedded_weight, axis_name=axis_name))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.errors import require
-from ltjax.losses.base import LossInputs, LossTransform
+from ltjax.losses.base import EMBEDDED, LossInputs, LossTransform
 
 
 def batch_embedded(
@@ -64,4 +64,4 @@ def batch_embedded(
         )
         return inputs._replace(weights=inputs.weights * factor)
 
-    return LossTransform(lambda class_counts: (), apply)
+    return LossTransform(lambda class_counts: (), apply, (EMBEDDED,))

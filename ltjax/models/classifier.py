@@ -5,10 +5,14 @@ from typing import Any, NamedTuple
 import chex
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from ltjax.errors import require
 from ltjax.models.convnet import ConvNet
-from ltjax.models.heads import LinearHead
+from ltjax.models.heads import make_head
+from ltjax.models.layers import DTYPES
+from ltjax.models.resnet import SHAPES, ResNet
+from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.whitening import METHODS as WHITENINGS
 from ltjax.whitening import ChannelWhitening
 
@@ -22,26 +26,64 @@ class Outputs(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Backbone, then whitening where there is one, then the linear head.
+    """Backbone, then whitening where there is one, then the head.
 
     Attributes:
       backbone: images `[B, H, W, C]` to features `[B, D]`.
-      num_classes: C.
+      head: features `[B, D]` to logits `[B, C]`.
       whitening: a module used like `flax.linen.BatchNorm`, or None.
     """
 
     backbone: nn.Module
-    num_classes: int
+    head: nn.Module
     whitening: nn.Module | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
         """Images `[B, H, W, C]`, normalised, to `Outputs`."""
-        features = self.backbone(images, train=train)
+        # Whitening and head compute in float32 whatever the backbone's dtype.
+        features = self.backbone(images, train=train).astype(jnp.float32)
         whitened = features
         if self.whitening is not None:
             whitened = self.whitening(features, use_running_average=not train)
-        return Outputs(LinearHead(self.num_classes, name="head")(whitened), features, whitened)
+        return Outputs(self.head(whitened), features, whitened)
+
+
+CIFAR_DEPTHS = (8, 20, 32, 44, 56, 110)
+BACKBONES = ("convnet", *(f"resnet{depth}_cifar" for depth in CIFAR_DEPTHS), *SHAPES)
+
+
+def make_backbone(
+    name: str,
+    *,
+    width: int = 32,
+    blocks: int = 1,
+    dtype: str = "float32",
+    zero_residual: bool = False,
+    axis_name: str | None = None,
+) -> nn.Module:
+    """Builds the backbone that a config names; `.features` are its output's channels.
+
+    Args:
+      name: one of `BACKBONES`.
+      width: convnet: channels of the first stage; the features have twice as many.
+      blocks: convnet: residual blocks per stage.
+      dtype: "float32" or "bfloat16", of the computation; parameters are float32.
+      zero_residual: start the residual blocks of a resnet as the identity.
+      axis_name: mapped axis over which batches are spread.
+
+    Raises:
+      InputError: an unknown name.
+    """
+    require(name in BACKBONES, "model.name", name, f"one of {', '.join(BACKBONES)}")
+    require(dtype in DTYPES, "model.dtype", dtype, f"one of {', '.join(DTYPES)}")
+    kind = DTYPES[dtype]
+    if name == "convnet":
+        return ConvNet((width, 2 * width), blocks, axis_name, kind)
+    if name in SHAPES:
+        return ResNet(SHAPES[name], axis_name, kind, zero_residual)
+    depth = int(name.removeprefix("resnet").removesuffix("_cifar"))
+    return ResNetCifar(depth, axis_name, kind, zero_residual)
 
 
 def make_model(
@@ -52,29 +94,44 @@ def make_model(
     blocks: int,
     axis_name: str | None,
     whitening: str,
+    dtype: str = "float32",
+    zero_residual: bool = False,
+    head: str = "linear",
+    head_scale: float = 30.0,
     **settings: Any,
 ) -> Classifier:
     """Builds the network that a config names.
 
     Args:
       num_classes: C.
-      name: "convnet".
-      width: channels of the first stage; the features have twice as many.
-      blocks: residual blocks per stage.
+      name: of the backbone; it, `width`, `blocks`, `dtype`, `zero_residual` as for
+        `make_backbone`.
+      width: see there.
+      blocks: see there.
       axis_name: mapped axis over which batches are spread.
       whitening: one of `ltjax.whitening.METHODS`.
+      dtype: see `make_backbone`.
+      zero_residual: see `make_backbone`.
+      head: one of `ltjax.models.heads.HEADS`.
+      head_scale: of the head `cosine`.
       **settings: other attributes of `ltjax.whitening.ChannelWhitening`.
 
     Raises:
       InputError: an unknown name, or groups that do not divide the features.
     """
-    require(name == "convnet", "model.name", name, "convnet")
     require(
         whitening in WHITENINGS, "whitening.method", whitening, f"one of {', '.join(WHITENINGS)}"
     )
-    backbone = ConvNet((width, 2 * width), blocks, axis_name)
+    backbone = make_backbone(
+        name,
+        width=width,
+        blocks=blocks,
+        dtype=dtype,
+        zero_residual=zero_residual,
+        axis_name=axis_name,
+    )
     layer = None
     if whitening != "none":
         layer = ChannelWhitening(method=whitening, axis_name=axis_name, **settings)
-        layer.check(2 * width)
-    return Classifier(backbone, num_classes, layer)
+        layer.check(backbone.features)
+    return Classifier(backbone, make_head(head, num_classes, scale=head_scale), layer)

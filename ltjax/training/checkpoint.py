@@ -63,6 +63,10 @@ class Checkpoints:
         with self._writing():
             self._manager.save(step, args=args, metrics={"score": score})
 
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints, the oldest first."""
+        return sorted(self._manager.all_steps())
+
     def restore_newest(self, like: TrainState) -> tuple[int, Restored, list[str]] | None:
         """Reads the newest checkpoint that can be read.
 
@@ -78,7 +82,7 @@ class Checkpoints:
           InputError: none can be read, or the newest readable one is of another model.
         """
         failures: list[tuple[int, DamagedError]] = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in reversed(self.steps()):
             try:
                 restored = self.restore(step, like)
             except DamagedError as e:

@@ -12,27 +12,32 @@ import optax
 from ltjax import config as configs
 from ltjax.data.exposure import exposure, summary
 from ltjax.data.loader import pixel_statistics
-from ltjax.data.longtail import shot_groups
+from ltjax.data.longtail import shot_groups, stratified
 from ltjax.data.make_plan import make_plan
 from ltjax.data.plan import BatchPlan, index_labels
-from ltjax.data.sources import Splits, load_splits
-from ltjax.losses import LossTransform, make_loss
+from ltjax.data.sources import ArraySource, Splits, load_splits
+from ltjax.losses import BatchMixing, LossTransform, make_loss, make_mixing
 from ltjax.models import Classifier, make_model
-from ltjax.training.optimizer import make_optimizer, make_schedule
+from ltjax.training.optimizer import Trainable, make_optimizer, make_schedule, train_part
 from ltjax.training.step import AXIS
 
 
 class Job(NamedTuple):
     """The parts of a run, all functions of the configuration.
 
-    `plans` and `loss_counts` have one entry per seed; the rest is shared.
+    `plans`, `losses` and `loss_counts` have one entry per seed; the losses differ in their
+    `init` alone. `validation` are training images held out of training (None: no images are);
+    `trainable` is the part of the parameters that this stage trains (None: all).
     """
 
     splits: Splits
+    validation: ArraySource | None
     plans: list[BatchPlan]
     model: Classifier
-    loss: LossTransform
+    losses: list[LossTransform]
     loss_counts: list[np.ndarray]
+    mixing: BatchMixing | None
+    trainable: Trainable
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     total_steps: int
@@ -41,6 +46,17 @@ class Job(NamedTuple):
     def steps_per_epoch(self) -> int:
         """Steps of an epoch, the same for every plan of the same batch size."""
         return self.plans[0].steps_per_epoch
+
+
+# What a stage trains; a stage without training has no say, the head all the same.
+TRAINED_IN_STAGE: dict[str, Trainable] = {
+    "one": None,
+    "crt": ("head",),
+    "lws": ("head", "scale"),
+    "tau_norm": ("head",),
+    "ncm": ("head",),
+    "posthoc_la": ("head",),
+}
 
 
 def build(config: Any) -> Job:
@@ -61,6 +77,7 @@ def build(config: Any) -> Job:
         test_per_class=data.test_per_class,
         seed=data.seed,
     )
+    splits, validation = _hold_out(splits, data.validation_fraction, data.seed)
     index = index_labels(splits.train.labels, splits.train.class_names)
     epochs = config.train.epochs
     plans: list[BatchPlan] = [
@@ -68,7 +85,7 @@ def build(config: Any) -> Job:
         for seed in config.seeds
     ]
     per_epoch = plans[0].steps_per_epoch
-    total = configs.steps(epochs, per_epoch)
+    total = configs.steps(configs.training_epochs(config), per_epoch)
     optimizer = config.optimizer
     schedule = make_schedule(
         name=optimizer.schedule,
@@ -78,8 +95,10 @@ def build(config: Any) -> Job:
         milestones=[configs.steps(epoch, per_epoch) for epoch in optimizer.milestones],
         milestone_factor=optimizer.milestone_factor,
     )
+    trainable = TRAINED_IN_STAGE[config.stage]
     return Job(
         splits=splits,
+        validation=validation,
         plans=plans,
         model=make_model(
             len(splits.train.class_names),
@@ -88,24 +107,50 @@ def build(config: Any) -> Job:
             whitening=config.whitening.method,
             **{k: v for k, v in config.whitening.items() if k != "method"},
         ),
-        loss=make_loss(
-            name=config.loss.name,
-            tau=config.loss.tau,
-            embedded_weight=config.loss.embedded_weight,
-            embedded=config.plan.name == "b3rs_bet",
-            axis_name=AXIS,
-        ),
+        losses=[_loss(config, total, seed) for seed in config.seeds],
         loss_counts=[_loss_counts(config.loss.prior, splits, plan) for plan in plans],
+        mixing=make_mixing(
+            name=config.train.mixing,
+            alpha=config.train.mixing_alpha,
+            remix_kappa=config.train.remix_kappa,
+            remix_tau=config.train.remix_tau,
+        ),
+        trainable=trainable,
         schedule=schedule,
-        optimizer=make_optimizer(
-            schedule,
-            name=optimizer.name,
-            momentum=optimizer.momentum,
-            nesterov=optimizer.nesterov,
-            weight_decay=optimizer.weight_decay,
-            clip_norm=optimizer.clip_norm,
+        optimizer=train_part(
+            make_optimizer(
+                schedule,
+                name=optimizer.name,
+                momentum=optimizer.momentum,
+                nesterov=optimizer.nesterov,
+                weight_decay=optimizer.weight_decay,
+                clip_norm=optimizer.clip_norm,
+            ),
+            trainable,
         ),
         total_steps=total,
+    )
+
+
+def _hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, ArraySource | None]:
+    """Splits whose training images lack a part of every class, and that part."""
+    if not fraction:
+        return splits, None
+    kept, held = stratified(splits.train.labels, fraction, seed)
+    return splits._replace(train=splits.train.subset(kept)), splits.train.subset(held)
+
+
+def _loss(config: Any, total_steps: int, seed: int) -> LossTransform:
+    settings = {k: v for k, v in config.loss.items() if k not in ("prior", "drw_start")}
+    return make_loss(
+        **settings,
+        drw_start_step=round(config.loss.drw_start * total_steps),
+        embedded=config.plan.name == "b3rs_bet",
+        head=config.model.head,
+        head_scale=config.model.head_scale,
+        mixing=config.train.mixing,
+        seed=seed,
+        axis_name=AXIS,
     )
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.guard import StopRequest, check_finite, locked
 from ltjax.training.job import Job, build, describe_data, versions
 from ltjax.training.seeds import Seeds
+from ltjax.training.state import TrainState
 from ltjax.training.step import Mapping, choose_devices
 from ltjax.training.watch import MetricsLog, Profile, SilentWatcher, Watcher, default_watcher
 from ltjax.training.workdir import Workdir, read_json, write_json
@@ -41,19 +42,36 @@ class Report(NamedTuple):
     chief: bool = True
 
 
-def run(config: Any, workdir: str | Path, *, watcher: Watcher | None = None) -> Report:
+class Beginning(NamedTuple):
+    """States that a run starts from, one per seed, and what its result tells of it (JSON)."""
+
+    states: list[TrainState]
+    facts: dict[str, Any]
+
+
+# Makes the beginning of a run from its session; called where there is no checkpoint yet.
+Start = Callable[["Session"], Beginning]
+
+
+def run(
+    config: Any, workdir: str | Path, *, watcher: Watcher | None = None, start: Start | None = None
+) -> Report:
     """Trains, or resumes, or finds the run finished; evaluates; writes `result.json`.
 
     Args:
       config: configuration, as `ltjax.config.default()` with overrides.
       workdir: folder of the run; the same call on the same folder resumes it.
       watcher: shows progress; by default a bar on a terminal and lines elsewhere.
+      start: makes the states to start from; by default the initial ones. Stage two needs it,
+        so it is run by `ltjax.decoupled.run`.
 
     Raises:
       InputError: bad input; nothing of an earlier run is overwritten.
       Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
     """
     config = configs.resolve(config)
+    if start is None and config.stage != "one":
+        raise InputError(f"config.stage = {config.stage} is run by ltjax.decoupled.run, not here")
     mapping = Mapping(choose_devices(config.cpu_devices), backend=config.engine.mapping)
     configs.check_devices(config, mapping.count)
     job = build(config)
@@ -63,7 +81,7 @@ def run(config: Any, workdir: str | Path, *, watcher: Watcher | None = None) -> 
         if folder.result.exists():
             return Report(folder.path, read_json(folder.result), True, chief)
         watcher = (watcher or default_watcher()) if chief else SilentWatcher()
-        session = _Session(config, job, mapping, folder, watcher)
+        session = Session(config, job, mapping, folder, watcher, start)
         if chief:
             description = describe_data(job, config)
             write_json(folder.path / "dataset.json", description)
@@ -72,10 +90,18 @@ def run(config: Any, workdir: str | Path, *, watcher: Watcher | None = None) -> 
         return Report(folder.path, session.finish(), False, chief)
 
 
-class _Session:
+class Session:
     """One process's share of a run: the seeds, the clock and the outputs."""
 
-    def __init__(self, config: Any, job: Job, mapping: Mapping, folder: Workdir, watcher: Watcher):
+    def __init__(
+        self,
+        config: Any,
+        job: Job,
+        mapping: Mapping,
+        folder: Workdir,
+        watcher: Watcher,
+        start: Start | None,
+    ):
         self.config, self.job, self.mapping, self.folder = config, job, mapping, folder
         self.watcher = watcher
         self.chief = mapping.host == 0
@@ -83,9 +109,10 @@ class _Session:
         self.checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
         self.step, self.seconds, self.images, self.skipped = 0, 0.0, 0, 0
         self.score = 0.0
+        self.facts: dict[str, Any] = {}
         self._unread: list[list[dict[str, jax.Array]]] = []  # metrics of steps, on the devices
         self._values: list[dict[str, np.ndarray]] = []  # metrics since the last log, fetched
-        self._restore()
+        self._restore(start)
         per_epoch = job.steps_per_epoch
         self._eval_every = configs.steps(config.evaluation.every_epochs, per_epoch)
         self._save_every = configs.steps(config.checkpoint.every_epochs, per_epoch)
@@ -97,10 +124,13 @@ class _Session:
     def _plans(self) -> list[str]:
         return [f"{plan!r} (fingerprint {plan.fingerprint()})" for plan in self.job.plans]
 
-    def _restore(self) -> None:
-        """Goes on from the newest checkpoint that can be read, if there is one."""
+    def _restore(self, start: Start | None) -> None:
+        """Goes on from the newest checkpoint that can be read; without one, from `start`."""
         found = self.checkpoints.restore_newest(self.seeds.stacked())
         if found is None:
+            if start is not None:
+                states, self.facts = start(self)
+                self.seeds.take_over(states)
             return
         step, restored, damaged = found
         meta = restored.meta
@@ -115,6 +145,7 @@ class _Session:
         self.seeds.restore(restored.state)
         self.step, self.seconds, self.images = step, meta["seconds"], meta["images"]
         self.skipped, self.score = meta["skipped"], meta["score"]
+        self.facts = meta["facts"]
         if meta["window"]:
             self._values = [{k: np.array(v, np.float32) for k, v in meta["window"].items()}]
 
@@ -139,6 +170,9 @@ class _Session:
     def _steps(self, stop: StopRequest) -> None:
         total, log_every = self.job.total_steps, self.config.train.log_every_steps
         compiled = False
+        if total == 0 and not self.checkpoints.steps():  # a stage that only computes its head
+            self._evaluate()
+            self._save()
         self._profile = Profile(self.config.profile_steps, self.folder.path / "profile")
         self._tick, self._counted = time.perf_counter(), 0
         while self.step < total:
@@ -242,7 +276,10 @@ class _Session:
     def _summaries(self) -> tuple[list[dict[str, Any]], Outputs]:
         """Test accuracies of every seed, and the outputs of the first."""
         settings = self.config.evaluation
-        outputs = [self.seeds.predict_test(index) for index in range(self.seeds.count)]
+        outputs = [
+            self.seeds.predict(self.job.splits.test, self.seeds.state_of(index))
+            for index in range(self.seeds.count)
+        ]
         summaries = [
             summarize(
                 self.job.splits.test.labels,
@@ -276,6 +313,7 @@ class _Session:
             "images": self.images,
             "skipped": self.skipped,
             "score": self.score,
+            "facts": self.facts,
             # So that the next log line is the same whether or not the run was stopped here.
             "window": {name: v.tolist() for name, v in self._window().items()},
         }
@@ -288,7 +326,7 @@ class _Session:
         train = {
             "class_counts": self.job.splits.train.class_counts.tolist(),
             "steps": self.step,
-            "epochs": self.config.train.epochs,
+            "epochs": configs.training_epochs(self.config),
             "images_per_second": self.images / self.seconds if self.images else None,
             "seconds": self.seconds,
             "skipped_updates": self.skipped,
@@ -300,6 +338,7 @@ class _Session:
             **({"per_seed": summaries} if several else {}),
             "train": train,
             "method": self.config.method,
+            "stage": {"name": self.config.stage, **self.facts},
             "seed": self.config.seed,
             "versions": versions(self.mapping.devices, self.mapping.count),
         }

@@ -1,6 +1,6 @@
 """The optax optimiser and learning-rate schedule that a config names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -55,6 +55,45 @@ def make_schedule(
 def decay_mask(params: Any) -> Any:
     """True for kernels, which decay; False for biases and norms."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+# Names that lead to the trained part of the parameters, such as ("head",); None is all.
+Trainable = tuple[str, ...] | None
+
+
+def _by_part(params: Any, trainable: tuple[str, ...], of: Callable[[bool, Any], Any]) -> Any:
+    def leaf(path, value):
+        names = tuple(entry.key for entry in path[: len(trainable)])
+        return of(names == trainable, value)
+
+    return jax.tree_util.tree_map_with_path(leaf, params)
+
+
+def freeze_untrained(params: Any, trainable: Trainable) -> Any:
+    """The same parameters, of which only the trained part has gradients.
+
+    >>> params = {"head": 1.0, "backbone": 2.0}
+    >>> f = lambda p: sum(jax.tree.leaves(freeze_untrained(p, ("head",))))
+    >>> jax.tree.map(float, jax.grad(f)(params))
+    {'backbone': 0.0, 'head': 1.0}
+    """
+    if trainable is None:
+        return params
+    return _by_part(params, trainable, lambda on, p: p if on else jax.lax.stop_gradient(p))
+
+
+def train_part(
+    optimizer: optax.GradientTransformation, trainable: Trainable
+) -> optax.GradientTransformation:
+    """The optimiser on the trained part alone: the rest has no state, decay or update."""
+    if trainable is None:
+        return optimizer
+
+    def label(params):
+        return _by_part(params, trainable, lambda on, _: "trained" if on else "frozen")
+
+    parts = {"trained": optimizer, "frozen": optax.set_to_zero()}
+    return optax.multi_transform(parts, label)
 
 
 def make_optimizer(

@@ -9,6 +9,7 @@ import numpy as np
 
 from ltjax.data.ahead import Ahead
 from ltjax.data.loader import Batch, pixel_statistics, train_batch
+from ltjax.data.sources import ArraySource
 from ltjax.evaluation.predict import predict
 from ltjax.models import Outputs
 from ltjax.training.job import Job, keys
@@ -22,6 +23,12 @@ def _stack(trees: list[Any]) -> Any:
 
 def _unstack(tree: Any, index: int) -> Any:
     return jax.tree.map(lambda x: x[index], tree)
+
+
+def unstack(stacked: TrainState) -> list[TrainState]:
+    """The states of a checkpoint, one per seed, as NumPy arrays."""
+    host = jax.tree.map(np.asarray, stacked)
+    return [_unstack(host, index) for index in range(len(host.step))]
 
 
 class Seeds:
@@ -46,23 +53,28 @@ class Seeds:
         train, test = job.splits
         statistics = pixel_statistics(train)
         init_keys, augment_keys = zip(*(keys(seed) for seed in config.seeds), strict=True)
-        losses = [job.loss.init(jnp.asarray(counts)) for counts in job.loss_counts]
-        shared = mapping.replicate((train.images, test.images, *statistics))
-        train_images, test_images, mean, std = shared
+        counted = zip(job.losses, job.loss_counts, strict=True)
+        losses = [loss.init(jnp.asarray(counts)) for loss, counts in counted]
+        mixed = () if job.mixing is None else job.mixing.init(jnp.asarray(train.class_counts))
+        shared = mapping.replicate((train.images, test.images, *statistics, mixed))
+        train_images, test_images, mean, std, mixed = shared
         each = list(zip(losses, augment_keys, strict=True))
         groups = [_stack(each)] if self._together else each
-        self._train_data = [
-            Resident(train_images, mean, std, *mapping.replicate(group)) for group in groups
-        ]
+        self._train_data = []
+        for group in groups:
+            loss_state, key = mapping.replicate(group)
+            self._train_data.append(Resident(train_images, mean, std, loss_state, key, mixed))
         loss_state, key = mapping.replicate(each[0])
-        self._test_data = Resident(test_images, mean, std, loss_state, key)
+        self._test_data = Resident(test_images, mean, std, loss_state, key, mixed)
         step = make_train_step(
             job.model,
-            job.loss,
+            job.losses[0],
             job.optimizer,
             max_shift=config.train.max_shift,
             ema_decay=config.optimizer.ema_decay,
             skip_nonfinite=config.train.on_nan == "skip",
+            mixing=job.mixing,
+            trainable=job.trainable,
         )
         self._train_step = mapping.train_step(step, stacked_seeds=self._together)
         self._eval_step = mapping.eval_step(make_eval_step(job.model))
@@ -115,20 +127,24 @@ class Seeds:
         return {name: np.concatenate([p[name] for p in per_seed], axis=1) for name in per_seed[0]}
 
     def state_of(self, index: int) -> TrainState:
-        """The state of one seed."""
-        return _unstack(self.states[0], index) if self._together else self.states[index]
+        """The state of one seed, on the devices."""
+        if self._together:
+            return self.mapping.replicate(_unstack(self.states[0], index))
+        return self.states[index]
 
-    def predict_test(self, index: int) -> Outputs:
-        """Outputs of one seed's current state on the test set."""
-        state = (
-            self.mapping.replicate(self.state_of(index)) if self._together else self.states[index]
-        )
+    def predict(self, source: ArraySource, state: TrainState) -> Outputs:
+        """Outputs of one seed's state on images, without augmentation."""
+        resident, splits = self._test_data, self.job.splits
+        if source is splits.train:
+            resident = resident._replace(images=self._train_data[0].images)
+        elif source is not splits.test:
+            resident = resident._replace(images=self.mapping.replicate(source.images))
         variables = self._freeze(state)
 
         def step(batch: Batch) -> Outputs:
-            return self._eval_step(variables, self._test_data, self.mapping.split(batch))
+            return self._eval_step(variables, resident, self.mapping.split(batch))
 
-        return predict(step, self.job.splits.test.labels, self.config.evaluation.batch_size)
+        return predict(step, source.labels, self.config.evaluation.batch_size)
 
     def stacked(self) -> TrainState:
         """The states with a leading axis of seeds, as checkpoints hold them."""
@@ -137,8 +153,11 @@ class Seeds:
 
     def restore(self, stacked: TrainState) -> None:
         """Takes over the states of a checkpoint."""
-        host = jax.tree.map(np.asarray, stacked)
-        self.states = self._group([_unstack(host, i) for i in range(self.count)])
+        self.take_over(unstack(stacked))
+
+    def take_over(self, states: list[TrainState]) -> None:
+        """Goes on from these states, one per seed."""
+        self.states = self._group(states)
 
     def close(self) -> None:
         """Ends the threads that prepare epochs."""

@@ -18,8 +18,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ltjax.data.augment import normalise, random_shift
 from ltjax.data.loader import Batch, gather
 from ltjax.errors import InputError, require
-from ltjax.losses import LossTransform, batch_loss, loss_inputs
+from ltjax.losses import (
+    BatchMixing,
+    LossTransform,
+    batch_loss,
+    draw_shares,
+    loss_inputs,
+    mix,
+    partners,
+)
 from ltjax.models import Classifier, Outputs
+from ltjax.training.optimizer import Trainable, freeze_untrained
 from ltjax.training.state import TrainState
 from ltjax.whitening import freeze
 
@@ -35,6 +44,7 @@ class Resident(NamedTuple):
       std: float32 `[C]`.
       loss_state: constants of the loss.
       key: PRNG key of the augmentation.
+      mixing_state: constants of the mixing.
     """
 
     images: chex.Array
@@ -42,10 +52,11 @@ class Resident(NamedTuple):
     std: chex.Array
     loss_state: Any
     key: jax.Array
+    mixing_state: Any = ()
 
 
 # Which parts of `Resident` differ between seeds, as axes of `jax.vmap`.
-_RESIDENT_SEEDS = Resident(images=None, mean=None, std=None, loss_state=0, key=0)  # type: ignore[arg-type]
+_RESIDENT_SEEDS = Resident(images=None, mean=None, std=None, loss_state=0, key=0, mixing_state=None)  # type: ignore[arg-type]
 
 TrainStep = Callable[[TrainState, Resident, Batch], tuple[TrainState, dict[str, jax.Array]]]
 Variables = dict[str, Any]
@@ -60,6 +71,8 @@ def make_train_step(
     max_shift: int,
     ema_decay: float = 0.0,
     skip_nonfinite: bool = False,
+    mixing: BatchMixing | None = None,
+    trainable: Trainable = None,
 ) -> TrainStep:
     """The step of one device and one seed, to be mapped over the axis `AXIS`.
 
@@ -74,21 +87,27 @@ def make_train_step(
       max_shift: random shift in pixels.
       ema_decay: of the parameters' exponential moving average; 0 keeps none.
       skip_nonfinite: leave the state as it is where loss or gradient are not finite.
+      mixing: mixes images and labels within the batch, or None.
+      trainable: part of the parameters that is trained (see `freeze_untrained`), or None for
+        all; with a part, statistics of batch norm and whitening are used and not updated.
     """
 
     def step(state: TrainState, data: Resident, batch: Batch):
         step_key = jax.random.fold_in(data.key, state.step)
         keys = jax.vmap(lambda slot: jax.random.fold_in(step_key, slot))(batch.slots)
         images = random_shift(gather(data.images, batch), keys, max_shift)
-        images = normalise(images, data.mean, data.std)
+        images, targets = normalise(images, data.mean, data.std), batch.labels
+        if mixing is not None:
+            images, targets = _mixed(mixing, data, images, batch, keys, step_key)
 
         def loss_fn(params):
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            out, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            inputs = loss_inputs(out.logits, batch.labels, batch.embedded)
+            out, stats = _forward(
+                model, freeze_untrained(params, trainable), state, images, trainable
+            )
+            inputs = loss_inputs(out.logits, targets, batch.embedded)
             value = batch_loss(loss, inputs, data.loss_state, step=state.step)
             hits = jnp.argmax(out.logits, axis=-1) == batch.labels
-            return value, (updates["batch_stats"], jnp.mean(hits.astype(jnp.float32)))
+            return value, (stats, jnp.mean(hits.astype(jnp.float32)))
 
         (value, (stats, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         grads, value, accuracy = jax.lax.pmean((grads, value, accuracy), AXIS)
@@ -120,6 +139,42 @@ def make_freeze(
         return freeze(model, state.variables, image, train=False)
 
     return variables
+
+
+def _forward(
+    model: Classifier, params: Any, state: TrainState, images: jax.Array, trainable: Trainable
+) -> tuple[Outputs, Any]:
+    """Outputs and new batch statistics."""
+    variables = {"params": params, "batch_stats": state.batch_stats}
+    if trainable is not None:
+        out = model.apply(variables, images, train=False)
+        assert isinstance(out, Outputs)
+        return out, state.batch_stats
+    out, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
+    return out, updates.get("batch_stats", state.batch_stats)
+
+
+def _mixed(
+    mixing: BatchMixing,
+    data: Resident,
+    images: jax.Array,
+    batch: Batch,
+    keys: jax.Array,
+    step_key: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Images and targets mixed with partners from the whole batch, whatever the devices."""
+    everyone = (images, batch.labels, batch.embedded)
+    all_images, all_labels, all_embedded = jax.lax.all_gather(everyone, AXIS, tiled=True)
+    # Slots count from 0, so this key is none of theirs.
+    order = partners(jax.random.fold_in(step_key, 2**31), all_embedded)[batch.slots]
+    shares = draw_shares(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), mixing.alpha)
+    return mix(
+        mixing,
+        data.mixing_state,
+        (images, all_images[order]),
+        (batch.labels, all_labels[order]),
+        shares,
+    )
 
 
 def make_eval_step(model: Classifier) -> EvalStep:
@@ -213,6 +268,13 @@ class Mapping:
         if self.hosts == 1:
             return tree
         return jax.tree.map(lambda x: jax.device_put(np.asarray(x), self._everywhere), tree)
+
+    def place(self, shapes: Any) -> Any:
+        """Shapes of a tree as `for_checkpoint` places it, to restore one there."""
+        sharding = self._shared if self.hosts == 1 else self._everywhere
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+        )
 
     def any_host(self, number: int) -> int:
         """The largest `number` of all hosts; every host must call it at the same step."""

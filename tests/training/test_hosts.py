@@ -19,6 +19,9 @@ SETTINGS = [
     "--config.model.width=4",
     "--config.train.epochs=6",
     "--config.optimizer.warmup_epochs=1",
+    # A rate at which training does not amplify rounding: the sums are ordered differently.
+    "--config.optimizer.learning_rate=0.01",
+    "--config.train.log_every_steps=7",
     "--config.checkpoint.every_epochs=2",
     "--config.evaluation.every_epochs=6",
 ]
@@ -72,9 +75,9 @@ def test_two_processes_train_as_one_and_resume_after_a_kill(tmp_path):
     assert not (pair / "result.json").exists()
     wait(*start_pair(pair))
     for step, line in lines(alone).items():
-        np.testing.assert_allclose(lines(pair)[step]["train/loss"], line["train/loss"], rtol=5e-3)
+        np.testing.assert_allclose(lines(pair)[step]["train/loss"], line["train/loss"], rtol=1e-4)
     first, second = (json.loads((d / "result.json").read_text()) for d in (alone, pair))
-    np.testing.assert_allclose(first["test"]["accuracy"], second["test"]["accuracy"], atol=0.01)
+    np.testing.assert_allclose(first["test"]["accuracy"], second["test"]["accuracy"], atol=0.005)
     # What two processes wrote, one process reads.
     (pair / "result.json").unlink()
     wait(start(pair, 4))
