@@ -9,7 +9,9 @@ import os
 # decompositions of whitening up to 200 times slower.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import hashlib
 import logging
+import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,19 +82,33 @@ def _default_workdir(config: Any) -> str:
     return f"runs/{file.stem}-{config.method}{stage}-seed{config.seed}"
 
 
-def _start_devices(count: int) -> None:
-    """Sets the number of host devices, which JAX reads once, when it starts."""
+def _start_jax(count: int) -> None:
+    """Sets the number of host devices, which JAX reads once, and its compilation cache."""
     import jax
 
+    if not getattr(jax.config, "jax_compilation_cache_dir", None):  # JAX_COMPILATION_CACHE_DIR
+        jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", count)
+
+
+def _cache_folder() -> Path:
+    """Where compiled programs are kept, apart for every kind of CPU: they hold its instructions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    kind = [platform.processor(), *sorted({x for x in lines if x.startswith(("model", "flags"))})]
+    name = hashlib.sha256("".join(kind).encode()).hexdigest()[:8]
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "ltjax" / f"xla-{platform.machine()}-{name}"
 
 
 def _run(argv: Sequence[str]) -> int:
     config = configs.resolve(_parse(argv))
     workdir = _WORKDIR.value or _default_workdir(config)
-    _start_devices(config.cpu_devices)
-    from ltjax import report
+    _start_jax(config.cpu_devices)
     from ltjax.decoupled import run
     from ltjax.training.step import connect
 
@@ -101,6 +117,8 @@ def _run(argv: Sequence[str]) -> int:
     outcome = run(config, workdir)
     if not outcome.chief:
         return 0
+    from ltjax import report  # figures need a second to load: after the training
+
     if outcome.finished_before:
         print(f"{workdir} is finished already; its result:")
     if not outcome.finished_before or not (outcome.workdir / "report.html").exists():

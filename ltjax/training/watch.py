@@ -1,16 +1,16 @@
 """What a person sees of a run: metrics.jsonl, TensorBoard events, progress bar or log lines."""
 
+import functools
 import json
 import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
 
 
 class MetricsLog:
@@ -31,7 +31,14 @@ class MetricsLog:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         temporary.replace(self._path)
         self._file = open(self._path, "a")  # noqa: SIM115 - open for the whole run
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._folder, self._step = str(workdir / "tensorboard"), step
+
+    @functools.cached_property
+    def _events(self) -> Any:
+        # Imported at the first line, not before the first step: it looks for torch and loads it.
+        from tensorboardX import SummaryWriter
+
+        return SummaryWriter(self._folder, purge_step=self._step + 1)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Writes one line; metrics that are not finite are null in JSON."""
@@ -44,7 +51,8 @@ class MetricsLog:
     def close(self) -> None:
         """Closes the files."""
         self._file.close()
-        self._events.close()
+        if "_events" in vars(self):
+            self._events.close()
 
 
 def read_metrics(path: Path) -> list[dict]:
