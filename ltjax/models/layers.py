@@ -6,6 +6,51 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+# Images in one piece of a kernel's gradient on CPU; measured by experiments/train_speed.
+CPU_PIECE = 16
+
+
+def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> jax.Array:
+    """`jax.lax.conv_general_dilated` whose kernel's gradient is taken piece by piece on CPU.
+
+    The gradient of the kernel is a convolution whose window is the whole image and whose
+    channels are the batch; XLA's CPU runs it on one core and out of cache. The gradients of
+    pieces of 16 images are about three times faster; their sum is the same up to rounding.
+
+    Args:
+      x: `[B, H, W, C]`.
+      kernel: `[h, w, C / groups, O]`.
+      *args: as `jax.lax.conv_general_dilated` takes them.
+      **options: likewise.
+
+    Returns:
+      `[B, H', W', O]`.
+    """
+
+    def whole(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(x, kernel, *args, **options)
+
+    def kernel_gradient(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+        return jax.vjp(lambda k: whole(x, k), kernel)[1](dy)[0]
+
+    def in_pieces(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+        parts = (jnp.split(a, len(a) // CPU_PIECE) for a in (x, dy))
+        return sum(kernel_gradient(a, kernel, b) for a, b in zip(*parts, strict=True))
+
+    def backward(residuals, dy):
+        x, kernel = residuals
+        dx = jax.vjp(lambda a: whole(a, kernel), x)[1](dy)[0]
+        dk = jax.lax.platform_dependent(x, kernel, dy, cpu=in_pieces, default=kernel_gradient)
+        return dx, dk
+
+    # A window of one pixel is a matrix product, and small batches fit the cache as they are.
+    small = kernel.shape[:2] == (1, 1) or x.size // x.shape[-1] < 4096
+    if small or len(x) % CPU_PIECE:
+        return whole(x, kernel)
+    pieced = jax.custom_vjp(whole)
+    pieced.defvjp(lambda x, kernel: (whole(x, kernel), (x, kernel)), backward)
+    return pieced(x, kernel)
+
 
 def conv(
     width: int,
@@ -39,6 +84,7 @@ def conv(
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
         dtype=dtype,
         name=name,
+        conv_general_dilated=convolution,
     )
 
 
