@@ -1,5 +1,6 @@
 """The convolution and the batch norm that all backbones share."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -35,7 +36,8 @@ def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> 
 
     def in_pieces(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
         parts = (jnp.split(a, len(a) // CPU_PIECE) for a in (x, dy))
-        return sum(kernel_gradient(a, kernel, b) for a, b in zip(*parts, strict=True))
+        pieces = [kernel_gradient(a, kernel, b) for a, b in zip(*parts, strict=True)]
+        return functools.reduce(jnp.add, pieces)
 
     def backward(residuals, dy):
         x, kernel = residuals

@@ -49,6 +49,18 @@ class Beginning(NamedTuple):
     facts: dict[str, Any]
 
 
+# Metrics of calls of `Seeds.step`, on the devices.
+Unread = list[list[dict[str, jax.Array]]]
+
+
+class Window(NamedTuple):
+    """Steps up to `step` that are not logged yet; `counted` of them count for the speed."""
+
+    step: int
+    unread: Unread
+    counted: int
+
+
 # Makes the beginning of a run from its session; called where there is no checkpoint yet.
 Start = Callable[["Session"], Beginning]
 
@@ -110,7 +122,8 @@ class Session:
         self.step, self.seconds, self.images, self.skipped = 0, 0.0, 0, 0
         self.score = 0.0
         self.facts: dict[str, Any] = {}
-        self._unread: list[list[dict[str, jax.Array]]] = []  # metrics of steps, on the devices
+        self._unread: Unread = []
+        self._due: Window | None = None  # a log that waits for the next steps to be on their way
         self._values: list[dict[str, np.ndarray]] = []  # metrics since the last log, fetched
         self._restore(start)
         per_epoch = job.steps_per_epoch
@@ -180,6 +193,8 @@ class Session:
             self._unread.append(self.seeds.step(self.step, self._block))
             self.step += self._block
             self._profile.after(self.step, self.seeds.block)
+            if self._due:
+                self._log()
             if compiled:
                 self._counted += self._block
             else:  # leave compilation out of the speed
@@ -191,13 +206,20 @@ class Session:
             # Several hosts stop together, so they ask each other, at logs only.
             ask = at_log or self.mapping.hosts == 1
             stopping = self.mapping.any_host(stop.number or 0) if ask else 0
+            evaluating = last or self.step % self._eval_every == 0
+            saving = last or stopping or self.step % self._save_every == 0
             if at_log or stopping:
-                self._log()
-            if last or self.step % self._eval_every == 0:
+                self._due, self._unread = Window(self.step, self._unread, self._counted), []
+                self._counted = 0
+                if evaluating or saving:  # which wait for the steps anyhow
+                    self._log()
+            if evaluating:
                 with self._untimed():
                     self._evaluate()
-            if last or stopping or self.step % self._save_every == 0:
-                self._read()  # never save a state whose loss nobody has looked at
+            if saving:
+                # Never save a state whose loss nobody has looked at.
+                self._read(self._unread, self.step)
+                self._unread = []
                 with self._untimed():
                     self._save()
             if stopping and not last:
@@ -212,19 +234,18 @@ class Session:
         yield
         self._tick += time.perf_counter() - paused
 
-    def _read(self) -> None:
-        """Fetches the metrics of the steps under way and checks them."""
-        if not self._unread:
+    def _read(self, unread: Unread, step: int) -> None:
+        """Fetches the metrics of steps up to `step` and checks them."""
+        if not unread:
             return
-        values = self.seeds.gather_metrics(self._unread)
-        self._unread = []
+        values = self.seeds.gather_metrics(unread)
         self._values.append(values)
         if "skipped" in values:
             self.skipped += int(values["skipped"].sum())
         else:
             check_finite(
                 values["loss"],
-                self.step - len(values["loss"]) + 1,
+                step - len(values["loss"]) + 1,
                 self.config.seeds,
                 lambda: self.seeds.stacked().params,
                 self.folder.checkpoints,
@@ -236,27 +257,28 @@ class Session:
         return {name: np.concatenate([v[name] for v in self._values]) for name in names}
 
     def _log(self) -> None:
-        """Writes the means of the steps since the last log."""
-        self._read()
+        """Writes the means of the steps since the last log, up to the one that is due."""
+        assert self._due is not None
+        (step, unread, counted), self._due = self._due, None
+        self._read(unread, step)
         now = time.perf_counter()
         elapsed, self._tick = now - self._tick, now
-        images = self._counted * self.config.train.batch_size * self.seeds.count
+        images = counted * self.config.train.batch_size * self.seeds.count
         self.seconds += elapsed
         self.images += images
-        self._counted = 0
         means = {name: v.mean(axis=0) for name, v in self._window().items()}
         self._values = []
-        epoch = self.step / self.job.steps_per_epoch
+        epoch = step / self.job.steps_per_epoch
         line = self._per_seed("train", means) | {
             "train/images_per_second": images / elapsed,
             "train/input_share": self.seeds.input_seconds / elapsed,
-            "train/learning_rate": float(self.job.schedule(self.step - 1)),
+            "train/learning_rate": float(self.job.schedule(step - 1)),
             "train/epoch": epoch,
         }
         if self._log_file:
-            self._log_file.write(self.step, line)
+            self._log_file.write(step, line)
         self.watcher.update(
-            self.step,
+            step,
             f"epoch {epoch:.1f}  loss {line['train/loss']:.3f}  "
             f"accuracy {line['train/accuracy']:.3f}  {images / elapsed:,.0f} images/s  "
             f"input {line['train/input_share']:.0%}",

@@ -52,4 +52,6 @@ def init_state(
         average = params if ema else ()
         return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), average)
 
-    return jax.jit(init)(key)
+    # It runs once: on CPU, code that is made quickly is worth more than code that is quick.
+    hasty = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    return jax.jit(init, compiler_options=hasty)(key)

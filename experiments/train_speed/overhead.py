@@ -1,0 +1,68 @@
+"""What the mapped step and the loop cost above the bare jitted step, on one device."""
+
+import tempfile
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.train_speed.ours import Ours, plain_step
+from ltjax.training.loop import run
+from ltjax.training.step import Engine
+from ltjax.training.watch import SilentWatcher
+
+
+class Interleave(SilentWatcher):
+    """Times a segment of the loop, and after each segment the bare and the mapped step.
+
+    Args:
+      contenders: names and functions of a number of steps.
+      steps: of a segment; the loop logs at its end, and saves at the start of the next.
+    """
+
+    def __init__(self, contenders: dict, steps: int):
+        self.contenders, self.steps = contenders, steps
+        self.seconds: dict[str, list[float]] = {name: [] for name in ("loop", *contenders)}
+        self.since: float | None = None
+
+    def update(self, step: int, text: str) -> None:
+        """A log: the loop's segment ends, the others' turn comes."""
+        if step % self.steps:
+            return
+        now = time.perf_counter()
+        if self.since is not None:  # the first segment compiles
+            self.seconds["loop"].append((now - self.since) / self.steps)
+            for name, contender in self.contenders.items():
+                started = time.perf_counter()
+                contender(self.steps)
+                self.seconds[name].append((time.perf_counter() - started) / self.steps)
+        self.since = time.perf_counter()
+
+
+def overhead(config: Any, steps: int) -> dict[str, Any]:
+    """Medians of seconds a step, and ratios to the bare step.
+
+    Args:
+      config: resolved; it saves every `steps` steps, and evaluates at the end only.
+      steps: of a segment.
+    """
+    bare, _ = plain_step(config)
+    mapped = Ours(config, jax.devices()[:1], Engine(False, False, 1))
+    contenders = {"jit": bare, "mapped": mapped}
+    for contender in contenders.values():
+        contender(1)
+    watcher = Interleave(contenders, steps)
+    with tempfile.TemporaryDirectory() as folder:
+        run(config, folder, watcher=watcher)
+    seconds = watcher.seconds
+    ratios = {
+        name: float(np.median(np.array(seconds[name]) / np.array(seconds["jit"])))
+        for name in ("mapped", "loop")
+    }
+    return {
+        "milliseconds": {k: 1e3 * float(np.median(v)) for k, v in seconds.items()},
+        "ratio_to_jit": ratios,
+        "segments": len(seconds["jit"]),
+        "steps": steps,
+    }
