@@ -53,5 +53,7 @@ def init_state(
         return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), average)
 
     # It runs once: on CPU, code that is made quickly is worth more than code that is quick.
-    hasty = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    return jax.jit(init, compiler_options=hasty)(key)
+    # (JAX takes no such wish for what is compiled as a part of something else.)
+    hasty = jax.default_backend() == "cpu" and not isinstance(key, jax.core.Tracer)
+    options = {"xla_backend_optimization_level": 1} if hasty else None
+    return jax.jit(init, compiler_options=options)(key)
