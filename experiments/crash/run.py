@@ -24,6 +24,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 ROOT = Path(__file__).parents[2]
+COMMAND = "python -m experiments.crash.run --out experiments/crash/results"
+# Devices and seeds.
+CASES = ((1, "(0,)"), (4, "(0,)"), (1, "(0,1,2)"), (4, "(0,1,2)"))
 
 
 def start(workdir: Path, overrides: list[str]) -> subprocess.Popen:
@@ -90,6 +93,20 @@ def one_try(workdir: Path, case: list[str], delay: float) -> str:
     return f"killed after {delay:.2f} s of training, checkpoints {steps}"
 
 
+def table(content: dict) -> str:
+    """Tries and equal outcomes of every case, as Markdown."""
+    lines = ["| devices | seeds | killed before the first checkpoint | killed later | equal |"]
+    lines.append("|---|---|---|---|---|")
+    for devices, seeds in CASES:
+        rows = [r for r in content["rows"] if (r["devices"], r["seeds"]) == (devices, seeds)]
+        early = sum(row["what"].endswith("[]") for row in rows)
+        late = sum("killed" in row["what"] for row in rows) - early
+        equal = sum(row["equal"] for row in rows)
+        lines.append(f"| {devices} | {seeds} | {early} | {late} | {equal} of {len(rows)} |")
+    lines.append(f"| all | | | | {content['equal']} of {content['tries']} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Prints one line per try and the number that agreed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -101,7 +118,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         references = []
-        for devices, seeds in ((1, "(0,)"), (4, "(0,)"), (1, "(0,1,2)"), (4, "(0,1,2)")):
+        for devices, seeds in CASES:
             case = [*overrides, f"--config.cpu_devices={devices}", f"--config.seeds={seeds}"]
             whole = Path(name) / f"whole-{devices}-{len(references)}"
             finish(whole, case)  # fills the compilation cache
@@ -113,20 +130,21 @@ def main() -> None:
             print(f"uninterrupted, {devices} devices, seeds {seeds}: done", flush=True)
         for number in range(args.tries):
             case, length, test, arrays = references[number % len(references)]
+            devices, seeds = CASES[number % len(CASES)]
             workdir = Path(name) / f"try{number}"
             what = one_try(workdir, case, moments.uniform(0, 0.95) * length)
             again, others = outcome(workdir)
             same = again == test and len(others) == len(arrays)
             same &= all(a.tobytes() == b.tobytes() for a, b in zip(arrays, others, strict=False))
-            rows.append({"case": " ".join(case), "what": what, "equal": bool(same)})
-            print(f"try {number + 1}: {rows[-1]}", flush=True)
+            row = {"devices": devices, "seeds": seeds, "what": what, "equal": bool(same)}
+            rows.append(row)
+            print(f"try {number + 1}: {row}", flush=True)
             shutil.rmtree(workdir)
     agreed = sum(row["equal"] for row in rows)
-    print(f"{agreed} of {args.tries} equal, bit for bit")
+    content = {"command": COMMAND, "equal": agreed, "tries": args.tries, "rows": rows}
+    print("\n" + table(content))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        content = {"command": "python -m experiments.crash.run --out experiments/crash/results"}
-        content |= {"equal": agreed, "tries": args.tries, "rows": rows}
         (args.out / "crash.json").write_text(json.dumps(content, indent=1) + "\n")
     sys.exit(agreed != args.tries)
 
