@@ -114,7 +114,7 @@ def write(out: Path, seeds: list[int], rows: dict[str, list[dict[str, Any]]]) ->
         "command": "python -m experiments.decoupled.run --out experiments/decoupled/results",
         "seeds": seeds,
         "imbalance_factor": IMBALANCE,
-        "versions": versions(jax.local_devices(), 1),
+        "versions": versions(jax.local_devices(), jax.local_device_count()),
         "rows": rows,
     }
     (out / "decoupled.json").write_text(json.dumps(content, indent=1) + "\n")
