@@ -126,7 +126,7 @@ def main() -> None:
             "command": "python -m experiments.digits.run --out experiments/digits/results",
             "seeds": args.seeds,
             "overrides": overrides,
-            "versions": versions(jax.local_devices()),
+            "versions": versions(jax.local_devices(), jax.local_device_count()),
             "rows": rows,
         }
         (args.out / "digits.json").write_text(json.dumps(content, indent=1) + "\n")
