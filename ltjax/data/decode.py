@@ -61,7 +61,9 @@ def decode(data: bytes, *, at_least: int | None = None) -> np.ndarray:
     jpeg = data[:2] == b"\xff\xd8"
     if size is not None and size[0] * size[1] > MOST_PIXELS:
         raise DecodeError(f"its header says {size[1]} x {size[0]} pixels, at most 2^27 are read")
-    if jpeg and b"\xff\xd9" not in data[-4096:]:
+    # Coded pixels never hold these markers, so the end must lie behind the last scan, wherever
+    # the end of a thumbnail in the header may lie.
+    if jpeg and data[-2:] != b"\xff\xd9" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise DecodeError("the JPEG is cut off: it has no end marker")
     flag = cv2.IMREAD_COLOR
     if jpeg and size is not None and at_least:
@@ -83,10 +85,13 @@ def decode(data: bytes, *, at_least: int | None = None) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes to `[height, width, C]`: by area where it shrinks, bilinear where it grows."""
+    """Resizes to `[height, width, C]`: bilinear, by area where it shrinks to less than half.
+
+    Down to a half, bilinear interpolation sees every pixel, and takes a quarter of the time.
+    """
     if image.shape[:2] == (height, width):
         return image
-    shrinks = height < image.shape[0] and width < image.shape[1]
+    shrinks = 2 * height < image.shape[0] or 2 * width < image.shape[1]
     kind = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     out = cv2.resize(image, (width, height), interpolation=kind)
     return out if out.ndim == 3 else out[..., None]

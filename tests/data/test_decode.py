@@ -163,3 +163,14 @@ def test_jitter():
     assert (changed != image).any()
     grey = image[..., :1]
     assert colour_jitter(grey, np.random.default_rng(0), 0.4).shape == grey.shape
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture():
+    picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    whole = cv2.imencode(".jpg", picture)[1].tobytes()
+    small = cv2.imencode(".jpg", picture[:8, :8])[1].tobytes()
+    header = b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small
+    nested = whole[:2] + header + whole[2:]
+    assert decode(nested).shape == (40, 40, 3)
+    with pytest.raises(ValueError, match="cut off"):
+        decode(nested[:-300])
