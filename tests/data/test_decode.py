@@ -3,6 +3,7 @@
 import struct
 import zlib
 
+import cv2
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
