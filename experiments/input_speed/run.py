@@ -1,6 +1,6 @@
 """How fast images come: streamed JPEGs against the bare decoder, resident ones against none.
 
-Command: python -m experiments.input_speed.run [--part streamed|resident]
+python -m experiments.input_speed.run [--part streamed|resident]
 """
 
 import os
@@ -21,10 +21,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ltjax.data.decode import HostAugment
+from ltjax.data.decode import HostAugment, decode, random_resized_crop
 from ltjax.data.files import read_folder
 from ltjax.data.samplers import PowerSampler
-from ltjax.data.stream import LoadRows, PlanRows, Rows, Stream
+from ltjax.data.stream import LoadRows, PlanRows, Stream
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, STEPS, IMAGES = 64, 16, 512
@@ -58,13 +58,12 @@ def bare(paths: list[str], threads: int) -> float:
 
 
 def ours(rows: PlanRows, load: LoadRows, workers: int) -> float:
-    """Images per second of the stream, once what was read ahead is used up."""
-    cores = os.cpu_count() or 1
-    stream = Stream(rows, load, workers=workers, threads=1 if workers else cores)
+    """Images per second of the stream, once it runs."""
+    stream = Stream(rows, load, workers=workers, threads=1 if workers else os.cpu_count() or 1)
     try:
-        first = 8
-        for step in range(first):
+        for step in range(8 if workers else 4):
             stream[step]
+        first = 8 if workers else 4
         started = time.perf_counter()
         for step in range(first, first + STEPS):
             stream[step]
@@ -76,23 +75,26 @@ def ours(rows: PlanRows, load: LoadRows, workers: int) -> float:
 class TorchImages:
     """The same pictures and the same decode for PyTorch's DataLoader."""
 
-    def __init__(self, load: LoadRows, count: int):
-        self.load, self.count = load, count
+    def __init__(self, paths: list[str]):
+        self.paths = paths
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self.load(Rows(index, np.array([index % len(self.load.source)]))).images[0]
+        cv2.setNumThreads(1)
+        image = decode(Path(self.paths[index]).read_bytes(), at_least=448)
+        return random_resized_crop(image, np.random.default_rng(index), 224, HostAugment())
 
 
-def rival(load: LoadRows, workers: int) -> float:
+def rival(paths: list[str], workers: int) -> float:
     """Images per second of PyTorch's DataLoader, from its ninth batch on."""
     import torch.utils.data as data
 
+    drawn = (paths * 4)[: BATCH * (STEPS + 8)]
     loader = iter(
         data.DataLoader(
-            TorchImages(load, BATCH * (STEPS + 8)),
+            TorchImages(drawn),
             BATCH,
             num_workers=workers,
             prefetch_factor=2,
@@ -115,13 +117,13 @@ def streamed(rounds: int) -> dict[str, list[float]]:
         write_pictures(Path(folder))
         paths = [str(p) for p in sorted(Path(folder).rglob("*.jpg"))]
         source = read_folder(folder, size=224)
-        plan = PowerSampler(source.labels, BATCH, power=1, seed=0)
-        rows, load = PlanRows(plan, 10**6), LoadRows(source, HostAugment(), 0, False)
+        rows = PlanRows(PowerSampler(source.labels, BATCH, power=1, seed=0), 10**6)
+        load = LoadRows(source, HostAugment(), 0, False)
         contenders = {
             f"bare OpenCV, {cores} threads": lambda: bare(paths * 2, cores),
             "streamed, threads": lambda: ours(rows, load, 0),
             f"streamed, {cores} workers": lambda: ours(rows, load, cores),
-            f"PyTorch DataLoader, {cores} workers": lambda: rival(load, cores),
+            f"PyTorch DataLoader, {cores} workers": lambda: rival(paths, cores),
         }
         values: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
@@ -146,7 +148,7 @@ def resident(rounds: int) -> dict[str, list[float]]:
     config = make_config("resnet32_cifar", images, labels, augment__flip=True, **sizes)
     plain = make_config("resnet32_cifar", images, labels, **{**sizes, "augment__max_shift": 0})
     own, fixed = (Seeds(c, build(c), mapping) for c in (config, plain))
-    batch = jax.tree.map(lambda x: np.asarray(x)[None], fixed._loaders[0][0])
+    batch = jax.tree.map(lambda x: x[None], fixed._loaders[0][0])
     batch = batch._replace(images=images[batch.indices[0]][None])
     split = jax.device_put(mapping.split(batch, lead=1))
 
