@@ -141,7 +141,7 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def scores(
-    sums: Tally, class_counts: Sequence[int], *, many_above: int = 100, few_below: int = 20
+    sums: Tally, class_counts: Sequence[int] | np.ndarray, *, many_above: int = 100, few_below: int = 20
 ) -> dict[str, Any]:
     """Reads every score off a tally.
 
@@ -201,7 +201,7 @@ def _harmonic(values: np.ndarray) -> float:
 def intervals(
     labels: np.ndarray,
     logits: np.ndarray,
-    class_counts: Sequence[int],
+    class_counts: Sequence[int] | np.ndarray,
     *,
     level: float = 0.95,
     resamples: int = 200,
