@@ -103,10 +103,13 @@ def conditioning(
         residual = weighed - p * weighed.sum(axis=1, keepdims=True)
         return (reduced.T @ residual @ of_classes / len(x)).ravel()
 
-    inverse_diagonal = 1 / np.maximum(_diagonal(reduced, p, of_classes), np.finfo(float).tiny)
+    of_channels, of_pairs = _kronecker_inverse(reduced, p, of_classes)
+
+    def roughly_solve(b: np.ndarray) -> np.ndarray:
+        return (of_channels @ b.reshape(rows, columns) @ of_pairs).ravel()
 
     def solve(b: np.ndarray) -> np.ndarray:
-        return _conjugate_gradients(apply, b, inverse_diagonal)
+        return _conjugate_gradients(apply, b, roughly_solve)
 
     size = rows * columns
     largest = _lanczos(apply, size, iterations)
@@ -129,22 +132,25 @@ def _dense(x: np.ndarray, p: np.ndarray, of_classes: np.ndarray) -> np.ndarray:
     return dense.reshape(rows * columns, rows * columns)
 
 
-def _diagonal(x: np.ndarray, p: np.ndarray, of_classes: np.ndarray) -> np.ndarray:
-    curvature = p @ of_classes**2 - (p @ of_classes) ** 2
-    return ((x**2).T @ curvature / len(x)).ravel()
+def _kronecker_inverse(
+    x: np.ndarray, p: np.ndarray, of_classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inverses of `E[x x^T]` and `E[diag(p) - p p^T]`: near the Hessian's if p varies little."""
+    curvature = np.diag(p.mean(axis=0)) - p.T @ p / len(p)
+    return np.linalg.inv(x.T @ x / len(x)), np.linalg.inv(of_classes.T @ curvature @ of_classes)
 
 
 def _conjugate_gradients(
     apply: Map,
     b: np.ndarray,
-    inverse_diagonal: np.ndarray,
+    precondition: Map,
     *,
-    tolerance: float = 1e-8,
+    tolerance: float = 1e-6,
     most: int = 5000,
 ) -> np.ndarray:
-    """Solves `H v = b` for a positive definite `H`, with a diagonal preconditioner."""
+    """Solves `H v = b` for a positive definite `H`, preconditioned."""
     v, r = np.zeros_like(b), b.copy()
-    z = inverse_diagonal * r
+    z = precondition(r)
     direction, rz = z, r @ z
     for _ in range(most):
         product = apply(direction)
@@ -152,13 +158,13 @@ def _conjugate_gradients(
         v, r = v + step * direction, r - step * product
         if np.linalg.norm(r) <= tolerance * np.linalg.norm(b):
             break
-        z = inverse_diagonal * r
+        z = precondition(r)
         rz, before = r @ z, rz
         direction = z + (rz / before) * direction
     return v
 
 
-def _lanczos(apply: Map, size: int, iterations: int, *, tolerance: float = 1e-5) -> float:
+def _lanczos(apply: Map, size: int, iterations: int, *, tolerance: float = 1e-3) -> float:
     """Largest eigenvalue of a symmetric positive map; stops at a relative residual."""
     v = np.random.default_rng(0).normal(size=size)
     basis = [v / np.linalg.norm(v)]

@@ -30,9 +30,11 @@ def test_equals_jax_hessian_without_its_null_space(rank):
     values = np.linalg.eigvalsh(dense)[-rank * 2 :]  # C - 1 = 2 directions of each channel
     for exact in (True, False):
         found = conditioning(x, x @ w, exact=exact)
-        assert found.largest == pytest.approx(values[-1], rel=1e-6)
-        assert found.smallest == pytest.approx(values[0], rel=1e-6)
-        assert found.condition_number == pytest.approx(values[-1] / values[0], rel=1e-6)
+        assert found.largest == pytest.approx(values[-1], rel=2e-3)
+        assert found.smallest == pytest.approx(values[0], rel=2e-3)
+        assert found.condition_number == pytest.approx(
+            values[-1] / values[0], rel=1e-6 if exact else 4e-3
+        )
 
 
 def test_product_equals_jax():

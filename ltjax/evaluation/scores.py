@@ -141,7 +141,11 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def scores(
-    sums: Tally, class_counts: Sequence[int] | np.ndarray, *, many_above: int = 100, few_below: int = 20
+    sums: Tally,
+    class_counts: Sequence[int] | np.ndarray,
+    *,
+    many_above: int = 100,
+    few_below: int = 20,
 ) -> dict[str, Any]:
     """Reads every score off a tally.
 

@@ -85,8 +85,8 @@ def restore_states(workdir: Path, config: Any, num_classes: int, shape: tuple[in
         checkpoints.close()
 
 
-def load(workdir: str | Path) -> Trained:
-    """Reads the final network of the first seed.
+def load_all(workdir: str | Path) -> list[Trained]:
+    """Reads the final network of every seed.
 
     Args:
       workdir: of a finished run.
@@ -97,12 +97,20 @@ def load(workdir: str | Path) -> Trained:
     path, config = Path(workdir), read_config(workdir)
     dataset, result = (read_json(path / name) for name in ("dataset.json", "result.json"))
     shape, classes = tuple(dataset["image_shape"]), len(dataset["class_names"])
-    state: TrainState = restore_states(path, config, classes, shape)[0]
+    states: list[TrainState] = restore_states(path, config, classes, shape)
     model = model_of(config, classes)
     image = jnp.zeros((1, *shape), jnp.float32)
-    variables = jax.jit(lambda v: freeze(model, v, image, train=False))(state.variables)
+    roots = jax.jit(lambda variables: freeze(model, variables, image, train=False))
     temperature = result.get("post_hoc", {}).get("temperature", {}).get("temperature", 1.0)
-    return Trained(path, config, dataset, model, variables, temperature)
+    return [
+        Trained(path, config, dataset, model, roots(state.variables), temperature)
+        for state in states
+    ]
+
+
+def load(workdir: str | Path) -> Trained:
+    """Reads the final network of the first seed; see `load_all`."""
+    return load_all(workdir)[0]
 
 
 def normalised(trained: Trained, images: jax.Array) -> jax.Array:
@@ -132,7 +140,7 @@ def folded_function(trained: Trained) -> tuple[Callable[[jax.Array], jax.Array],
     model, params = trained.model, trained.variables["params"]
     if trained.config.model.head == "cosine":
         return logits_function(trained), False
-    kernel, bias = model.head.as_dense(params["head"])  # type: ignore[attr-defined]
+    kernel, bias = model.head.as_dense(params["head"])
     if model.whitening is not None:
         mean = trained.variables["batch_stats"]["whitening"]["mean"]
         matrix = jax.tree.leaves(trained.variables[FROZEN])[0]
@@ -145,6 +153,7 @@ def folded_function(trained: Trained) -> tuple[Callable[[jax.Array], jax.Array],
 
     def logits(images: jax.Array) -> jax.Array:
         features = model.backbone.apply(backbone, normalised(trained, images), train=False)
+        assert isinstance(features, jax.Array)
         return features.astype(jnp.float32) @ kernel + bias[None, :]
 
     return logits, True
