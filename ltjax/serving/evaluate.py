@@ -35,8 +35,9 @@ def evaluate(workdir: str | Path, data: dict[str, Any] | None = None) -> dict[st
     """
     config = read_config(workdir)
     section = dict(config.data) | (data or {})
-    names = ("name", "path", "profile", "imbalance_factor", "test_per_class", "seed")
-    test = load_splits(**{name: section[name] for name in names}).test
+    names = ("name", "path", "imbalance_factor", "test_per_class", "seed")
+    # The profile thins the training part alone, which another source may be too small for.
+    test = load_splits(**{name: section[name] for name in names}, profile="as_is").test
     networks = load_all(workdir)
     dataset = networks[0].dataset
     same = list(test.class_names) == list(dataset["class_names"])

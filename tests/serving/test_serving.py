@@ -95,7 +95,7 @@ def test_predict_streams_a_folder_and_names_corrupt_files(network, tmp_path, suf
     calibrated = np.asarray(jax.nn.softmax(logits / network.temperature, axis=1))
     kept = [i for i in range(20) if i != 7]
     if suffix == "csv":
-        rows = list(csv.reader(output.open()))
+        rows = list(csv.reader(output.read_text().splitlines()))
         assert rows[0][:3] == ["image", "class_1", "probability_1"]
         top = [(row[0], row[1], float(row[2])) for row in rows[1:]]
     else:
