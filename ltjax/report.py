@@ -203,6 +203,8 @@ section { background: var(--card); border-radius: 8px; padding: 1rem; margin: 1r
 section p { overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; }
 .wide { overflow-x: auto; }
+.wide td { white-space: nowrap; }
+.wide td:first-child { white-space: normal; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
