@@ -75,6 +75,7 @@ def _number_or(number: tuple[Check, str], *names: str) -> tuple[Check, str]:
 
 
 _ANY_TEXT: tuple[Check, str] = (lambda v: True), "text"
+_ANY_NAME: tuple[Check, str] = (lambda v: v != ""), "digits, npz, folder, list, or a name of TFDS"
 _FLAG: tuple[Check, str] = (lambda v: True), "True or False"
 _BACKBONES = (
     "convnet",
@@ -100,10 +101,40 @@ SCHEMA: dict[str, Key] = {
     "seed": Key(0, *_integer(0), "of split, plan, initialisation and augmentation"),
     "seeds": Key((), *_integers(0), "several seeds side by side, on one split; () is (seed,)"),
     "cpu_devices": Key(2, *_integer(1), "host devices to train on where there is only a CPU"),
-    "data.name": Key("digits", *_choice("digits", "npz"), "data set"),
-    "data.path": Key("", *_ANY_TEXT, "file of the data set npz"),
-    "data.profile": Key("exponential", *_choice("exponential", "as_is"), "thinning of the data"),
+    "runlocal": Key(False, *_FLAG, "shrink the run to about a minute on two cores"),
+    "data.name": Key("digits", *_ANY_NAME, "data set; any other name is one of TFDS"),
+    "data.path": Key("", *_ANY_TEXT, "npz: file; list: training list with lines 'path label'"),
+    "data.test_path": Key("", *_ANY_TEXT, "list: test list; empty: images are held out"),
+    "data.dir": Key(
+        "",
+        *_ANY_TEXT,
+        "folder: of CLASS/ or train/CLASS/ and test/CLASS/; list: root; TFDS: data_dir",
+    ),
+    "data.train_split": Key("train", *_ANY_TEXT, "TFDS: split to train on"),
+    "data.test_split": Key("test", *_ANY_TEXT, "TFDS: split to test on"),
+    "data.image_size": Key(
+        None,
+        *_integer(1),
+        "pixels of the network's square; None: as stored, else 224",
+        int,
+    ),
+    "data.residency": Key(
+        "auto",
+        *_choice("auto", "resident", "streamed"),
+        "in device memory, or read",
+    ),
+    "data.resident_megabytes": Key(4096, *_integer(0), "most that auto keeps in device memory"),
+    "data.workers": Key(0, *_integer(0), "processes that decode; 0: threads of this one"),
+    "data.threads": Key(2, *_integer(1), "that decode, of this process or of each worker"),
+    "data.skip_corrupt": Key(False, *_FLAG, "replace a damaged image by another of its class"),
+    "data.limit": Key(None, *_integer(1), "keep about so many images of each part", int),
+    "data.profile": Key(
+        "exponential", *_choice("exponential", "step", "pareto", "as_is"), "thinning of the data"
+    ),
     "data.imbalance_factor": Key(20.0, *_number(1), "largest over smallest class"),
+    "data.max_count": Key(
+        None, *_integer(1), "images of the largest class; None: the most there can be", int
+    ),
     "data.test_per_class": Key(50, *_integer(1), "test images held out of each class"),
     "data.seed": Key(None, *_integer(0), "of the split; None takes seed", int),
     "data.validation_fraction": Key(
@@ -185,7 +216,17 @@ SCHEMA: dict[str, Key] = {
     "train.mixing_alpha": Key(1.0, *_number(0, open_low=True), "of the Beta distribution"),
     "train.remix_kappa": Key(3.0, *_number(1), "ratio of counts: much rarer"),
     "train.remix_tau": Key(0.5, *_number(0, 1), "share below which the rarer label wins"),
-    "train.max_shift": Key(1, *_integer(0), "random shift in pixels"),
+    "augment.max_shift": Key(1, *_integer(0), "random shift in pixels"),
+    "augment.flip": Key(False, *_FLAG, "mirror half of the images"),
+    "augment.rand_ops": Key(0, *_integer(0), "operations of RandAugment an image; 0 is off"),
+    "augment.rand_magnitude": Key(9.0, *_number(0, 10), "of RandAugment"),
+    "augment.cutout": Key(0, *_integer(0), "side of the erased square in pixels; 0 is off"),
+    "augment.crop_area": Key(
+        1.0, *_number(0, 1, open_low=True), "streamed: least area of a random crop; 1 is no crop"
+    ),
+    "augment.colour_jitter": Key(
+        0.0, *_number(0, 1), "streamed: brightness, contrast, saturation; 0 is off"
+    ),
     "train.on_nan": Key(
         "stop", *_choice("stop", "skip"), "a loss that is not finite: stop, or skip the update"
     ),
@@ -272,6 +313,8 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDic
             raise InputError(f"config.{path} = {value!r} is not allowed; use {key.allowed}")
     decided = {**METHODS[flat["method"]], **STAGES[flat["stage"]]}
     flat.update({k: v for k, v in decided.items() if flat[k] == "auto"})
+    if flat["runlocal"]:
+        _shrink(flat)
     flat["seeds"] = tuple(flat["seeds"]) or (flat["seed"],)
     flat["seed"] = flat["seeds"][0]
     _check_stage(flat)
@@ -288,6 +331,19 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDic
         node = get(resolved, ".".join(sections)) if sections else resolved
         node[name] = value
     return ml_collections.FrozenConfigDict(resolved)
+
+
+def _shrink(flat: dict[str, Any]) -> None:
+    """Makes a run of a minute or so on two cores of what a config describes."""
+    flat["train.epochs"] = min(flat["train.epochs"], 2)
+    flat["optimizer.warmup_epochs"] = min(flat["optimizer.warmup_epochs"], 1)
+    flat["evaluation.every_epochs"] = flat["checkpoint.every_epochs"] = 1
+    flat["train.log_every_steps"] = 1
+    flat["train.batch_size"] = min(flat["train.batch_size"], 64)
+    flat["evaluation.batch_size"] = min(flat["evaluation.batch_size"], 128)
+    flat["data.limit"] = min(flat["data.limit"] or 512, 512)
+    if flat["data.name"] not in ("digits", "npz") and flat["data.image_size"]:
+        flat["data.image_size"] = min(flat["data.image_size"], 64)
 
 
 def _check_stage(flat: dict[str, Any]) -> None:
@@ -333,7 +389,14 @@ def check_devices(config: ml_collections.FrozenConfigDict, devices: int) -> None
 
 # Keys that say how a run is carried out, not what is trained: they may change on resume. Another
 # number of devices changes the order of sums, so then results agree to rounding only.
-FREE_ON_RESUME = ("cpu_devices", "engine.mapping", "engine.steps_per_call", "profile_steps")
+FREE_ON_RESUME = (
+    "cpu_devices",
+    "data.workers",
+    "data.threads",
+    "engine.mapping",
+    "engine.steps_per_call",
+    "profile_steps",
+)
 
 
 def differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:

@@ -111,7 +111,7 @@ def restore(first: StageOne, session: Session) -> list[TrainState]:
     job = build(first.config)
     if job.splits.train.fingerprint() != session.job.splits.train.fingerprint():
         raise InputError(f"config.init_from = {first.path}: the training images have changed")
-    shape, ema = session.job.splits.train.images.shape[1:], first.config.optimizer.ema_decay > 0
+    shape, ema = session.job.splits.train.image_shape, first.config.optimizer.ema_decay > 0
     like = jax.eval_shape(
         jax.vmap(lambda key: init_state(job.model, job.optimizer, key, shape, ema=ema)),
         jax.random.split(jax.random.key(0), len(first.config.seeds)),

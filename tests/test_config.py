@@ -15,8 +15,8 @@ def test_default_resolves_without_auto():
     resolved = configs.resolve(configs.default())
     flat = configs.flatten(configs.default())
     assert set(flat) == set(configs.SCHEMA)
-    values = configs.flatten(resolved.copy_and_resolve_references()).values()
-    assert "auto" not in values
+    values = configs.flatten(resolved.copy_and_resolve_references())
+    assert [key for key, value in values.items() if value == "auto"] == ["data.residency"]
     assert resolved.data.seed == 0
     with pytest.raises(AttributeError):
         resolved.seed = 1

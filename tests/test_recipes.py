@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
+from ltjax.data.augment import Augment
 from ltjax.data.loader import Batch
 from ltjax.methods import METHODS, STAGES
 from ltjax.training.job import build, keys
@@ -61,7 +62,7 @@ def test_its_step_can_be_traced(recipe):
             job.model,
             job.losses[0],
             job.optimizer,
-            max_shift=1,
+            augment=Augment(max_shift=1),
             mixing=job.mixing,
             trainable=job.trainable,
         )

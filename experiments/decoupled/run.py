@@ -1,10 +1,11 @@
 """The digits at imbalance factor 50: plain cross entropy, its decoupled second stages, and losses.
 
     python -m experiments.decoupled.run [--seeds 0 1 2 3 4] [--rows crt balanced_softmax ...]
-                                        [--out experiments/decoupled/results]
+                                        [--out experiments/decoupled/results] [--work FOLDER]
 
-A stage two starts from the row `ce` of its seed. Writes one JSON file and prints the table of
-README.md.
+A stage two starts from the row `ce` of its seed. Writes one JSON file, after every row, and prints
+the table of README.md. With --work the runs are kept there: the same command again takes up where
+an interrupted one stopped.
 """
 
 import os
@@ -106,35 +107,41 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
+def write(out: Path, seeds: list[int], rows: dict[str, list[dict[str, Any]]]) -> None:
+    """Writes the rows so far, and their table."""
+    out.mkdir(parents=True, exist_ok=True)
+    content = {
+        "command": "python -m experiments.decoupled.run --out experiments/decoupled/results",
+        "seeds": seeds,
+        "imbalance_factor": IMBALANCE,
+        "versions": versions(jax.local_devices(), jax.local_device_count()),
+        "rows": rows,
+    }
+    (out / "decoupled.json").write_text(json.dumps(content, indent=1) + "\n")
+    (out / "table.md").write_text(table(rows) + "\n")
+
+
 def main() -> None:
     """Runs the rows and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    known = [*TWO_STAGES, *(name for name in METHODS if name != "ce")]
-    parser.add_argument("--rows", nargs="+", choices=known, default=[*TWO_STAGES, *END_TO_END])
+    others = [name for name in METHODS if name != "ce"]
+    parser.add_argument("--rows", nargs="+", default=[*TWO_STAGES, *others])
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--work", type=Path, default=None)
     args = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", configs.default().cpu_devices)
     jax.config.update("jax_compilation_cache_dir", str(Path(tempfile.gettempdir()) / "ltjax-xla"))
     rows: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        seeds = [Seed(seed, Path(folder) / str(seed)) for seed in args.seeds]
+        seeds = [Seed(seed, (args.work or Path(folder)) / str(seed)) for seed in args.seeds]
         for name in ["ce", *args.rows]:
             rows[name] = [seed.row(name) for seed in seeds]
             shown = table({"ce": rows["ce"], name: rows[name]}).splitlines()[-1]
             print(shown, flush=True)
+            if args.out:
+                write(args.out, args.seeds, rows)
     print("\n" + table(rows))
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        content = {
-            "command": "python -m experiments.decoupled.run --out experiments/decoupled/results",
-            "seeds": args.seeds,
-            "imbalance_factor": IMBALANCE,
-            "versions": versions(jax.local_devices()),
-            "rows": rows,
-        }
-        (args.out / "decoupled.json").write_text(json.dumps(content, indent=1) + "\n")
-        (args.out / "table.md").write_text(table(rows) + "\n")
 
 
 if __name__ == "__main__":

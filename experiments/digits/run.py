@@ -22,9 +22,11 @@ import jax
 import numpy as np
 
 from ltjax import config as configs
-from ltjax.data.sources import Splits, load_splits
+from ltjax.data.sources import Splits
+from ltjax.data.splits import load_splits
 from ltjax.evaluation.metrics import summarize
-from ltjax.training.loop import run, versions
+from ltjax.training.job import SPLIT_KEYS, versions
+from ltjax.training.loop import run
 from ltjax.training.watch import SilentWatcher
 
 COLUMNS = ("accuracy", "balanced_accuracy", "many", "medium", "few")
@@ -45,7 +47,7 @@ def make_config(method: str, seed: int, overrides: dict):
 def splits_of(config) -> Splits:
     """The data of a run."""
     data = configs.resolve(config).data
-    return load_splits(**{k: data[k] for k in data if k != "validation_fraction"})
+    return load_splits(**{key: data[key] for key in SPLIT_KEYS})
 
 
 def sklearn_row(name: str, seed: int, overrides: dict) -> dict:
@@ -124,7 +126,7 @@ def main() -> None:
             "command": "python -m experiments.digits.run --out experiments/digits/results",
             "seeds": args.seeds,
             "overrides": overrides,
-            "versions": versions(jax.local_devices()),
+            "versions": versions(jax.local_devices(), jax.local_device_count()),
             "rows": rows,
         }
         (args.out / "digits.json").write_text(json.dumps(content, indent=1) + "\n")

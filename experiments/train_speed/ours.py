@@ -35,7 +35,7 @@ def make_config(model: str, images: np.ndarray, labels: np.ndarray, **overrides:
     np.savez(path, **arrays, test_images=images[:few], test_labels=labels[:few])
     config.method, config.model.name = "ce", model
     config.data.name, config.data.path, config.data.profile = "npz", str(path), "as_is"
-    config.train.max_shift, config.optimizer.learning_rate = 4, 0.01
+    config.augment.max_shift, config.optimizer.learning_rate = 4, 0.01
     for key, value in overrides.items():
         *sections, name = key.split("__")
         (configs.get(config, ".".join(sections)) if sections else config)[name] = value
@@ -77,7 +77,7 @@ def plain_step(config: Any) -> tuple[Callable[[int], None], float]:
     backbone = job.model.backbone.clone(axis_name=None)
     model = job.model.clone(backbone=backbone, whitening=layer)
     loss_state = job.losses[0].init(jnp.asarray(job.loss_counts[0]))
-    shape, size = job.splits.train.images.shape[1:], config.train.batch_size
+    shape, size = job.splits.train.image_shape, config.train.batch_size
     images = jax.random.normal(jax.random.key(1), (size, *shape))
     labels = jnp.asarray(job.splits.train.labels[:size], jnp.int32)
 

@@ -25,12 +25,68 @@ def exponential_counts(max_count: int, num_classes: int, imbalance_factor: float
     >>> int(exponential_counts(5000, 10, 100).sum())
     12406
     """
-    require(imbalance_factor >= 1, "imbalance_factor", imbalance_factor, "a number >= 1")
-    require(max_count >= 1, "max_count", max_count, "an integer >= 1")
-    require(num_classes >= 1, "num_classes", num_classes, "an integer >= 1")
+    _check_profile(max_count, num_classes, imbalance_factor)
     ratio = 1 / imbalance_factor
     steps = max(num_classes - 1, 1)
     return np.array([int(max_count * ratio ** (c / steps)) for c in range(num_classes)], np.int64)
+
+
+def step_counts(
+    max_count: int, num_classes: int, imbalance_factor: float, share: float = 0.5
+) -> np.ndarray:
+    """Images per class of the step profile: `n_max` in the first classes, `n_max / IF` in the rest.
+
+    Args:
+      max_count: `n_max`.
+      num_classes: `C`.
+      imbalance_factor: `IF >= 1`.
+      share: of the classes that are rare, in [0, 1].
+
+    Returns:
+      int64 `[C]`, descending.
+
+    Source: Buda et al. (Neural Networks 2018); Cao et al. (NeurIPS 2019), with half the classes.
+
+    >>> step_counts(100, 4, 10).tolist()
+    [100, 100, 10, 10]
+    """
+    _check_profile(max_count, num_classes, imbalance_factor)
+    require(0 <= share <= 1, "share", share, "a number from 0 to 1")
+    rare = int(share * num_classes)
+    head = np.full(num_classes - rare, max_count, np.int64)
+    return np.concatenate([head, np.full(rare, int(max_count / imbalance_factor), np.int64)])
+
+
+def pareto_counts(max_count: int, num_classes: int, imbalance_factor: float) -> np.ndarray:
+    """Images per class of a power law: the counts of ImageNet-LT and Places-LT have this shape.
+
+        n_c = int(n_max (c + 1)^(-p)),    p = log IF / log C,    so that n_C = n_max / IF
+
+    Args:
+      max_count: `n_max`.
+      num_classes: `C`.
+      imbalance_factor: `IF >= 1`.
+
+    Returns:
+      int64 `[C]`, descending.
+
+    Source: Liu et al. (CVPR 2019) draw their sets from a Pareto distribution of exponent 6; the
+    deterministic law with given ends is ours.
+
+    >>> pareto_counts(1000, 10, 100).tolist()
+    [1000, 250, 111, 62, 40, 27, 20, 15, 12, 10]
+    """
+    _check_profile(max_count, num_classes, imbalance_factor)
+    power = np.log(imbalance_factor) / np.log(max(num_classes, 2))
+    exact = max_count * np.arange(1, num_classes + 1) ** -power
+    # Rounding must not take an image from a count that is whole, such as the last.
+    return np.floor(exact * (1 + 1e-12)).astype(np.int64)
+
+
+def _check_profile(max_count: int, num_classes: int, imbalance_factor: float) -> None:
+    require(imbalance_factor >= 1, "imbalance_factor", imbalance_factor, "a number >= 1")
+    require(max_count >= 1, "max_count", max_count, "an integer >= 1")
+    require(num_classes >= 1, "num_classes", num_classes, "an integer >= 1")
 
 
 def subset_indices(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:

@@ -4,31 +4,69 @@ import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ltjax.data.longtail import exponential_counts, holdout, subset_indices
+from ltjax.data.decode import DecodeError, centre_crop, decode
 from ltjax.data.plan import check_labels
 from ltjax.errors import InputError, require
 
-SOURCES = ("digits", "npz")
-PROFILES = ("exponential", "as_is")
+
+class Reader(Protocol):
+    """Where the images of an `EncodedSource` come from; can be sent to another process."""
+
+    @property
+    def identity(self) -> str:
+        """What is read, for fingerprints."""
+        ...
+
+    def read(self, position: int) -> bytes | np.ndarray:
+        """An image: a file's content, or uint8 `[H, W, C]`."""
+        ...
+
+    def name(self, position: int) -> str:
+        """What to call the image in a message: its path, or its place in the data set."""
+        ...
+
+
+class _Labelled:
+    """What every source knows of its classes."""
+
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """Images per class, int64 `[C]`."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
+    def _check(self) -> None:
+        labels, top = check_labels(self.labels), len(self.class_names) - 1
+        if labels.max() > top:
+            require(
+                False, "labels.max()", int(labels.max()), f"labels from 0 to {top}, one per class"
+            )
 
 
 @dataclass(frozen=True)
-class ArraySource:
+class ArraySource(_Labelled):
     """Images held in memory.
 
     Attributes:
       images: uint8 `[N, H, W, C]`.
       labels: int64 `[N]`, classes `0 ... len(class_names) - 1`.
       class_names: one name per class.
+      order: int64 `[N]`, place in the data set's official order; None is the order here.
     """
 
     images: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
+    order: np.ndarray | None = None
 
     def __post_init__(self):
         require(
@@ -37,27 +75,23 @@ class ArraySource:
             f"{self.images.dtype} {self.images.shape}",
             "uint8 [N, H, W, C]",
         )
-        labels = check_labels(self.labels)
         require(
-            len(labels) == len(self.images),
+            len(self.labels) == len(self.images),
             "len(labels)",
-            len(labels),
+            len(self.labels),
             f"one label for each of the {len(self.images)} images",
         )
-        top = len(self.class_names) - 1
-        require(labels.max() <= top, "labels.max()", int(labels.max()), f"labels from 0 to {top}")
-
-    def __len__(self) -> int:
-        return len(self.images)
+        self._check()
 
     @property
-    def class_counts(self) -> np.ndarray:
-        """Images per class, int64 `[C]`."""
-        return np.bincount(self.labels, minlength=len(self.class_names))
+    def image_shape(self) -> tuple[int, ...]:
+        """`(H, W, C)`."""
+        return self.images.shape[1:]
 
     def subset(self, indices: np.ndarray) -> "ArraySource":
         """The source of these images, in this order."""
-        return ArraySource(self.images[indices], self.labels[indices], self.class_names)
+        order = None if self.order is None else self.order[indices]
+        return ArraySource(self.images[indices], self.labels[indices], self.class_names, order)
 
     def fingerprint(self) -> str:
         """Short hash of the pixels and labels."""
@@ -65,12 +99,115 @@ class ArraySource:
         digest.update(str(self.images.shape).encode() + self.labels.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
+    def encoded(self) -> "EncodedSource":
+        """The same images behind a reader, to be streamed."""
+        positions = np.arange(len(self), dtype=np.int64)
+        shape, reader = self.image_shape, _ArrayReader(self.images, self.fingerprint())
+        return EncodedSource(
+            reader, positions, self.labels, self.class_names, shape[0], shape[2], self.order
+        )
+
+
+@dataclass(frozen=True)
+class EncodedSource(_Labelled):
+    """Images that are read and decoded when they are needed.
+
+    Attributes:
+      reader: where they come from.
+      positions: int64 `[N]`, of the images, for the reader.
+      labels: int64 `[N]`.
+      class_names: one name per class.
+      size: pixels of the square that the network sees.
+      channels: 3, or what an array has.
+      order: int64 `[N]`, place in the data set's official order; None is the order here.
+      rank: int64 `[N]`, place in the reference shuffle of its class, where the data set has it.
+    """
+
+    reader: Reader
+    positions: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    size: int
+    channels: int = 3
+    order: np.ndarray | None = None
+    rank: np.ndarray | None = None
+
+    def __post_init__(self):
+        self._check()
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """`(H, W, C)`."""
+        return (self.size, self.size, self.channels)
+
+    def subset(self, indices: np.ndarray) -> "EncodedSource":
+        """The source of these images, in this order."""
+        order, rank = (None if x is None else x[indices] for x in (self.order, self.rank))
+        return EncodedSource(
+            self.reader,
+            self.positions[indices],
+            self.labels[indices],
+            self.class_names,
+            self.size,
+            self.channels,
+            order,
+            rank,
+        )
+
+    def fingerprint(self) -> str:
+        """Short hash of what is read, of which images, and of their labels; not of pixels."""
+        digest = hashlib.sha256(f"{self.reader.identity} {self.image_shape}".encode())
+        digest.update(self.positions.astype("<i8").tobytes() + self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def image(self, index: int, *, at_least: int | None = None) -> np.ndarray:
+        """The image at an index, decoded, in its own size: uint8 `[H, W, C]`.
+
+        Args:
+          index: of the image.
+          at_least: see `ltjax.data.decode.decode`.
+
+        Raises:
+          DecodeError: it is missing or damaged; the message names it.
+        """
+        position = int(self.positions[index])
+        try:
+            found = self.reader.read(position)
+            return found if isinstance(found, np.ndarray) else decode(found, at_least=at_least)
+        except OSError as e:
+            reason = e.strerror or str(e)
+        except DecodeError as e:
+            reason = str(e)
+        raise DecodeError(f"image {self.reader.name(position)} cannot be read: {reason}")
+
+    def view(self, index: int) -> np.ndarray:
+        """The image as evaluation sees it, uint8 `image_shape`."""
+        image = self.image(index, at_least=round(self.size / 0.875))
+        return centre_crop(image, self.size)
+
+
+Source = ArraySource | EncodedSource
+
+
+@dataclass(frozen=True)
+class _ArrayReader:
+    images: np.ndarray
+    identity: str
+
+    def read(self, position: int) -> np.ndarray:
+        """The image itself."""
+        return self.images[position]
+
+    def name(self, position: int) -> str:
+        """Its number."""
+        return f"number {position}"
+
 
 class Splits(NamedTuple):
     """Long-tailed training part and test part of a data set."""
 
-    train: ArraySource
-    test: ArraySource
+    train: Source
+    test: Source
 
 
 def digits() -> ArraySource:
@@ -150,57 +287,3 @@ def read_images(path: str) -> np.ndarray:
 
 def _with_channels(images: np.ndarray) -> np.ndarray:
     return images[..., None] if images.ndim == 3 else images
-
-
-def largest_head(available: np.ndarray, imbalance_factor: float) -> int:
-    """The largest `n_max` whose exponential profile every class can fill."""
-    shape = (1 / imbalance_factor) ** (np.arange(len(available)) / max(len(available) - 1, 1))
-    head = int(np.min((np.asarray(available) + 1) / shape))
-    while head > 0 and np.any(
-        exponential_counts(head, len(available), imbalance_factor) > available
-    ):
-        head -= 1
-    return head
-
-
-def load_splits(
-    *,
-    name: str,
-    path: str,
-    profile: str,
-    imbalance_factor: float,
-    test_per_class: int,
-    seed: int,
-) -> Splits:
-    """Loads a data set, holds out a balanced test set and thins the rest to a long tail.
-
-    Args:
-      name: one of `SOURCES`.
-      path: file of the source "npz".
-      profile: "exponential" thins the training part to the exponential profile, "as_is"
-        leaves it as it is.
-      imbalance_factor: of the exponential profile, >= 1.
-      test_per_class: test images of each class, where the data has no test set of its own.
-      seed: of the split.
-
-    Raises:
-      InputError: a bad value, or data that cannot be read or split so.
-    """
-    require(name in SOURCES, "data.name", name, f"one of {', '.join(SOURCES)}")
-    require(profile in PROFILES, "data.profile", profile, f"one of {', '.join(PROFILES)}")
-    source, test = (digits(), None) if name == "digits" else read_npz(path)
-    train = source
-    if test is None:
-        train_indices, test_indices = holdout(source.labels, test_per_class, seed)
-        train, test = source.subset(train_indices), source.subset(test_indices)
-    if profile == "exponential":
-        head = largest_head(train.class_counts, imbalance_factor)
-        counts = exponential_counts(max(head, 1), len(train.class_names), imbalance_factor)
-        if head < 1 or counts.min() < 1:
-            raise InputError(
-                f"data.imbalance_factor = {imbalance_factor:g} leaves the rarest class without "
-                f"an image (the training part has {train.class_counts.max()} images of its "
-                "largest class); use a smaller one"
-            )
-        train = train.subset(np.sort(subset_indices(train.labels, counts, seed)))
-    return Splits(train, test)

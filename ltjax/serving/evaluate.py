@@ -7,13 +7,14 @@ import jax
 import numpy as np
 
 from ltjax import config as configs
-from ltjax.data.loader import eval_batches
-from ltjax.data.sources import load_splits
+from ltjax.data.sources import ArraySource, Source
+from ltjax.data.splits import load_splits
 from ltjax.errors import require
 from ltjax.evaluation.calibration import Correction, correct
 from ltjax.evaluation.metrics import average
 from ltjax.evaluation.scores import intervals, scores, tally
 from ltjax.serving.trained import Trained, load_all, logits_function, read_config
+from ltjax.training.job import SPLIT_KEYS
 from ltjax.training.workdir import read_json
 
 
@@ -35,21 +36,21 @@ def evaluate(workdir: str | Path, data: dict[str, Any] | None = None) -> dict[st
     """
     config = read_config(workdir)
     section = dict(config.data) | (data or {})
-    names = ("name", "path", "imbalance_factor", "test_per_class", "seed")
     # The profile thins the training part alone, which another source may be too small for.
-    test = load_splits(**{name: section[name] for name in names}, profile="as_is").test
+    keys = {key: section[key] for key in SPLIT_KEYS} | {"profile": "as_is"}
+    test = load_splits(**keys).test
     networks = load_all(workdir)
     dataset = networks[0].dataset
     same = list(test.class_names) == list(dataset["class_names"])
     require(same, "classes of the source", list(test.class_names)[:5], "those of the training")
     require(
-        test.images.shape[1:] == networks[0].image_shape,
+        test.image_shape == networks[0].image_shape,
         "images of the source",
-        test.images.shape[1:],
+        test.image_shape,
         f"images {networks[0].image_shape}",
     )
     counts, thresholds = dataset["class_counts"], configs.thresholds(config)
-    logits = [_logits(n, test.images, config.evaluation.batch_size) for n in networks]
+    logits = [_logits(n, test, config.evaluation.batch_size) for n in networks]
     found = [scores(tally(test.labels, z), counts, **thresholds) for z in logits]
     mean, std = average(found)
     several = len(found) > 1
@@ -66,10 +67,20 @@ def evaluate(workdir: str | Path, data: dict[str, Any] | None = None) -> dict[st
     return result | {"data": {"name": section["name"], "fingerprint": test.fingerprint()}}
 
 
-def _logits(network: Trained, images: np.ndarray, batch_size: int) -> np.ndarray:
+def pixels(source: Source, indices: np.ndarray) -> np.ndarray:
+    """Images as an evaluation sees them, uint8 `[B, H, W, C]`."""
+    if isinstance(source, ArraySource):
+        return source.images[indices]
+    return np.stack([source.view(int(i)) for i in indices])
+
+
+def _logits(network: Trained, source: Source, batch_size: int) -> np.ndarray:
     function = jax.jit(logits_function(network))
-    parts = [
-        np.asarray(function(images[batch.indices]))[batch.mask]
-        for batch in eval_batches(np.zeros(len(images), int), batch_size)
-    ]
+    parts = []
+    for start in range(0, len(source), batch_size):
+        # The last batch repeats its last image: one shape, one compilation.
+        indices = np.arange(start, start + batch_size)
+        inside = indices < len(source)
+        images = pixels(source, np.minimum(indices, len(source) - 1))
+        parts.append(np.asarray(function(images))[inside])
     return np.concatenate(parts)

@@ -12,10 +12,10 @@ from typing import IO, Any, NamedTuple
 import jax
 import numpy as np
 
-from ltjax.data.decode import UnreadableError, decode_file, picture_files
 from ltjax.data.sources import read_images
 from ltjax.errors import InputError, require
 from ltjax.evaluation.scores import log_softmax
+from ltjax.serving.pictures import UnreadableError, decode_file, picture_files
 from ltjax.serving.trained import Trained, folded_function
 
 Picture = tuple[str, np.ndarray]

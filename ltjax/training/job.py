@@ -11,11 +11,13 @@ import optax
 
 from ltjax import config as configs
 from ltjax.data.exposure import exposure, summary
-from ltjax.data.loader import pixel_statistics
+from ltjax.data.loader import is_resident, pixel_statistics
 from ltjax.data.longtail import shot_groups, stratified
 from ltjax.data.make_plan import make_plan
 from ltjax.data.plan import BatchPlan, index_labels
-from ltjax.data.sources import ArraySource, Splits, load_splits
+from ltjax.data.sources import ArraySource, Source, Splits
+from ltjax.data.splits import load_splits
+from ltjax.data.stream import decode_all
 from ltjax.losses import BatchMixing, LossTransform, make_loss, make_mixing
 from ltjax.models import Classifier, make_model
 from ltjax.training.optimizer import Trainable, make_optimizer, make_schedule, train_part
@@ -27,11 +29,16 @@ class Job(NamedTuple):
 
     `plans`, `losses` and `loss_counts` have one entry per seed; the losses differ in their
     `init` alone. `validation` are training images held out of training (None: no images are);
-    `trainable` is the part of the parameters that this stage trains (None: all).
+    `trainable` is the part of the parameters that this stage trains (None: all). `resident`
+    says whether images lie in device memory; `statistics` are their mean and standard deviation,
+    `damaged` those that others were taken for.
     """
 
     splits: Splits
-    validation: ArraySource | None
+    validation: Source | None
+    resident: bool
+    statistics: tuple[np.ndarray, np.ndarray]
+    damaged: dict[str, int]
     plans: list[BatchPlan]
     model: Classifier
     losses: list[LossTransform]
@@ -59,6 +66,13 @@ TRAINED_IN_STAGE: dict[str, Trainable] = {
 }
 
 
+# Keys of the config's data section that make the splits.
+SPLIT_KEYS = (
+    *("name", "path", "test_path", "dir", "train_split", "test_split", "image_size", "profile"),
+    *("imbalance_factor", "max_count", "test_per_class", "limit", "seed"),
+)
+
+
 def build(config: Any) -> Job:
     """Builds the parts of a run.
 
@@ -69,14 +83,8 @@ def build(config: Any) -> Job:
       InputError: values that do not go together, or data that cannot be read.
     """
     data = config.data
-    splits = load_splits(
-        name=data.name,
-        path=data.path,
-        profile=data.profile,
-        imbalance_factor=data.imbalance_factor,
-        test_per_class=data.test_per_class,
-        seed=data.seed,
-    )
+    splits = load_splits(**{key: data[key] for key in SPLIT_KEYS})
+    splits, resident, damaged = _place(splits, config)
     splits, validation = _hold_out(splits, data.validation_fraction, data.seed)
     index = index_labels(splits.train.labels, splits.train.class_names)
     epochs = config.train.epochs
@@ -98,6 +106,9 @@ def build(config: Any) -> Job:
     return Job(
         splits=splits,
         validation=validation,
+        resident=resident,
+        statistics=pixel_statistics(splits.train),
+        damaged=damaged,
         plans=plans,
         model=model_of(config, len(splits.train.class_names)),
         losses=[_loss(config, total, seed) for seed in config.seeds],
@@ -140,7 +151,24 @@ def optimizer_of(config: Any, schedule: optax.Schedule) -> optax.GradientTransfo
     return train_part(made, TRAINED_IN_STAGE[config.stage])
 
 
-def _hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, ArraySource | None]:
+def _place(splits: Splits, config: Any) -> tuple[Splits, bool, dict[str, int]]:
+    """The splits, decoded if they are to lie in device memory; whether; and damaged images."""
+    data, (train, test) = config.data, splits
+    on_host = config.augment.crop_area < 1 or config.augment.colour_jitter > 0
+    images = len(train) + len(test)
+    if not is_resident(data.residency, train, images, data.resident_megabytes, on_host):
+        return splits, False, {}
+    damaged: dict[str, int] = {}
+    parts = []
+    for part in (train, test):
+        if not isinstance(part, ArraySource):
+            part, wrong = decode_all(part, skip_corrupt=data.skip_corrupt, threads=data.threads)
+            damaged |= wrong
+        parts.append(part)
+    return Splits(*parts), True, damaged
+
+
+def _hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, Source | None]:
     """Splits whose training images lack a part of every class, and that part."""
     if not fraction:
         return splits, None
@@ -173,7 +201,7 @@ def _loss_counts(prior: str, splits: Splits, plan: BatchPlan) -> np.ndarray:
 def describe_data(job: Job, config: Any) -> dict[str, Any]:
     """What a report or a prediction needs to know of the data, for `dataset.json`."""
     train = job.splits.train
-    mean, std = pixel_statistics(train)
+    mean, std = job.statistics
     groups = shot_groups(
         train.class_counts,
         many_above=config.evaluation.many_above,
@@ -185,7 +213,7 @@ def describe_data(job: Job, config: Any) -> dict[str, Any]:
         "class_counts": train.class_counts.tolist(),
         "test_counts": job.splits.test.class_counts.tolist(),
         "groups": {name: members.tolist() for name, members in groups._asdict().items()},
-        "image_shape": list(train.images.shape[1:]),
+        "image_shape": list(train.image_shape),
         "mean": mean.tolist(),
         "std": std.tolist(),
         "fingerprint": {"train": train.fingerprint(), "test": job.splits.test.fingerprint()},

@@ -330,6 +330,7 @@ class Session:
             "images_per_second": self.images / self.seconds if self.images else None,
             "seconds": self.seconds,
             "skipped_updates": self.skipped,
+            "damaged_images": self.seeds.damaged,
         }
         result = {
             **tested,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ltjax import config as configs
+from ltjax.data.sources import ArraySource
 from ltjax.diagnostics import describe
 from ltjax.evaluation.metrics import average
 from ltjax.evaluation.outcome import HeldOut, details, post_hoc
@@ -60,4 +61,8 @@ def write_details(folder: Path, job: Job, first: Outputs) -> None:
     write_json(folder / "diagnostics.json", diagnostics)
     write_json(folder / "evaluation.json", kept)
     worst = [one["index"] for one in kept["confused"]]
-    np.savez_compressed(folder / "confused.npz", images=test.images[worst])
+    if isinstance(test, ArraySource):
+        images = test.images[worst]
+    else:
+        images = np.stack([test.view(i) for i in worst]) if worst else np.zeros(0, np.uint8)
+    np.savez_compressed(folder / "confused.npz", images=images)

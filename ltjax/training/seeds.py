@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.data.ahead import Ahead
-from ltjax.data.loader import Batch, pixel_statistics, train_batch
-from ltjax.data.sources import ArraySource
+from ltjax.data.augment import Augment
+from ltjax.data.decode import HostAugment
+from ltjax.data.loader import Batch, StreamSettings, TrainLoader, eval_batches
+from ltjax.data.sources import ArraySource, Source
+from ltjax.data.stream import as_encoded
 from ltjax.evaluation.predict import predict
 from ltjax.models import Outputs
 from ltjax.training.job import Job, keys
@@ -31,6 +33,13 @@ def unstack(stacked: TrainState) -> list[TrainState]:
     return [_unstack(host, index) for index in range(len(host.step))]
 
 
+def _stream_settings(config: Any, mapping: Mapping) -> StreamSettings:
+    data = config.data
+    return StreamSettings(
+        data.workers, data.threads, data.skip_corrupt, mapping.host, mapping.hosts
+    )
+
+
 class Seeds:
     """All seeds of a run, trained to the same step.
 
@@ -48,15 +57,29 @@ class Seeds:
         self.count = len(config.seeds)
         self.input_seconds = 0.0  # time spent on batches, for the loop to read and reset
         self._together = mapping.engine.vmap_seeds and self.count > 1
-        # Each plan's next epoch is prepared while this one trains.
-        self._plans = [Ahead(plan, config.train.epochs) for plan in job.plans]
-        train, test = job.splits
-        statistics = pixel_statistics(train)
+        train = job.splits.train
+        self._settings = None if job.resident else _stream_settings(config, mapping)
+        self._loaders = [
+            TrainLoader(
+                train,
+                plan,
+                config.train.epochs,
+                seed=seed,
+                augment=HostAugment(
+                    (config.augment.crop_area, 1.0), jitter=config.augment.colour_jitter
+                ),
+                settings=self._settings,
+            )
+            for plan, seed in zip(job.plans, config.seeds, strict=True)
+        ]
         init_keys, augment_keys = zip(*(keys(seed) for seed in config.seeds), strict=True)
         counted = zip(job.losses, job.loss_counts, strict=True)
         losses = [loss.init(jnp.asarray(counts)) for loss, counts in counted]
         mixed = () if job.mixing is None else job.mixing.init(jnp.asarray(train.class_counts))
-        shared = mapping.replicate((train.images, test.images, *statistics, mixed))
+        images = [part.images if isinstance(part, ArraySource) else None for part in job.splits]
+        if not job.resident:
+            images = [None, None]
+        shared = mapping.replicate((*images, *job.statistics, mixed))
         train_images, test_images, mean, std, mixed = shared
         each = list(zip(losses, augment_keys, strict=True))
         groups = [_stack(each)] if self._together else each
@@ -70,7 +93,13 @@ class Seeds:
             job.model,
             job.losses[0],
             job.optimizer,
-            max_shift=config.train.max_shift,
+            augment=Augment(
+                max_shift=config.augment.max_shift,
+                flip=config.augment.flip,
+                rand_ops=config.augment.rand_ops,
+                rand_magnitude=config.augment.rand_magnitude,
+                cutout=config.augment.cutout,
+            ),
             ema_decay=config.optimizer.ema_decay,
             skip_nonfinite=config.train.on_nan == "skip",
             mixing=job.mixing,
@@ -78,7 +107,7 @@ class Seeds:
         )
         self._train_step = mapping.train_step(step, stacked_seeds=self._together)
         self._eval_step = mapping.eval_step(make_eval_step(job.model))
-        shape, ema = train.images.shape[1:], config.optimizer.ema_decay > 0
+        shape, ema = train.image_shape, config.optimizer.ema_decay > 0
         self._freeze = mapping.replicated(make_freeze(job.model, shape))
         self.states = self._group(
             [init_state(job.model, job.optimizer, key, shape, ema=ema) for key in init_keys]
@@ -91,20 +120,12 @@ class Seeds:
     def step(self, first: int, count: int) -> list[dict[str, jax.Array]]:
         """Takes `count` steps from step `first`; metrics `[count]` or `[count, seeds]` a group."""
         started = time.perf_counter()
-        labels = self.job.splits.train.labels
         blocks = [
-            Batch(
-                *(
-                    np.stack(column)
-                    for column in zip(
-                        *(train_batch(plan, labels, first + i) for i in range(count)), strict=True
-                    )
-                )
-            )
-            for plan in self._plans
+            jax.tree.map(lambda *rows: np.stack(rows), *(loader[first + i] for i in range(count)))
+            for loader in self._loaders
         ]
         if self._together:
-            blocks = [Batch(*(np.stack(c, axis=1) for c in zip(*blocks, strict=True)))]
+            blocks = [jax.tree.map(lambda *rows: np.stack(rows, axis=1), *blocks)]
         lead = 2 if self._together else 1
         splits = [self.mapping.split(block, lead=lead) for block in blocks]
         self.input_seconds += time.perf_counter() - started
@@ -132,10 +153,13 @@ class Seeds:
             return self.mapping.replicate(_unstack(self.states[0], index))
         return self.states[index]
 
-    def predict(self, source: ArraySource, state: TrainState) -> Outputs:
+    def predict(self, source: Source, state: TrainState) -> Outputs:
         """Outputs of one seed's state on images, without augmentation."""
         resident, splits = self._test_data, self.job.splits
-        if source is splits.train:
+        streamed = None
+        if not (self.job.resident and isinstance(source, ArraySource)):
+            streamed = as_encoded(source)
+        elif source is splits.train:
             resident = resident._replace(images=self._train_data[0].images)
         elif source is not splits.test:
             resident = resident._replace(images=self.mapping.replicate(source.images))
@@ -144,7 +168,8 @@ class Seeds:
         def step(batch: Batch) -> Outputs:
             return self._eval_step(variables, resident, self.mapping.split(batch))
 
-        return predict(step, source.labels, self.config.evaluation.batch_size)
+        size = self.config.evaluation.batch_size
+        return predict(step, eval_batches(source.labels, size, streamed, self._settings))
 
     def stacked(self) -> TrainState:
         """The states with a leading axis of seeds, as checkpoints hold them."""
@@ -160,9 +185,18 @@ class Seeds:
         self.states = self._group(states)
 
     def close(self) -> None:
-        """Ends the threads that prepare epochs."""
-        for plan in self._plans:
-            plan.close()
+        """Ends the threads and processes that prepare batches."""
+        for loader in self._loaders:
+            loader.close()
+
+    @property
+    def damaged(self) -> dict[str, int]:
+        """How often other images took the place of each damaged one, in this process."""
+        found = dict(self.job.damaged)
+        for loader in self._loaders:
+            for reason, count in loader.damaged.items():
+                found[reason] = found.get(reason, 0) + count
+        return found
 
     def block(self) -> None:
         """Waits until the steps under way are done."""

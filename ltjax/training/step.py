@@ -15,7 +15,8 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ltjax.data.augment import normalise, random_shift
+from ltjax.data.augment import Augment, normalise
+from ltjax.data.augment import augment as augment_images
 from ltjax.data.loader import Batch, gather
 from ltjax.errors import InputError, require
 from ltjax.losses import (
@@ -68,7 +69,7 @@ def make_train_step(
     loss: LossTransform,
     optimizer: optax.GradientTransformation,
     *,
-    max_shift: int,
+    augment: Augment | None = None,
     ema_decay: float = 0.0,
     skip_nonfinite: bool = False,
     mixing: BatchMixing | None = None,
@@ -84,7 +85,7 @@ def make_train_step(
       model: network.
       loss: loss transform.
       optimizer: optax transformation.
-      max_shift: random shift in pixels.
+      augment: what is done to images on the device; None is nothing.
       ema_decay: of the parameters' exponential moving average; 0 keeps none.
       skip_nonfinite: leave the state as it is where loss or gradient are not finite.
       mixing: mixes images and labels within the batch, or None.
@@ -95,7 +96,9 @@ def make_train_step(
     def step(state: TrainState, data: Resident, batch: Batch):
         step_key = jax.random.fold_in(data.key, state.step)
         keys = jax.vmap(lambda slot: jax.random.fold_in(step_key, slot))(batch.slots)
-        images = random_shift(gather(data.images, batch), keys, max_shift)
+        images = gather(data.images, batch)
+        if augment is not None:
+            images = augment_images(images, keys, augment)
         images, targets = normalise(images, data.mean, data.std), batch.labels
         if mixing is not None:
             images, targets = _mixed(mixing, data, images, batch, keys, step_key)
@@ -294,11 +297,15 @@ class Mapping:
             own = len(self.devices)
             return np.moveaxis(parts, lead, 0)[self.host * own :][:own]
 
-        local = Batch(*(one(np.asarray(x)) for x in batch))
+        local = jax.tree.map(one, batch._replace(images=None))
+        if batch.images is not None:  # this host's already
+            shape, own = batch.images.shape, len(self.devices)
+            parts = batch.images.reshape(*shape[:lead], own, -1, *shape[lead + 1 :])
+            local = local._replace(images=np.moveaxis(parts, lead, 0))
         if self.backend == "pmap" or self.hosts == 1:
             return local
         sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
-        return Batch(*(jax.make_array_from_process_local_data(sharding, x) for x in local))
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), local)
 
     def train_step(self, step: TrainStep, *, stacked_seeds: bool = False) -> TrainStep:
         """Maps a train step; the old state's buffers are reused for the new one.

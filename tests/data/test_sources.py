@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ltjax.data.sources import ArraySource, digits, largest_head, load_splits, read_npz
+from ltjax.data.sources import ArraySource, digits, read_npz
+from ltjax.data.splits import largest_head, load_splits
 
 
 def splits(**changes):

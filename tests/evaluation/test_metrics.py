@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from ltjax.data.loader import Batch
+from ltjax.data.loader import Batch, eval_batches
 from ltjax.evaluation.metrics import confusion_matrix, summarize
 from ltjax.evaluation.predict import predict
 from ltjax.models import Outputs
@@ -49,6 +49,6 @@ def test_predict_returns_every_image_once_in_order(count, batch_size):
         value = batch.indices[:, None].astype(np.float32)
         return Outputs(value, value + 0.5, value + 0.25)
 
-    out = predict(step, np.zeros(count, int), batch_size)
+    out = predict(step, eval_batches(np.zeros(count, int), batch_size))
     np.testing.assert_array_equal(out.logits[:, 0], np.arange(count))
     assert out.features.shape == (count, 1)

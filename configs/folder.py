@@ -1,0 +1,29 @@
+"""Your own images: a folder with a folder for every class.
+
+Command:   python -m ltjax.main --config configs/folder.py --config.data.dir=IMAGES
+           IMAGES/CLASS/*.jpg holds images out for the test; IMAGES/train/CLASS/ and
+           IMAGES/test/CLASS/ are taken as they are
+Time:      on two CPU cores about a minute per 1,000 images and 15 epochs at 64 pixels;
+           --config.runlocal=True shows that all of it works
+Accuracy:  that of your images
+
+A small ResNet on 64 pixels, where a CPU is enough. For photographs and a GPU:
+--config.model.name=resnet50 --config.data.image_size=224 --config.augment.crop_area=0.08
+"""
+
+from ltjax import config as base
+
+
+def get_config():
+    """The base configuration for photographs of any size."""
+    config = base.default()
+    config.data.name = "folder"
+    config.data.profile = "as_is"
+    config.data.test_per_class = 5
+    config.data.image_size = 64
+    config.model.name = "resnet10"
+    config.plan.num_blocks = 2
+    config.augment.max_shift = 4
+    config.augment.flip = True
+    config.optimizer.learning_rate = 0.05
+    return config

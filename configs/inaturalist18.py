@@ -1,0 +1,34 @@
+"""iNaturalist 2018 from list files, ResNet-50, 90 epochs.
+
+Command:   python -m ltjax.main --config configs/inaturalist18.py --config.data.dir=INATURALIST
+           --config.data.path=iNaturalist18_train.txt --config.data.test_path=iNaturalist18_val.txt
+Time:      for GPUs and TPUs; not measured here. --config.runlocal=True takes about a minute.
+Accuracy:  published top-1, ResNet-50, 90 epochs: cross entropy 61.7, LWS 65.9 (Kang et al., ICLR
+           2020); of this code: not yet run
+
+Recipe of Kang et al.: SGD, momentum 0.9, batch 512, rate 0.2, cosine, weight decay 1e-4.
+"""
+
+from ltjax import config as base
+
+
+def get_config():
+    """The base configuration with the field's recipe for large images."""
+    config = base.default()
+    config.data.name = "list"
+    config.data.profile = "as_is"
+    config.data.image_size = 224
+    config.data.threads = 8
+    config.model.name = "resnet50"
+    config.model.dtype = "bfloat16"
+    config.plan.num_blocks = 20
+    config.augment.max_shift = 0
+    config.augment.flip = True
+    config.augment.crop_area = 0.08
+    config.augment.colour_jitter = 0.4
+    config.train.batch_size = 512
+    config.train.epochs = 90
+    config.optimizer.learning_rate = 0.2
+    config.optimizer.weight_decay = 1e-4
+    config.evaluation.batch_size = 512
+    return config

@@ -1,0 +1,49 @@
+"""Small arrays beside the data, so that a second start does not scan it again."""
+
+import contextlib
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+
+class Cache:
+    """One set of arrays, keyed by the content that it was made from.
+
+    It lies in the data's own folder, or in the user's cache folder where that cannot be
+    written. A cache that cannot be written or read is as good as none.
+
+    Args:
+      folder: of the data.
+      name: kind of the arrays.
+      key: what they depend on; another key is another file.
+    """
+
+    def __init__(self, folder: Path, name: str, key: str):
+        digest = hashlib.sha256(f"{folder.resolve()}\n{key}".encode("utf-8", "surrogateescape"))
+        file = f".ltjax-{name}-{digest.hexdigest()[:12]}.npz"
+        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        self._places = (folder / file, home / "ltjax" / file)
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        """The arrays, or None."""
+        for place in self._places:
+            try:
+                with open(place, "rb") as file, np.load(file, allow_pickle=False) as data:
+                    return {key: data[key] for key in data.files}
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+                continue
+        return None
+
+    def store(self, arrays: dict[str, np.ndarray]) -> None:
+        """Keeps the arrays, in one step, so that no other process reads half of them."""
+        for place in self._places:
+            with contextlib.suppress(OSError):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                temporary = place.with_suffix(f".{os.getpid()}.tmp")
+                with open(temporary, "wb") as file:
+                    np.savez(file, **arrays)  # type: ignore[arg-type]
+                temporary.replace(place)
+                return

@@ -1,0 +1,148 @@
+"""Streams: the same batches for any workers, any start and any hosts; damaged images."""
+
+import numpy as np
+import pytest
+
+from ltjax.data.decode import HostAugment
+from ltjax.data.files import read_folder
+from ltjax.data.loader import (
+    StreamSettings,
+    TrainLoader,
+    eval_batches,
+    is_resident,
+    pixel_statistics,
+)
+from ltjax.data.samplers import PowerSampler
+from ltjax.data.sources import ArraySource, digits
+from ltjax.data.stream import LoadRows, OrderedRows, PlanRows, Rows, Stream, as_encoded, decode_all
+from tests.data.pictures import picture, write_folder
+
+AUGMENT = HostAugment(jitter=0.4)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = write_folder(tmp_path_factory.mktemp("set"), {"a": 9, "b": 5, "c": 3})
+    return read_folder(str(root), size=16)
+
+
+def stream(source, *, workers=0, host=0, hosts=1, skip=False, augment=AUGMENT):
+    plan = PowerSampler(source.labels, 8, power=0, seed=3)
+    load = LoadRows(source, augment, 7, skip)
+    return Stream(PlanRows(plan, 12, host, hosts), load, workers=workers)
+
+
+@pytest.mark.slow
+def test_batches_do_not_depend_on_workers_or_on_a_resume(source):
+    alone = stream(source)
+    expected = [alone[i] for i in range(7)]
+    assert expected[0].shape == (8, 16, 16, 3)
+    assert (expected[0] != expected[1]).any()
+    for workers in (0, 1, 2):
+        other = stream(source, workers=workers)
+        for i in (2, 3, 4, 5, 6):  # steps_per_epoch is 3: a start in the middle of an epoch
+            np.testing.assert_array_equal(other[i], expected[i])
+        other.close()
+
+
+def test_any_order(source):
+    there, back = stream(source), stream(source)
+    forward = {i: there[i] for i in (0, 1, 5)}
+    for i in (5, 0, 1):
+        np.testing.assert_array_equal(back[i], forward[i])
+
+
+def test_hosts_load_their_rows(source):
+    whole, hosts = stream(source), [stream(source, host=h, hosts=2) for h in (0, 1)]
+    for i in (0, 4):
+        joined = np.concatenate([host[i] for host in hosts])
+        np.testing.assert_array_equal(joined, whole[i])
+
+
+def test_augmentation_differs_by_seed_place_and_step(source):
+    load = LoadRows(source, AUGMENT, 0, False)
+    rows = np.array([4, 4])
+    first = load(Rows(0, rows)).images
+    assert (first[0] != first[1]).any()
+    assert (load(Rows(8, rows)).images[0] != first[0]).any()
+    assert (LoadRows(source, AUGMENT, 1, False)(Rows(0, rows)).images[0] != first[0]).any()
+
+
+def test_evaluation_sees_every_image_once(source):
+    settings = StreamSettings(threads=1)
+    batches = list(eval_batches(source.labels, 8, source, settings))
+    assert [b.images.shape[0] for b in batches] == [8, 8, 8]
+    images = np.concatenate([b.images[b.mask] for b in batches])
+    np.testing.assert_array_equal(images, np.stack([source.view(i) for i in range(17)]))
+
+
+def test_streamed_arrays_are_the_resident_ones():
+    array = digits().subset(np.arange(50))
+    plan = PowerSampler(array.labels, 8, power=1, seed=0)
+    settings = StreamSettings(threads=1)
+    streamed = TrainLoader(array, plan, 2, augment=HostAugment((1.0, 1.0)), settings=settings)
+    for step in (0, 3):
+        batch = streamed[step]
+        np.testing.assert_array_equal(batch.images, array.images[batch.indices])
+    streamed.close()
+
+
+def test_decode_all_and_statistics(source):
+    array, damaged = decode_all(source, skip_corrupt=False, threads=2)
+    assert damaged == {}
+    assert isinstance(array, ArraySource)
+    np.testing.assert_array_equal(array.images[3], source.view(3))
+    for ours, exact in zip(pixel_statistics(source), pixel_statistics(array), strict=True):
+        np.testing.assert_allclose(ours, exact, rtol=1e-6)
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    root = write_folder(tmp_path, {"a": 4, "b": 4})
+    (root / "a" / "1.jpg").write_bytes(b"nothing")
+    return read_folder(str(root), size=16)
+
+
+def test_a_damaged_image_stops_with_its_name(damaged):
+    plan = PowerSampler(damaged.labels, 8, power=1, seed=0)  # all images in a batch
+    whole = Stream(PlanRows(plan, 2), LoadRows(damaged, AUGMENT, 0, False))
+    with pytest.raises(ValueError, match=r"a/1.jpg cannot be read: .*data.skip_corrupt = True"):
+        whole[0]
+
+
+def test_a_damaged_image_is_replaced_by_the_next_of_its_class(damaged):
+    load = LoadRows(damaged, None, 0, True)
+    loaded = load(Rows(0, np.array([0, 1, 2])))
+    np.testing.assert_array_equal(loaded.images[1], damaged.view(2))
+    assert len(loaded.damaged) == 1
+    running = stream(damaged, skip=True)
+    for i in range(3):
+        running[i]
+    (reason,) = running.damaged
+    assert "a/1.jpg" in reason
+    assert running.damaged[reason] >= 1
+
+
+def test_a_class_of_damaged_images_alone(damaged, tmp_path):
+    for i in range(4):
+        (tmp_path / "a" / f"{i}.jpg").write_bytes(b"nothing")
+    loaded = LoadRows(damaged, None, 0, True)(Rows(0, np.array([0])))
+    assert len(loaded.damaged) == 4
+    assert not loaded.images.any()
+
+
+def test_residency():
+    small = digits()
+    assert is_resident("auto", small, 1797, 1, False)
+    assert not is_resident("auto", small, 10**6, 1, False)
+    assert not is_resident("auto", small, 1797, 1, True)
+    assert not is_resident("streamed", small, 1797, 1, False)
+    with pytest.raises(ValueError, match=r"does not go with augment.crop_area"):
+        is_resident("resident", small, 1, 1, True)
+
+
+def test_grey_arrays_among_colours():
+    images = np.repeat(picture(16, 16)[None], 3, axis=0)
+    source = as_encoded(ArraySource(images, np.array([0, 1, 2]), ("a", "b", "c")))
+    rows = Stream(OrderedRows(3, 2), LoadRows(source, None, 0, False))
+    np.testing.assert_array_equal(rows[0], images[:2])
