@@ -204,6 +204,7 @@ section p { overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; }
 .wide { overflow-x: auto; }
 .wide td { white-space: nowrap; }
+.wide th { overflow-wrap: anywhere; }
 .wide td:first-child { white-space: normal; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
