@@ -10,6 +10,8 @@ os.environ.setdefault(
     os.environ.get("LTJAX_TEST_CACHE", os.path.join(tempfile.gettempdir(), "ltjax-test-cache")),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Labels of shared data sets are cached here, not beside them.
+os.environ.setdefault("LTJAX_CACHE_DIR", os.environ["JAX_COMPILATION_CACHE_DIR"] + "-labels")
 
 import hypothesis
 import jax

@@ -13,7 +13,8 @@ class Cache:
     """One set of arrays, keyed by the content that it was made from.
 
     It lies in the data's own folder, or in the user's cache folder where that cannot be
-    written. A cache that cannot be written or read is as good as none.
+    written; with the environment variable LTJAX_CACHE_DIR in that folder alone. A cache that
+    cannot be written or read is as good as none.
 
     Args:
       folder: of the data.
@@ -25,7 +26,8 @@ class Cache:
         digest = hashlib.sha256(f"{folder.resolve()}\n{key}".encode("utf-8", "surrogateescape"))
         file = f".ltjax-{name}-{digest.hexdigest()[:12]}.npz"
         home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        self._places = (folder / file, home / "ltjax" / file)
+        only = os.environ.get("LTJAX_CACHE_DIR")
+        self._places = (Path(only) / file,) if only else (folder / file, home / "ltjax" / file)
 
     def load(self) -> dict[str, np.ndarray] | None:
         """The arrays, or None."""

@@ -144,11 +144,11 @@ def _scan(reader: TfdsReader) -> dict[str, np.ndarray]:
     """Labels, official order and rank of all records."""
     records = reader.records()
     columns: dict[str, list] = {"label": [], "id": [], "rank": []}
-    for start in range(0, len(records), 512):
-        for record in records.__getitems__(range(start, min(start + 512, len(records)))):
-            for name, column in columns.items():
-                if name in record:
-                    column.append(record[name])
+    for position in range(len(records)):
+        record = records[position]
+        for name, column in columns.items():
+            if name in record:
+                column.append(record[name])
     found = {"labels": np.array(columns["label"], np.int64)}
     if columns["id"]:
         found["order"] = np.argsort(np.argsort([official_number(i) for i in columns["id"]]))

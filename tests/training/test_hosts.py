@@ -39,13 +39,13 @@ def start(workdir, devices, *args):
     )
 
 
-def start_pair(workdir):
+def start_pair(workdir, *args):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"--coordinator_address=127.0.0.1:{port}"
     return [
-        start(workdir, 2, "--distributed", address, "--num_processes=2", f"--process_id={i}")
+        start(workdir, 2, *args, "--distributed", address, "--num_processes=2", f"--process_id={i}")
         for i in range(2)
     ]
 
@@ -64,7 +64,9 @@ def lines(workdir):
 def test_two_processes_train_as_one_and_resume_after_a_kill(tmp_path):
     alone, pair = tmp_path / "alone", tmp_path / "pair"
     wait(start(alone, 4))
-    processes = start_pair(pair)
+    # Each of the pair streams its own half of every batch; the other run holds all images.
+    streamed = "--config.data.residency=streamed"
+    processes = start_pair(pair, streamed)
     deadline = time.monotonic() + 200
     while not (pair / "checkpoints" / "14").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -73,14 +75,14 @@ def test_two_processes_train_as_one_and_resume_after_a_kill(tmp_path):
         process.communicate()
     assert (pair / "checkpoints" / "14").exists()
     assert not (pair / "result.json").exists()
-    wait(*start_pair(pair))
+    wait(*start_pair(pair, streamed))
     for step, line in lines(alone).items():
         np.testing.assert_allclose(lines(pair)[step]["train/loss"], line["train/loss"], rtol=1e-4)
     first, second = (json.loads((d / "result.json").read_text()) for d in (alone, pair))
     np.testing.assert_allclose(first["test"]["accuracy"], second["test"]["accuracy"], atol=0.005)
     # What two processes wrote, one process reads.
     (pair / "result.json").unlink()
-    wait(start(pair, 4))
+    wait(start(pair, 4, streamed))
     third = json.loads((pair / "result.json").read_text())
     np.testing.assert_allclose(third["test"]["accuracy"], second["test"]["accuracy"], atol=0.005)
 
