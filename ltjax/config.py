@@ -424,6 +424,11 @@ def suggestion(name: str) -> str:
     return f"did you mean config.{hint[0]}? ({where})" if hint else where
 
 
+def thresholds(config: Any) -> dict[str, int]:
+    """Keyword arguments of the shot groups."""
+    return {name: config.evaluation[name] for name in ("many_above", "few_below")}
+
+
 def training_epochs(config: Any) -> int:
     """Epochs of training: none for a stage that only computes its head."""
     return 0 if config.stage in UNTRAINED_STAGES else config.train.epochs

@@ -1,6 +1,9 @@
-"""The command line: flags to a training run, its table and its report.
+"""The command line: train, and evaluate, predict with or export what was trained.
 
 python -m ltjax.main --config configs/digits_lt.py [--workdir DIR] [--config.KEY=VALUE]
+python -m ltjax.main --mode=evaluate --workdir DIR [--config.data.KEY=VALUE] [--output FILE]
+python -m ltjax.main --mode=predict --workdir DIR --input PATH --output FILE
+python -m ltjax.main --mode=export --workdir DIR --output DIR
 """
 
 import os
@@ -22,11 +25,17 @@ from ml_collections import config_flags
 
 from ltjax import config as configs
 from ltjax.errors import InputError, Interrupted
+from ltjax.modes import MODES, Request, overrides, serve
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, lock_config=True)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; by default runs/CONFIG-METHOD[-STAGE]-seedSEED."
 )
+_MODE = flags.DEFINE_enum("mode", "train", ["train", *MODES], "What to do.")
+_INPUT = flags.DEFINE_string("input", None, "predict: a picture, a folder or an .npz file.")
+_OUTPUT = flags.DEFINE_string("output", None, "predict: .csv or .jsonl; export: a folder.")
+_TOP_K = flags.DEFINE_integer("top_k", 5, "predict: classes per picture.")
+_PLATFORMS = flags.DEFINE_list("platforms", ["cpu"], "export: some of cpu, cuda, rocm, tpu.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train on several hosts together.")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0; by default from the environment."
@@ -59,7 +68,7 @@ def _parse(argv: Sequence[str]) -> Any:
         ) from e
     if len(rest) > 1:
         raise InputError(f"argument {rest[1]!r} is not a flag; usage: {USAGE}")
-    if config is None:
+    if config is None and _MODE.value == "train":
         raise InputError(f"--config is missing; usage: {USAGE}")
     return config
 
@@ -106,7 +115,14 @@ def _cache_folder() -> Path:
 
 
 def _run(argv: Sequence[str]) -> int:
-    config = configs.resolve(_parse(argv))
+    argv, changes = overrides(argv)
+    parsed = _parse(argv)
+    if _MODE.value != "train":
+        _start_jax(1)
+        request = Request(_MODE.value, _WORKDIR.value, _INPUT.value, _OUTPUT.value)
+        serve(request, changes, top_k=_TOP_K.value, platforms=_PLATFORMS.value)
+        return 0
+    config = configs.resolve(parsed)
     workdir = _WORKDIR.value or _default_workdir(config)
     _start_jax(config.cpu_devices)
     from ltjax.decoupled import run

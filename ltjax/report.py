@@ -3,9 +3,12 @@
 Both are functions of the files in the workdir, so they can be made again at any time.
 """
 
+import argparse
 import html
 import io
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,21 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ltjax.compare import comparison
 from ltjax.data import exposure
+from ltjax.errors import InputError
+from ltjax.report_outcome import (
+    BLUE,
+    GREY,
+    ORANGE,
+    confused,
+    confusion,
+    reliability,
+    score_table,
+)
 from ltjax.training.watch import read_metrics
 from ltjax.training.workdir import read_json
 
-INK, BLUE, ORANGE, GREY = "#1f2933", "#1f6fb2", "#d9661f", "#9aa5b1"
 HEADLINES = (
     ("accuracy", "top-1"),
     ("balanced_accuracy", "balanced"),
@@ -163,7 +176,8 @@ def _exposure_section(dataset: dict[str, Any]) -> str:
     )
     return (
         f"<section><h2>Exposure</h2><p>{html.escape(line[0].upper() + line[1:])}.</p>"
-        f"{_svg(exposures(seen))}<table><tr>{head}</tr>{body}</table></section>"
+        f'{_svg(exposures(seen))}<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+        "</section>"
     )
 
 
@@ -175,14 +189,29 @@ def _svg(figure: Figure) -> str:
 
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1f2933; background: #f5f7fa; margin: 0; }
-main { max-width: 900px; margin: 0 auto; padding: 1.5rem; }
-section { background: #fff; border-radius: 8px; padding: 1rem 1.5rem; margin: 1rem 0; }
+:root { color-scheme: light dark; --ink: #1f2933; --page: #f5f7fa; --card: #fff; --line: #e4e7eb; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e7eb; --page: #12171d; --card: #1e252e; --line: #3a4552; }
+  svg { filter: invert(0.88) hue-rotate(180deg); }
+  svg.pictures { filter: none; background: #fff; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0; }
+body { color: var(--ink); background: var(--page); }
+main { max-width: 900px; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere; }
+section { background: var(--card); border-radius: 8px; padding: 1rem; margin: 1rem 0; }
+section p { overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e4e7eb; }
+.wide { overflow-x: auto; }
+.wide td { white-space: nowrap; }
+.wide th { overflow-wrap: anywhere; }
+.wide td:first-child { white-space: normal; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
-pre { overflow-x: auto; background: #f5f7fa; padding: .8rem; border-radius: 6px; font-size: 13px; }
+pre { overflow-x: auto; background: var(--page); padding: .8rem; font-size: 13px; }
+@media (max-width: 500px) { th, td { padding: .25rem; font-size: 14px; } }
+@media print { body { background: #fff; } section { break-inside: avoid; padding: 0; } }
 """
 
 
@@ -206,6 +235,8 @@ def page(workdir: Path) -> str:
     diagnostics = read_json(workdir / "diagnostics.json")
     config = read_json(workdir / "config.json")
     metrics = read_metrics(workdir / "metrics.jsonl")
+    kept = read_json(workdir / "evaluation.json")
+    names = dataset["class_names"]
     test, train = result["test"], result["train"]
     title = f"{dataset['name']}, {_name(result)}, seed {result['seed']}"
     head = "".join(f"<th>{name}</th>" for _, name in HEADLINES)
@@ -215,8 +246,12 @@ def page(workdir: Path) -> str:
     figures = (
         ("Learning curves", curves(metrics)),
         ("Training images and test accuracy", counts_and_accuracy(result, dataset)),
+        ("Confusion", confusion(kept, train["class_counts"], names)),
+        ("Reliability", reliability(kept)),
         ("Covariance spectrum of the test features", spectra(diagnostics)),
     )
+    wrong = confused(kept, workdir / "confused.npz", names)
+    pictures = "" if wrong is None else _svg(wrong).replace("<svg", '<svg class="pictures"', 1)
     drawn = "".join(f"<section><h2>{n}</h2>{_svg(f)}</section>" for n, f in figures)
     settings = html.escape(json.dumps(config, indent=2))
     software = html.escape(json.dumps(result["versions"], indent=2))
@@ -225,10 +260,12 @@ def page(workdir: Path) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><main>
 <h1>{html.escape(title)}</h1>
-<section><table><tr>{head}</tr><tr>{values}</tr></table>
+<section><table class="headline"><tr>{head}</tr><tr>{values}</tr></table>
 <p>Test accuracy of the final step, averaged over classes but for top-1; classes per group:
 {sizes}. {train["steps"]} steps in {train["epochs"]} epochs, {speed}.</p></section>
+<section><h2>Every score</h2><div class="wide">{score_table(result)}</div></section>
 {drawn}
+<section><h2>Most surely wrong</h2>{pictures or "<p>No test image is called wrong.</p>"}</section>
 {_exposure_section(dataset)}
 <section><h2>Per class</h2><table>{_per_class_table(result, dataset)}</table></section>
 <section><h2>Plan and data</h2><p>{html.escape(dataset["plan"])}</p>
@@ -245,3 +282,27 @@ def write(workdir: Path) -> Path:
     temporary.write_text(page(workdir), encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m ltjax.report A [B C] --out FILE`: one report again, or several side by side."""
+    parser = argparse.ArgumentParser(prog="python -m ltjax.report")
+    parser.add_argument("workdirs", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, help="the comparison's file", default=None)
+    given = parser.parse_args(argv)
+    try:
+        if len(given.workdirs) == 1 and given.out is None:
+            print(write(given.workdirs[0]))
+            return 0
+        if given.out is None:
+            raise InputError("--out is missing; give the comparison's file")
+        given.out.write_text(comparison(given.workdirs, _STYLE), encoding="utf-8")
+        print(given.out)
+    except (InputError, OSError) as e:
+        print(f"ltjax: error: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -62,7 +62,18 @@ def summarize(
     >>> out["balanced_accuracy"], out["medium"], out["per_class"]
     (0.75, None, [0.5, 1.0])
     """
-    matrix = confusion_matrix(labels, predictions, len(class_counts))
+    return accuracies(
+        confusion_matrix(labels, predictions, len(class_counts)),
+        np.asarray(class_counts),
+        many_above=many_above,
+        few_below=few_below,
+    )
+
+
+def accuracies(
+    matrix: np.ndarray, class_counts: np.ndarray, *, many_above: int = 100, few_below: int = 20
+) -> dict[str, Any]:
+    """What `summarize` gives, of a confusion matrix `[C, C]`."""
     totals = matrix.sum(axis=1)
     per_class = np.full(len(totals), np.nan)
     np.divide(np.diag(matrix), totals, out=per_class, where=totals > 0)

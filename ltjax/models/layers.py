@@ -46,7 +46,9 @@ def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> 
         return dx, dk
 
     # A window of one pixel is a matrix product, and small batches fit the cache as they are.
-    small = kernel.shape[:2] == (1, 1) or x.size // x.shape[-1] < 4096
+    # An exported network has a free batch size, and no gradient.
+    free = not isinstance(x.shape[0], int)
+    small = free or kernel.shape[:2] == (1, 1) or x.size // x.shape[-1] < 4096
     if small or len(x) % CPU_PIECE:
         return whole(x, kernel)
     pieced = jax.custom_vjp(whole)

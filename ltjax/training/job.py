@@ -103,7 +103,6 @@ def build(config: Any) -> Job:
         milestones=[configs.steps(epoch, per_epoch) for epoch in optimizer.milestones],
         milestone_factor=optimizer.milestone_factor,
     )
-    trainable = TRAINED_IN_STAGE[config.stage]
     return Job(
         splits=splits,
         validation=validation,
@@ -111,13 +110,7 @@ def build(config: Any) -> Job:
         statistics=pixel_statistics(splits.train),
         damaged=damaged,
         plans=plans,
-        model=make_model(
-            len(splits.train.class_names),
-            **config.model,
-            axis_name=AXIS,
-            whitening=config.whitening.method,
-            **{k: v for k, v in config.whitening.items() if k != "method"},
-        ),
+        model=model_of(config, len(splits.train.class_names)),
         losses=[_loss(config, total, seed) for seed in config.seeds],
         loss_counts=[_loss_counts(config.loss.prior, splits, plan) for plan in plans],
         mixing=make_mixing(
@@ -126,21 +119,36 @@ def build(config: Any) -> Job:
             remix_kappa=config.train.remix_kappa,
             remix_tau=config.train.remix_tau,
         ),
-        trainable=trainable,
+        trainable=TRAINED_IN_STAGE[config.stage],
         schedule=schedule,
-        optimizer=train_part(
-            make_optimizer(
-                schedule,
-                name=optimizer.name,
-                momentum=optimizer.momentum,
-                nesterov=optimizer.nesterov,
-                weight_decay=optimizer.weight_decay,
-                clip_norm=optimizer.clip_norm,
-            ),
-            trainable,
-        ),
+        optimizer=optimizer_of(config, schedule),
         total_steps=total,
     )
+
+
+def model_of(config: Any, num_classes: int) -> Classifier:
+    """The network of a configuration."""
+    return make_model(
+        num_classes,
+        **config.model,
+        axis_name=AXIS,
+        whitening=config.whitening.method,
+        **{k: v for k, v in config.whitening.items() if k != "method"},
+    )
+
+
+def optimizer_of(config: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """The optimiser of a configuration; the shape of its state is the same for any schedule."""
+    optimizer = config.optimizer
+    made = make_optimizer(
+        schedule,
+        name=optimizer.name,
+        momentum=optimizer.momentum,
+        nesterov=optimizer.nesterov,
+        weight_decay=optimizer.weight_decay,
+        clip_norm=optimizer.clip_norm,
+    )
+    return train_part(made, TRAINED_IN_STAGE[config.stage])
 
 
 def _place(splits: Splits, config: Any) -> tuple[Splits, bool, dict[str, int]]:

@@ -12,13 +12,11 @@ import numpy as np
 
 from ltjax import config as configs
 from ltjax.data.exposure import sentence
-from ltjax.diagnostics import describe
 from ltjax.errors import InputError, Interrupted
-from ltjax.evaluation.metrics import average, summarize
-from ltjax.models import Outputs
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.guard import StopRequest, check_finite, locked
 from ltjax.training.job import Job, build, describe_data, versions
+from ltjax.training.result import evaluation, score_seeds, write_details
 from ltjax.training.seeds import Seeds
 from ltjax.training.state import TrainState
 from ltjax.training.step import Mapping, choose_devices
@@ -295,28 +293,9 @@ class Session:
                     line[f"{prefix}/{name}/seed{seed}"] = float(value)
         return line
 
-    def _summaries(self) -> tuple[list[dict[str, Any]], Outputs]:
-        """Test accuracies of every seed, and the outputs of the first."""
-        settings = self.config.evaluation
-        outputs = [
-            self.seeds.predict(self.job.splits.test, self.seeds.state_of(index))
-            for index in range(self.seeds.count)
-        ]
-        summaries = [
-            summarize(
-                self.job.splits.test.labels,
-                np.argmax(out.logits, axis=-1),
-                self.job.splits.train.class_counts,
-                many_above=settings.many_above,
-                few_below=settings.few_below,
-            )
-            for out in outputs
-        ]
-        return summaries, outputs[0]
-
     def _evaluate(self) -> None:
         """Logs the accuracy on the test set and remembers it as the checkpoint's score."""
-        summaries, _ = self._summaries()
+        summaries, _ = score_seeds(self.config, self.job, self.seeds)
         names = ("accuracy", "balanced_accuracy", "many", "medium", "few")
         known = {n: [s[n] for s in summaries] for n in names if summaries[0][n] is not None}
         line = self._per_seed("test", known)
@@ -342,9 +321,8 @@ class Session:
         self.checkpoints.save(self.step, self.seeds.stacked(), meta, self.score)
 
     def finish(self) -> dict[str, Any]:
-        """Evaluates the final state and writes `diagnostics.json` and `result.json`."""
-        summaries, outputs = self._summaries()
-        several = self.seeds.count > 1
+        """Evaluates the final state; writes `result.json` and what the report draws."""
+        tested, outputs = evaluation(self.config, self.job, self.seeds)
         train = {
             "class_counts": self.job.splits.train.class_counts.tolist(),
             "steps": self.step,
@@ -354,11 +332,8 @@ class Session:
             "skipped_updates": self.skipped,
             "damaged_images": self.seeds.damaged,
         }
-        mean, std = average(summaries)
         result = {
-            "test": mean if several else summaries[0],
-            **({"test_std": std, "seeds": list(self.config.seeds)} if several else {}),
-            **({"per_seed": summaries} if several else {}),
+            **tested,
             "train": train,
             "method": self.config.method,
             "stage": {"name": self.config.stage, **self.facts},
@@ -366,11 +341,7 @@ class Session:
             "versions": versions(self.mapping.devices, self.mapping.count),
         }
         if self.chief:
-            diagnostics = {
-                "before_whitening": describe(np.asarray(outputs.features)),
-                "after_whitening": describe(np.asarray(outputs.whitened)),
-            }
-            write_json(self.folder.path / "diagnostics.json", diagnostics)
+            write_details(self.folder.path, self.job, outputs[0])
             write_json(self.folder.result, result)
         return result
 

@@ -72,8 +72,15 @@ def test_result_has_what_the_readme_says(finished):
     result = json.loads((finished.workdir / "result.json").read_text())
     assert result == finished.result
     assert set(result["test"]) == {
-        "accuracy", "balanced_accuracy", "many", "medium", "few", "per_class",
+        "accuracy", "balanced_accuracy", "many", "medium", "few", "per_class", "top5",
+        "worst_class", "harmonic_mean", "geometric_mean", "macro_f1", "head_to_tail", "nll",
+        "ece", "classwise_ece",
     }  # fmt: skip
+    low, high = result["intervals"][0]["balanced_accuracy"]
+    assert low <= result["test"]["balanced_accuracy"] <= high
+    kept = json.loads((finished.workdir / "evaluation.json").read_text())
+    hits = np.trace(np.array(kept["confusion"]))
+    np.testing.assert_allclose(result["test"]["accuracy"], hits / np.sum(kept["confusion"]))
     train = result["train"]
     assert train["class_counts"] == [128, 91, 65, 47, 33, 24, 17, 12, 8, 6]
     assert train["steps"] == 4 * 7

@@ -1,0 +1,81 @@
+"""A trained network as a file that runs with jax alone: StableHLO by `jax.export`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax import export as jax_export
+
+from ltjax.errors import InputError, require
+from ltjax.serving.trained import Trained, folded_function
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+EXAMPLE = '''"""Runs an exported network; it needs jax and NumPy alone."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import export
+
+folder = Path(__file__).parent
+model = json.loads((folder / "model.json").read_text())
+network = export.deserialize((folder / "model.stablehlo").read_bytes())
+images = np.load(sys.argv[1])  # uint8 [N, H, W, C], any N; normalised inside
+logits = np.asarray(network.call(images))
+probabilities = np.asarray(jax.nn.softmax(logits / model["temperature"], axis=-1))
+if len(sys.argv) > 2:
+    np.save(sys.argv[2], logits)
+for row in probabilities[:10]:
+    print(model["classes"][row.argmax()], round(float(row.max()), 4))
+'''
+
+
+def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("cpu",)) -> bool:
+    """Writes `model.stablehlo`, `model.json` and `run.py`.
+
+    The function takes uint8 images `[b, H, W, C]` for any `b`, normalises them and gives
+    float32 logits `[b, classes]`.
+
+    Args:
+      trained: network.
+      folder: made where it is absent.
+      platforms: some of `PLATFORMS`.
+
+    Returns:
+      Whether whitening and classifier are folded into one affine map.
+
+    Raises:
+      InputError: an unknown platform, or a folder that cannot be written.
+    """
+    for name in platforms:
+        require(name in PLATFORMS, "platforms", name, f"some of {', '.join(PLATFORMS)}")
+    function, folded = folded_function(trained)
+    batch = jax_export.symbolic_shape("b")[0]
+    shape = jax.ShapeDtypeStruct((batch, *trained.image_shape), jnp.uint8)
+    exported = jax_export.export(jax.jit(function), platforms=list(platforms))(shape)
+    facts = {
+        "classes": trained.dataset["class_names"],
+        "input": {"shape": ["b", *trained.image_shape], "dtype": "uint8"},
+        "normalisation": {"mean": trained.dataset["mean"], "std": trained.dataset["std"]},
+        "normalised_inside": True,
+        "temperature": trained.temperature,
+        "folded": folded,
+        "platforms": list(platforms),
+        "method": trained.config.method,
+        "jax": jax.__version__,
+    }
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "model.stablehlo").write_bytes(exported.serialize())
+        (path / "model.json").write_text(json.dumps(facts, indent=2) + "\n")
+        (path / "run.py").write_text(EXAMPLE)
+    except OSError as e:
+        raise InputError(f"--output {path} cannot be written ({e.strerror}); give another") from e
+    return folded

@@ -1,0 +1,61 @@
+"""Picture files as pixels of the size that a network takes, as an evaluation sees them."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ltjax.data.decode import DecodeError, centre_crop, decode, resize
+from ltjax.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+class UnreadableError(InputError):
+    """A file holds no picture that can be decoded."""
+
+
+def picture_files(path: str | Path) -> list[Path]:
+    """The picture itself, or the pictures under a folder, sorted by path.
+
+    Raises:
+      InputError: no such path, or no picture in it.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise InputError(f"--input {root} does not exist; give an image, a folder or an .npz file")
+    if root.is_file():
+        return [root]
+    found = sorted(
+        Path(folder) / name
+        for folder, _, names in os.walk(root)
+        for name in names
+        if name.lower().endswith(SUFFIXES)
+    )
+    if not found:
+        raise InputError(f"--input {root} holds no picture ({', '.join(SUFFIXES)})")
+    return found
+
+
+def decode_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Decodes a file to uint8 `[H, W, C]`: the evaluation's central square, grey or RGB.
+
+    Args:
+      path: file.
+      shape: `(H, W, C)`, C of 1 or 3.
+
+    Raises:
+      UnreadableError: it cannot be read or decoded.
+    """
+    height, width, channels = shape
+    try:
+        pixels = decode(path.read_bytes(), at_least=max(height, width))
+    except (OSError, DecodeError) as e:
+        raise UnreadableError(f"{path}: {' '.join(str(e).split())}") from e
+    if height == width:
+        pixels = centre_crop(pixels, height)
+    pixels = resize(pixels, height, width)
+    if channels == 1:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,148 @@
+"""Predictions for pictures, streamed from a file, a folder or an `.npz` to CSV or JSON lines."""
+
+import csv
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ltjax.data.sources import read_images
+from ltjax.errors import InputError, require
+from ltjax.evaluation.scores import log_softmax
+from ltjax.serving.pictures import UnreadableError, decode_file, picture_files
+from ltjax.serving.trained import Trained, folded_function
+
+Picture = tuple[str, np.ndarray]
+
+
+class Outcome(NamedTuple):
+    """How many pictures were predicted, and a line about each that was skipped."""
+
+    predicted: int
+    skipped: list[str]
+
+
+def _decoded(
+    files: list[Path], shape: tuple[int, ...], skip: Callable[[str], None], *, threads: int
+) -> Iterator[Picture]:
+    """Pictures in order; no more than a few dozen are in memory."""
+    with ThreadPoolExecutor(threads) as pool:
+        rest = iter(files)
+        under_way = deque((f, pool.submit(decode_file, f, shape)) for f in islice(rest, 64))
+        while under_way:
+            path, future = under_way.popleft()
+            for f in islice(rest, 1):
+                under_way.append((f, pool.submit(decode_file, f, shape)))
+            try:
+                yield str(path), future.result()
+            except UnreadableError as e:
+                skip(str(e))
+
+
+def _pictures(
+    source: Path, shape: tuple[int, ...], skip: Callable[[str], None], threads: int
+) -> Iterator[Picture]:
+    if source.suffix == ".npz":
+        images = read_images(str(source))
+        require(
+            images.shape[1:] == shape, f"images of {source}", images.shape[1:], f"images {shape}"
+        )
+        return ((str(index), image) for index, image in enumerate(images))
+    return _decoded(picture_files(source), shape, skip, threads=threads)
+
+
+def _batches(pictures: Iterator[Picture], size: int) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Names and images, the last batch padded with zeros to one compiled shape."""
+    while part := list(islice(pictures, size)):
+        names, images = [name for name, _ in part], np.stack([image for _, image in part])
+        padding = np.zeros((size - len(part), *images.shape[1:]), np.uint8)
+        yield names, np.concatenate([images, padding])
+
+
+def _writer(file: IO[str], top_k: int, *, lines: bool) -> Callable[[str, list[Any]], None]:
+    """Writes one picture's `[(class, probability), ...]`."""
+    if lines:
+
+        def write_line(name: str, top: list[Any]) -> None:
+            found = [{"class": c, "probability": p} for c, p in top]
+            file.write(json.dumps({"image": name, "top": found}) + "\n")
+
+        return write_line
+    table = csv.writer(file)
+    columns = [f"{what}_{k}" for k in range(1, top_k + 1) for what in ("class", "probability")]
+    table.writerow(["image", *columns])
+
+    def write_row(name: str, top: list[Any]) -> None:
+        table.writerow([name, *(cell for c, p in top for cell in (c, f"{p:.6f}"))])
+
+    return write_row
+
+
+def predict(
+    trained: Trained,
+    source: str | Path,
+    output: str | Path,
+    *,
+    top_k: int = 5,
+    batch_size: int = 128,
+    threads: int = 4,
+    skip: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Writes the likeliest classes of every picture, with calibrated probabilities.
+
+    Pictures are decoded by threads while the network computes; memory does not depend on
+    how many files there are.
+
+    Args:
+      trained: network.
+      source: picture, folder (searched to the bottom), or `.npz` with `images`.
+      output: `.csv` (with a header line) or `.jsonl`.
+      top_k: classes per picture.
+      batch_size: pictures per call.
+      threads: that decode.
+      skip: told a line about each file that cannot be decoded.
+
+    Raises:
+      InputError: bad values, nothing to predict, or an output that cannot be written.
+    """
+    source, output = Path(source), Path(output)
+    require(output.suffix in (".csv", ".jsonl"), "--output", str(output), "a .csv or .jsonl file")
+    require(top_k >= 1, "--top_k", top_k, "an integer >= 1")
+    names = trained.dataset["class_names"]
+    top_k = min(top_k, len(names))
+    logits = jax.jit(folded_function(trained)[0])
+    skipped: list[str] = []
+
+    def note(line: str) -> None:
+        skipped.append(line)
+        skip(line)
+
+    pictures = _pictures(source, trained.image_shape, note, threads)
+    done = 0
+    try:
+        with open(output, "w", newline="", encoding="utf-8") as file:
+            write = _writer(file, top_k, lines=output.suffix == ".jsonl")
+
+            def finish(of: list[str], found: jax.Array) -> None:
+                p = np.exp(log_softmax(np.asarray(found)[: len(of)] / trained.temperature))
+                order = np.argsort(-p, axis=1, kind="stable")[:, :top_k]
+                for name, row, best in zip(of, p, order, strict=True):
+                    write(name, [(names[c], float(row[c])) for c in best])
+
+            waiting: tuple[list[str], jax.Array] | None = None
+            for of, images in _batches(pictures, batch_size):
+                sent = logits(images)  # computes while the one before is written
+                if waiting:
+                    finish(*waiting)
+                waiting, done = (of, sent), done + len(of)
+            if waiting:
+                finish(*waiting)
+    except OSError as e:
+        raise InputError(f"--output {output} cannot be written ({e.strerror}); give another") from e
+    return Outcome(done, skipped)

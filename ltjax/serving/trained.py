@@ -1,0 +1,159 @@
+"""A trained network, read from its workdir alone: no data set, no optimiser."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from ltjax import config as configs
+from ltjax.errors import InputError
+from ltjax.models import Classifier, Outputs
+from ltjax.training.checkpoint import Checkpoints
+from ltjax.training.job import model_of, optimizer_of
+from ltjax.training.seeds import unstack
+from ltjax.training.state import TrainState, init_state
+from ltjax.training.step import Mapping
+from ltjax.training.workdir import read_json
+from ltjax.whitening import fold_into_dense
+from ltjax.whitening.layers import FROZEN, freeze
+
+
+class Trained(NamedTuple):
+    """The first seed's network and what it needs to know.
+
+    Attributes:
+      path: the workdir.
+      config: resolved.
+      dataset: content of `dataset.json`: classes, image shape, normalisation.
+      model: network.
+      variables: parameters, statistics and frozen whitening roots.
+      temperature: fitted on held-out training images, 1 where none were held out.
+    """
+
+    path: Path
+    config: Any
+    dataset: dict[str, Any]
+    model: Classifier
+    variables: dict[str, Any]
+    temperature: float
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """`(H, W, C)`."""
+        return tuple(self.dataset["image_shape"])
+
+
+def read_config(workdir: str | Path) -> Any:
+    """The configuration that a finished run has stored.
+
+    Raises:
+      InputError: no finished run is there.
+    """
+    path = Path(workdir)
+    for name, what in (("config.json", "no workdir of a run"), ("result.json", "not finished")):
+        if not (path / name).exists():
+            raise InputError(
+                f"workdir {path} is {what} (it has no {name}); give the workdir of a finished run"
+            )
+    return configs.resolve(ml_collections.ConfigDict(read_json(path / "config.json")))
+
+
+def restore_states(workdir: Path, config: Any, num_classes: int, shape: tuple[int, ...]) -> Any:
+    """The final states, one per seed, as NumPy arrays.
+
+    Raises:
+      InputError: there is no checkpoint that can be read.
+    """
+    model = model_of(config, num_classes)
+    optimizer, ema = optimizer_of(config, optax.constant_schedule(0.0)), config.optimizer.ema_decay
+    like = jax.eval_shape(
+        jax.vmap(lambda key: init_state(model, optimizer, key, shape, ema=ema > 0)),
+        jax.random.split(jax.random.key(0), len(config.seeds)),
+    )
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
+    try:
+        if not checkpoints.steps():
+            raise InputError(f"workdir {workdir} holds no checkpoint; train it again")
+        mapping = Mapping(jax.devices()[:1])
+        return unstack(checkpoints.restore(checkpoints.steps()[-1], mapping.place(like)).state)
+    finally:
+        checkpoints.close()
+
+
+def load_all(workdir: str | Path) -> list[Trained]:
+    """Reads the final network of every seed.
+
+    Args:
+      workdir: of a finished run.
+
+    Raises:
+      InputError: no finished run is there, or its checkpoint cannot be read.
+    """
+    path, config = Path(workdir), read_config(workdir)
+    dataset, result = (read_json(path / name) for name in ("dataset.json", "result.json"))
+    shape, classes = tuple(dataset["image_shape"]), len(dataset["class_names"])
+    states: list[TrainState] = restore_states(path, config, classes, shape)
+    model = model_of(config, classes)
+    image = jnp.zeros((1, *shape), jnp.float32)
+    roots = jax.jit(lambda variables: freeze(model, variables, image, train=False))
+    temperature = result.get("post_hoc", {}).get("temperature", {}).get("temperature", 1.0)
+    return [
+        Trained(path, config, dataset, model, roots(state.variables), temperature)
+        for state in states
+    ]
+
+
+def load(workdir: str | Path) -> Trained:
+    """Reads the final network of the first seed; see `load_all`."""
+    return load_all(workdir)[0]
+
+
+def normalised(trained: Trained, images: jax.Array) -> jax.Array:
+    """uint8 `[B, H, W, C]` as the network expects them."""
+    mean, std = (np.asarray(trained.dataset[name], np.float32) for name in ("mean", "std"))
+    return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
+
+
+def logits_function(trained: Trained) -> Callable[[jax.Array], jax.Array]:
+    """uint8 `[B, H, W, C]` to logits `[B, C]`, as the evaluation computes them."""
+
+    def logits(images: jax.Array) -> jax.Array:
+        out = trained.model.apply(trained.variables, normalised(trained, images), train=False)
+        assert isinstance(out, Outputs)  # a pair only where variables are mutable
+        return out.logits
+
+    return logits
+
+
+def folded_function(trained: Trained) -> tuple[Callable[[jax.Array], jax.Array], bool]:
+    """The same with whitening and classifier as one affine map, where the head is linear.
+
+    Returns:
+      The function and whether it is folded: `cosine` heads divide by the norm of the whitened
+      features, so they stay apart.
+    """
+    model, params = trained.model, trained.variables["params"]
+    if trained.config.model.head == "cosine":
+        return logits_function(trained), False
+    kernel, bias = model.head.as_dense(params["head"])
+    if model.whitening is not None:
+        mean = trained.variables["batch_stats"]["whitening"]["mean"]
+        matrix = jax.tree.leaves(trained.variables[FROZEN])[0]
+        kernel, bias = fold_into_dense(mean, matrix, kernel, bias)
+    backbone = {
+        name: trained.variables[name]["backbone"]
+        for name in ("params", "batch_stats")
+        if "backbone" in trained.variables.get(name, {})
+    }
+
+    def logits(images: jax.Array) -> jax.Array:
+        features = model.backbone.apply(backbone, normalised(trained, images), train=False)
+        assert isinstance(features, jax.Array)
+        return features.astype(jnp.float32) @ kernel + bias[None, :]
+
+    return logits, True

@@ -1,0 +1,126 @@
+"""Evaluate, predict and export from a workdir alone; the exported network needs jax alone."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from ltjax import modes
+from ltjax.data.sources import digits
+from ltjax.errors import InputError
+from ltjax.serving import export, predict, trained
+from ltjax.serving.evaluate import evaluate
+from ltjax.training import loop
+from ltjax.training.watch import SilentWatcher
+from tests.helpers import small_config
+
+pytestmark = pytest.mark.slow
+GUARD = """
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("ltjax", "flax"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served") / "run"
+    config = small_config(data__validation_fraction=0.2, evaluation__every_epochs=4)
+    loop.run(config, folder, watcher=SilentWatcher())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(workdir):
+    return trained.load(workdir)
+
+
+def test_evaluate_agrees_with_the_run(workdir, tmp_path):
+    stored = json.loads((workdir / "result.json").read_text())
+    again = evaluate(workdir)
+    for name in ("accuracy", "few", "nll", "ece"):
+        np.testing.assert_allclose(again["test"][name], stored["test"][name], rtol=1e-4)
+    post = again["post_hoc"]["temperature"]
+    np.testing.assert_allclose(
+        post["test"]["nll"], stored["post_hoc"]["temperature"]["test"]["nll"], rtol=1e-4
+    )
+    other = digits().subset(np.arange(200))
+    np.savez(tmp_path / "a.npz", images=other.images, labels=other.labels)
+    file = str(tmp_path / "a.npz")
+    found = evaluate(workdir, {"name": "npz", "path": file, "test_per_class": 5})
+    assert found["data"]["fingerprint"] != again["data"]["fingerprint"]
+    assert len(found["test"]["per_class"]) == 10
+
+
+def test_exported_network_gives_the_same_logits_without_ltjax(network, tmp_path):
+    assert export.write(network, tmp_path / "out", platforms=("cpu", "cuda"))
+    images = digits().images
+    reference = jax.jit(trained.logits_function(network))
+    for count in (1, 37):  # the batch size is free
+        np.save(tmp_path / "in.npy", images[:count])
+        (tmp_path / "guard.py").write_text(GUARD)
+        files = [tmp_path / name for name in ("guard.py", "out/run.py", "in.npy", "logits.npy")]
+        done = subprocess.run(
+            [sys.executable, *map(str, files)], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        expected = np.asarray(reference(images[:count]))
+        found = np.load(tmp_path / "logits.npy")
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_predict_streams_a_folder_and_names_corrupt_files(network, tmp_path, suffix):
+    source, folder = digits(), tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(20):
+        cv2.imwrite(str(folder / f"{index:03}.png"), source.images[index])
+    (folder / "007.png").write_bytes(b"not a picture")
+    output = tmp_path / f"out.{suffix}"
+    done = predict.predict(network, folder, output, top_k=3, batch_size=8)
+    assert done.predicted == 19
+    assert len(done.skipped) == 1
+    assert "007.png" in done.skipped[0]
+    logits = np.asarray(jax.jit(trained.logits_function(network))(source.images[:20]))
+    calibrated = np.asarray(jax.nn.softmax(logits / network.temperature, axis=1))
+    kept = [i for i in range(20) if i != 7]
+    if suffix == "csv":
+        rows = list(csv.reader(output.read_text().splitlines()))
+        assert rows[0][:3] == ["image", "class_1", "probability_1"]
+        top = [(row[0], row[1], float(row[2])) for row in rows[1:]]
+    else:
+        lines = [json.loads(line) for line in output.read_text().splitlines()]
+        top = [(x["image"], *x["top"][0].values()) for x in lines]
+        assert [len(x["top"]) for x in lines] == [3] * 19
+    assert [name[-7:] for name, _, _ in top] == [f"{i:03}.png" for i in kept]
+    np.testing.assert_array_equal([int(c) for _, c, _ in top], calibrated[kept].argmax(axis=1))
+    np.testing.assert_allclose([p for *_, p in top], calibrated[kept].max(axis=1), atol=2e-5)
+
+
+def test_predict_npz_equals_pictures(network, tmp_path):
+    np.savez(tmp_path / "a.npz", images=digits().images[:5])
+    done = predict.predict(network, tmp_path / "a.npz", tmp_path / "out.csv")
+    assert done == predict.Outcome(5, [])
+
+
+def test_bad_requests_are_named(network, tmp_path, workdir):
+    with pytest.raises(InputError, match="does not exist"):
+        predict.predict(network, tmp_path / "none", tmp_path / "o.csv")
+    with pytest.raises(InputError, match=r"\.csv or \.jsonl"):
+        predict.predict(network, tmp_path, tmp_path / "o.txt")
+    with pytest.raises(InputError, match="platforms"):
+        export.write(network, tmp_path / "o", platforms=("abacus",))
+    with pytest.raises(InputError, match="no workdir of a run"):
+        trained.load(tmp_path)
+    with pytest.raises(InputError, match=r"only config\.data"):
+        modes.overrides(["main", "--mode=predict", "--config.train.epochs=3"])
