@@ -315,7 +315,7 @@ def test_profile_of_some_steps(tmp_path):
 def test_report_is_self_contained(finished):
     path = report.write(finished.workdir)
     text = path.read_text()
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 7
     assert "the rarest image (class 9, 6 images) will" in text
     for outside in ("src=", "<link", "<script", "@import", "url(http"):
         assert outside not in text
