@@ -20,11 +20,27 @@ def load(path):
     return module
 
 
+DOCUMENTS = [
+    ROOT / "README.md",
+    *(ROOT / "docs").glob("*.md"),
+    *ROOT.glob("experiments/*/README.md"),
+]
+TABLE = re.compile(r"<!-- (experiments/\S+\.md) -->\n(.*?)<!-- end -->", re.DOTALL)
+
+
 def test_tables_come_from_the_stored_results():
-    found = re.findall(r"<!-- (experiments/\S+\.md) -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
-    assert found
+    found = [match for document in DOCUMENTS for match in TABLE.findall(document.read_text())]
+    assert len(found) > 5
     for path, shown in found:
-        assert (ROOT / path).read_text().strip() == shown.strip()
+        assert (ROOT / path).read_text().strip() == shown.strip(), path
+
+
+def test_decoupled_table_is_that_of_its_json():
+    folder = ROOT / "experiments" / "decoupled"
+    stored = json.loads((folder / "results" / "decoupled.json").read_text())
+    made = load(folder / "run.py").table(stored["rows"])
+    assert made.strip() == (folder / "results" / "table.md").read_text().strip()
+    assert all(len(results) == len(stored["seeds"]) for results in stored["rows"].values())
 
 
 def test_digits_table_is_that_of_its_json():
@@ -57,7 +73,7 @@ def test_readme_keys_have_their_real_defaults():
 
 
 def test_no_document_names_a_missing_file():
-    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 

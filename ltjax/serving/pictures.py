@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 
 from ltjax.data.decode import DecodeError, centre_crop, decode, resize
+from ltjax.data.files import SUFFIXES
 from ltjax.errors import InputError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 class UnreadableError(InputError):
@@ -50,7 +49,7 @@ def decode_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """
     height, width, channels = shape
     try:
-        pixels = decode(path.read_bytes(), at_least=max(height, width))
+        pixels = decode(path.read_bytes(), at_least=round(max(height, width) / 0.875))
     except (OSError, DecodeError) as e:
         raise UnreadableError(f"{path}: {' '.join(str(e).split())}") from e
     if height == width:

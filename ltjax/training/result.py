@@ -7,6 +7,7 @@ import numpy as np
 
 from ltjax import config as configs
 from ltjax.data.sources import ArraySource
+from ltjax.data.stream import LoadRows, Rows
 from ltjax.diagnostics import describe
 from ltjax.evaluation.metrics import average
 from ltjax.evaluation.outcome import HeldOut, details, post_hoc
@@ -64,5 +65,5 @@ def write_details(folder: Path, job: Job, first: Outputs) -> None:
     if isinstance(test, ArraySource):
         images = test.images[worst]
     else:
-        images = np.stack([test.view(i) for i in worst]) if worst else np.zeros(0, np.uint8)
+        images = LoadRows(test, None, 0, True)(Rows(0, np.array(worst, int))).images
     np.savez_compressed(folder / "confused.npz", images=images)
