@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
@@ -21,16 +20,13 @@ from rich.table import Table
 from ltjax.compare import comparison
 from ltjax.data import exposure
 from ltjax.errors import InputError
+from ltjax.report_figures import draw, exposures
 from ltjax.report_outcome import (
-    BLUE,
-    GREY,
-    ORANGE,
+    SCORES,
     confused,
-    confusion,
-    reliability,
     score_table,
+    shown,
 )
-from ltjax.training.watch import read_metrics
 from ltjax.training.workdir import read_json
 
 HEADLINES = (
@@ -51,13 +47,24 @@ def _name(result: dict[str, Any]) -> str:
     return result["method"] if stage == "one" else f"{result['method']} + {stage}"
 
 
+def _spread(result: dict[str, Any], key: str) -> str:
+    """A headline value, with its standard deviation over seeds where there are several."""
+    std = (result.get("test_std") or {}).get(key)
+    return _percent(result["test"][key]) + ("" if std is None else f" ± {100 * std:.1f}")
+
+
+def _seeds(result: dict[str, Any]) -> str:
+    several = result.get("seeds")
+    return f"seeds {', '.join(map(str, several))}" if several else f"seed {result['seed']}"
+
+
 def print_table(workdir: Path, *, console: Console | None = None) -> None:
     """Prints the result of a run as a table."""
     result = read_json(workdir / "result.json")
-    table = Table(box=box.SIMPLE_HEAD, title=f"{_name(result)}, seed {result['seed']}")
+    table = Table(box=box.SIMPLE_HEAD, title=f"{_name(result)}, {_seeds(result)}")
     for _, name in HEADLINES:
         table.add_column(name, justify="right")
-    table.add_row(*(_percent(result["test"][key]) for key, _ in HEADLINES))
+    table.add_row(*(_spread(result, key) for key, _ in HEADLINES))
     train = result["train"]
     speed = train["images_per_second"]
     out = console or Console()
@@ -67,103 +74,9 @@ def print_table(workdir: Path, *, console: Console | None = None) -> None:
         f"{'' if speed is None else f'{speed:,.0f} images/s; '}"
         f"training images per class {max(train['class_counts'])} to {min(train['class_counts'])}",
         highlight=False,
+        soft_wrap=True,
     )
     out.print(f"report: {workdir / 'report.html'}", highlight=False, soft_wrap=True)
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def curves(metrics: list[dict[str, Any]]) -> Figure:
-    """Training loss, and training and test accuracy, against the epoch."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    train = [m for m in metrics if m.get("train/loss") is not None]
-    epochs = [m["train/epoch"] for m in train]
-    left.plot(epochs, [m["train/loss"] for m in train], color=BLUE)
-    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    right.plot(epochs, [m["train/accuracy"] for m in train], color=GREY, label="training batches")
-    test = [m for m in metrics if m.get("test/balanced_accuracy") is not None]
-    per_step = epochs[-1] / train[-1]["step"] if train else 1.0
-    right.plot(
-        [m["step"] * per_step for m in test],
-        [m["test/balanced_accuracy"] for m in test],
-        color=ORANGE,
-        marker="o",
-        markersize=3,
-        label="test, balanced",
-    )
-    right.set(xlabel="epoch", ylabel="accuracy")
-    right.legend(frameon=False)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def counts_and_accuracy(result: dict[str, Any], dataset: dict[str, Any]) -> Figure:
-    """Training images of each class, most frequent first, against its test accuracy."""
-    counts = np.array(result["train"]["class_counts"])
-    order = np.argsort(-counts, kind="stable")
-    accuracy = [result["test"]["per_class"][c] for c in order]
-    figure, axes = _figure(8, 3.2)
-    places = np.arange(len(order))
-    axes.bar(places, counts[order], color=BLUE, alpha=0.35, width=0.8)
-    axes.set(xlabel="class, most frequent first", yscale="log")
-    axes.set_ylabel("training images", color=BLUE)
-    if len(order) <= 30:
-        axes.set_xticks(places, [dataset["class_names"][c] for c in order])
-    right = axes.twinx()
-    right.spines[["top"]].set_visible(False)
-    right.plot(
-        places,
-        [np.nan if a is None else 100 * a for a in accuracy],
-        color=ORANGE,
-        marker="o",
-        markersize=4,
-    )
-    right.set_ylabel("test accuracy, %", color=ORANGE)
-    right.set_ylim(min([100 * a for a in accuracy if a is not None], default=0) - 5, 101)
-    return figure
-
-
-def spectra(diagnostics: dict[str, Any]) -> Figure:
-    """Eigenvalues of the feature covariance before and after whitening."""
-    figure, axes = _figure(8, 3)
-    for name, colour in (("before", GREY), ("after", BLUE)):
-        part = diagnostics[f"{name}_whitening"]
-        shares = np.maximum(part["spectrum"], 1e-9)
-        label = (
-            f"{name} whitening: effective rank {part['effective_rank']:.1f} of {len(shares)}, "
-            f"mean |correlation| {part['mean_abs_correlation']:.2f}"
-        )
-        axes.plot(np.arange(1, len(shares) + 1), shares, color=colour, label=label)
-    axes.set(xlabel="eigenvalue", ylabel="share of the variance", yscale="log")
-    axes.legend(frameon=False)
-    return figure
-
-
-def exposures(seen: dict[str, Any]) -> Figure:
-    """How often the images of each class are seen in the whole schedule, by rank of class."""
-    counts = np.array(seen["class_counts"])
-    order = np.argsort(-counts, kind="stable")
-    figure, axes = _figure(8, 3)
-    places = np.arange(len(order))
-    axes.bar(places, counts[order], color=BLUE, alpha=0.35, width=0.8)
-    axes.set(xlabel="class, most frequent first", yscale="log")
-    axes.set_ylabel("training images", color=BLUE)
-    right = axes.twinx()
-    right.spines[["top"]].set_visible(False)
-    least, most = (np.array(seen[key])[order] for key in ("class_least", "class_most"))
-    mean = np.array(seen["class_schedule"])[order] / np.maximum(counts[order], 1)
-    right.fill_between(places, least, most, color=ORANGE, alpha=0.25, linewidth=0)
-    right.plot(places, mean, color=ORANGE, marker="o", markersize=4)
-    right.set_ylabel(f"views of an image, {seen['epochs']} epochs", color=ORANGE)
-    right.set_ylim(0, 1.08 * max(most.max(), 1))
-    return figure
 
 
 def _exposure_section(dataset: dict[str, Any]) -> str:
@@ -228,31 +141,65 @@ def _per_class_table(result: dict[str, Any], dataset: dict[str, Any]) -> str:
     return f"<tr><th>class</th><th>training images</th><th>test accuracy</th></tr>{rows}"
 
 
+def _classifier_line(diagnostics: dict[str, Any]) -> str:
+    """What the diagnostics say of the classifier, in a sentence."""
+    found = diagnostics["classifier"]
+    parts = []
+    if found["weight_norms"] is not None:
+        low, high = min(found["weight_norms"]), max(found["weight_norms"])
+        parts.append(f"norms of the class weights {low:.3g} to {high:.3g}")
+    if found["mean_abs_gradient_cosine"] is not None:
+        cosine = found["mean_abs_gradient_cosine"]
+        parts.append(f"mean |cosine| between the gradients of two classes {cosine:.3f}")
+    if found["hessian_condition_number"] is not None:
+        number = found["hessian_condition_number"]
+        parts.append(f"condition number of the Hessian {number:.3g}")
+    return "; ".join(parts) + ", on the test images."
+
+
+def card(workdir: Path) -> str:
+    """The report in short, as Markdown: a model card."""
+    result, dataset = (read_json(workdir / f"{name}.json") for name in ("result", "dataset"))
+    counts = result["train"]["class_counts"]
+    lines = [f"# {dataset['name']}, {_name(result)}, {_seeds(result)}", ""]
+    lines += ["| score | test | 95% interval of the test images |", "|---|---|---|"]
+    for key, name in SCORES:
+        if result["test"].get(key) is not None:
+            std = (result.get("test_std") or {}).get(key)
+            value = shown(key, result["test"][key]) + (
+                "" if std is None else f" ± {shown(key, std)}"
+            )
+            span = result["intervals"][0].get(key)
+            words = "–" if span is None else " to ".join(shown(key, v) for v in span)
+            lines.append(f"| {name} | {value} | {words} |")
+    images = f"{sum(counts)} training images, {max(counts)} to {min(counts)} a class"
+    lines += ["", f"{len(counts)} classes, {images}; {result['train']['steps']} steps.", ""]
+    lines += [f"Fingerprints: {json.dumps(dataset['fingerprint'])}", ""]
+    lines += [f"Classifier: {_classifier_line(read_json(workdir / 'diagnostics.json'))}", ""]
+    lines += ["Command:", "", f"    {result.get('command', '')}", "", "Versions:", ""]
+    lines += [f"    {json.dumps(result['versions'])}"]
+    return "\n".join(lines) + "\n"
+
+
 def page(workdir: Path) -> str:
     """The report as one HTML page; it loads nothing from anywhere."""
     result = read_json(workdir / "result.json")
     dataset = read_json(workdir / "dataset.json")
     diagnostics = read_json(workdir / "diagnostics.json")
     config = read_json(workdir / "config.json")
-    metrics = read_metrics(workdir / "metrics.jsonl")
     kept = read_json(workdir / "evaluation.json")
     names = dataset["class_names"]
-    test, train = result["test"], result["train"]
-    title = f"{dataset['name']}, {_name(result)}, seed {result['seed']}"
+    train = result["train"]
+    title = f"{dataset['name']}, {_name(result)}, {_seeds(result)}"
     head = "".join(f"<th>{name}</th>" for _, name in HEADLINES)
-    values = "".join(f"<td>{_percent(test[key])}</td>" for key, _ in HEADLINES)
+    values = "".join(f"<td>{_spread(result, key)}</td>" for key, _ in HEADLINES)
     sizes = ", ".join(f"{k}: {len(v)}" for k, v in dataset["groups"].items())
     speed = f"{train['images_per_second'] or 0:,.0f} images/s, {train['seconds']:.1f} s"
-    figures = (
-        ("Learning curves", curves(metrics)),
-        ("Training images and test accuracy", counts_and_accuracy(result, dataset)),
-        ("Confusion", confusion(kept, train["class_counts"], names)),
-        ("Reliability", reliability(kept)),
-        ("Covariance spectrum of the test features", spectra(diagnostics)),
-    )
+    figures = draw(workdir)
     wrong = confused(kept, workdir / "confused.npz", names)
     pictures = "" if wrong is None else _svg(wrong).replace("<svg", '<svg class="pictures"', 1)
-    drawn = "".join(f"<section><h2>{n}</h2>{_svg(f)}</section>" for n, f in figures)
+    drawn = "".join(f"<section><h2>{n}</h2>{_svg(f)}</section>" for n, f in figures.items())
+    state = _classifier_line(diagnostics)
     settings = html.escape(json.dumps(config, indent=2))
     software = html.escape(json.dumps(result["versions"], indent=2))
     return f"""<!doctype html>
@@ -265,19 +212,27 @@ def page(workdir: Path) -> str:
 {sizes}. {train["steps"]} steps in {train["epochs"]} epochs, {speed}.</p></section>
 <section><h2>Every score</h2><div class="wide">{score_table(result)}</div></section>
 {drawn}
+<section><h2>Classifier</h2><p>{state}</p></section>
 <section><h2>Most surely wrong</h2>{pictures or "<p>No test image is called wrong.</p>"}</section>
 {_exposure_section(dataset)}
 <section><h2>Per class</h2><table>{_per_class_table(result, dataset)}</table></section>
 <section><h2>Plan and data</h2><p>{html.escape(dataset["plan"])}</p>
 <p>Fingerprints: {html.escape(json.dumps(dataset["fingerprint"]))}</p></section>
+<section><h2>Command</h2><pre>{html.escape(result.get("command", ""))}</pre></section>
 <section><h2>Configuration</h2><pre>{settings}</pre><h2>Versions</h2><pre>{software}</pre></section>
 </main></body></html>
 """
 
 
 def write(workdir: Path) -> Path:
-    """Writes `report.html` in a finished workdir and returns its path."""
+    """Writes `report.html`, `report.md` and `figures/` in a finished workdir; the page's path."""
     path = workdir / "report.html"
+    (workdir / "figures").mkdir(exist_ok=True)
+    for title, figure in draw(workdir).items():
+        name = title.lower().replace(",", "").replace(" ", "_")
+        for kind in ("png", "svg"):
+            figure.savefig(workdir / "figures" / f"{name}.{kind}", dpi=150)
+    (workdir / "report.md").write_text(card(workdir), encoding="utf-8")
     temporary = path.with_suffix(".tmp")
     temporary.write_text(page(workdir), encoding="utf-8")
     temporary.replace(path)

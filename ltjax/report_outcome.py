@@ -91,6 +91,36 @@ def confusion(kept: dict[str, Any], counts: list[int], names: list[str]) -> Figu
     return figure
 
 
+def groups(result: dict[str, Any]) -> Figure:
+    """Accuracy of many, medium and few, with the interval of the test images."""
+    names = [n for n in ("many", "medium", "few") if result["test"].get(n) is not None]
+    values = np.array([100 * result["test"][n] for n in names])
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    bars = axes.bar(names, values, color=BLUE, alpha=0.7, width=0.6)
+    spans = [result["intervals"][0].get(n) for n in names]
+    for place, span in enumerate(spans):
+        if span is not None:
+            axes.plot([place, place], [100 * v for v in span], color=INK, linewidth=1.5)
+    axes.bar_label(bars, fmt="{:.1f}%", label_type="center", color="white")
+    axes.set(ylabel="test accuracy, %", ylim=(0, 103))
+    return figure
+
+
+def correlations(file: Path) -> Figure:
+    """Correlation of the features' channels before and after whitening."""
+    with np.load(file, allow_pickle=False) as stored:
+        parts = {name: stored[name] for name in ("before", "after")}
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    for axes, (name, matrix) in zip(figure.subplots(1, 2), parts.items(), strict=True):
+        picture = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
+        axes.set_title(f"{name} whitening", fontsize=10)
+        axes.set_xlabel("channel")
+    figure.colorbar(picture, ax=figure.axes, label="correlation")
+    return figure
+
+
 def confused(kept: dict[str, Any], file: Path, names: list[str]) -> Figure | None:
     """The images that are most surely wrong; None where none is wrong."""
     if not kept["confused"]:

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from ltjax.errors import InputError, Interrupted
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.guard import StopRequest, check_finite, locked
 from ltjax.training.job import Job, build, describe_data, versions
-from ltjax.training.result import evaluation, score_seeds, write_details
+from ltjax.training.result import course, evaluation, score_seeds, write_details
 from ltjax.training.seeds import Seeds
 from ltjax.training.state import TrainState
 from ltjax.training.step import Mapping, choose_devices
@@ -295,10 +297,10 @@ class Session:
 
     def _evaluate(self) -> None:
         """Logs the accuracy on the test set and remembers it as the checkpoint's score."""
-        summaries, _ = score_seeds(self.config, self.job, self.seeds)
+        summaries, outputs = score_seeds(self.config, self.job, self.seeds)
         names = ("accuracy", "balanced_accuracy", "many", "medium", "few")
         known = {n: [s[n] for s in summaries] for n in names if summaries[0][n] is not None}
-        line = self._per_seed("test", known)
+        line = self._per_seed("test", known) | course(outputs[0])
         self.score = line["test/balanced_accuracy"]
         if self._log_file:
             self._log_file.write(self.step, line)
@@ -338,10 +340,11 @@ class Session:
             "method": self.config.method,
             "stage": {"name": self.config.stage, **self.facts},
             "seed": self.config.seed,
+            "command": shlex.join(sys.argv),
             "versions": versions(self.mapping.devices, self.mapping.count),
         }
         if self.chief:
-            write_details(self.folder.path, self.job, outputs[0])
+            write_details(self.folder.path, self.job, outputs[0], self.seeds.state_of(0).params)
             write_json(self.folder.result, result)
         return result
 

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from ltjax import config as configs
 from ltjax.data.sources import ArraySource
 from ltjax.data.stream import LoadRows, Rows
-from ltjax.diagnostics import describe
+from ltjax.diagnostics import correlation_matrix, describe, describe_classifier
 from ltjax.evaluation.metrics import average
 from ltjax.evaluation.outcome import HeldOut, details, post_hoc
 from ltjax.evaluation.scores import intervals, scores, tally
@@ -51,14 +52,36 @@ def evaluation(config: Any, job: Job, seeds: Seeds) -> tuple[dict[str, Any], lis
     return found, outputs
 
 
-def write_details(folder: Path, job: Job, first: Outputs) -> None:
-    """Writes `diagnostics.json`, `evaluation.json` and `confused.npz`, of the first seed."""
+def course(outputs: Outputs) -> dict[str, float]:
+    """Diagnostics that are cheap enough for every evaluation during training."""
+    line = {}
+    for name, features in (("before", outputs.features), ("after", outputs.whitened)):
+        found = describe(np.asarray(features))
+        for key in ("effective_rank", "mean_abs_correlation", "gaussian_entropy"):
+            line[f"diagnostics/{name}_whitening/{key}"] = found[key]
+    return line
+
+
+def write_details(folder: Path, job: Job, first: Outputs, params: Any) -> None:
+    """Writes what a report draws, of the first seed.
+
+    `diagnostics.json`, `correlation.npz`, `evaluation.json` and `confused.npz`.
+    """
     test = job.splits.test
     kept = details(test.labels, first.logits)
+    features, whitened = np.asarray(first.features), np.asarray(first.whitened)
+    kernels = [x for x in jax.tree.leaves(params["head"]) if x.ndim == 2]
+    kernel = np.asarray(kernels[0]) if kernels else None
     diagnostics = {
-        "before_whitening": describe(np.asarray(first.features)),
-        "after_whitening": describe(np.asarray(first.whitened)),
+        "before_whitening": describe(features),
+        "after_whitening": describe(whitened),
+        "classifier": describe_classifier(whitened, first.logits, test.labels, kernel),
     }
+    np.savez_compressed(
+        folder / "correlation.npz",
+        before=correlation_matrix(features),
+        after=correlation_matrix(whitened),
+    )
     write_json(folder / "diagnostics.json", diagnostics)
     write_json(folder / "evaluation.json", kept)
     worst = [one["index"] for one in kept["confused"]]

@@ -315,9 +315,32 @@ def test_profile_of_some_steps(tmp_path):
 def test_report_is_self_contained(finished):
     path = report.write(finished.workdir)
     text = path.read_text()
-    assert text.count("<svg") == 7
+    assert text.count("<svg") == 9
     assert "the rarest image (class 9, 6 images) will" in text
     for outside in ("src=", "<link", "<script", "@import", "url(http"):
         assert outside not in text
     assert f"{100 * finished.result['test']['balanced_accuracy']:.1f}%" in text
     assert path.stat().st_size < 3e6
+    drawn = sorted(p.name for p in (finished.workdir / "figures").iterdir())
+    assert len(drawn) == 14
+    assert "confusion.png" in drawn
+    assert "confusion.svg" in drawn
+    card = (finished.workdir / "report.md").read_text()
+    for part in (
+        "balanced accuracy",
+        "Command:",
+        "condition number of the Hessian",
+        "Fingerprints",
+    ):
+        assert part in card
+
+
+def test_diagnostics_are_logged_at_every_evaluation(finished):
+    lines = read_metrics(finished.workdir / "metrics.jsonl")
+    evaluated = [line for line in lines if "test/balanced_accuracy" in line]
+    assert len(evaluated) == 2
+    stored = json.loads((finished.workdir / "diagnostics.json").read_text())
+    for name in ("before_whitening", "after_whitening"):
+        last = evaluated[-1][f"diagnostics/{name}/effective_rank"]
+        np.testing.assert_allclose(last, stored[name]["effective_rank"], rtol=1e-6)
+    assert len(stored["classifier"]["weight_norms"]) == 10
