@@ -2,8 +2,9 @@
 
     python -m experiments.predict_speed.run [--rounds 7] [--out experiments/predict_speed/results]
 
-Both decode the same 2,000 JPEGs by two threads and run the same trained network; they take turns in
-one process. The memory of a process that predicts 500 files is compared with one that predicts 2,000.
+Both decode the same 2,000 JPEGs by two threads, compile and run the same trained network; they
+take turns in one process. The peak memory of a process that predicts 500 files is compared with
+that of one that predicts 2,000.
 """
 
 import os
@@ -82,9 +83,9 @@ def measure(rounds: int) -> dict:
         train(root / "all", root / "run")
         network = trained.load(root / "run")
         source = read_folder(str(root / "all"), size=SIZE)
-        logits = jax.jit(trained.folded_function(network)[0])
 
         def evaluation() -> None:
+            logits = jax.jit(trained.folded_function(network)[0])
             settings = StreamSettings(threads=2)
             for batch in eval_batches(source.labels, 128, source, settings):
                 np.asarray(logits(batch.images))
