@@ -44,4 +44,10 @@ def test_whitening_meets_its_gates_in_the_stored_run():
     content = stored("whitening_speed/results/cpu.json")
     assert whitening_speed.gates(content["milliseconds"]) == content["gates"]
     assert all(gate["holds"] for gate in content["gates"].values())
-    assert stored("whitening_speed/results/step_cpu.json")["ratio"] < 1.03
+    step = stored("whitening_speed/results/step_cpu.json")
+    assert step["ratio"] < 1.03
+    low, high = step["ratio_quartiles"]
+    words = (
+        f"ratio of the steps {step['ratio']:.3f}, quartiles of neighbours {low:.3f} to {high:.3f}"
+    )
+    assert words in (ROOT / "docs/whitening.md").read_text()

@@ -135,7 +135,7 @@ def figure(sizes: dict, path: Path) -> None:
     axes.set(yscale="log", xlabel="N x D", ylabel="cost in N x D x D products")
     axes.set_title("Whitening: forward + backward + running covariance")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     fig.savefig(path, dpi=110)
 
 
