@@ -170,7 +170,7 @@ def tables(content: dict[str, Any]) -> str:
         for label, row in part["rows"].items():
             ratio = "" if row["of_torch_eager"] is None else f"{row['of_torch_eager']:.2f}"
             rate, mfu = row["images_per_second"], row["mfu"]
-            text.append(f"| {label} | {rate:,.0f} | {ratio} | {mfu:.1%} |")
+            text.append(f"| {label} | {rate:.3g} | {ratio} | {mfu:.1%} |")
         text.append("")
     if "startup" in content:
         part = content["startup"]
@@ -193,7 +193,7 @@ def figure(content: dict[str, Any], path: Path) -> None:
         rates = [part["rows"][label]["images_per_second"] for label in labels]
         colors = ["#d9661f" if label.startswith("torch") else "#1f6fb2" for label in labels]
         bars = axis.barh(labels, rates, color=colors)
-        axis.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
+        axis.bar_label(bars, fmt="{:.3g}", padding=3, fontsize=8)
         axis.set_title(f"{name}, batch {part['batch']}: images/s", loc="left", fontsize=10)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
