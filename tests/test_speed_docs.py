@@ -29,9 +29,10 @@ def test_training_speed(document):
     assert (ROOT / "experiments/train_speed/results/cpu.md").read_text() == made
 
 
-def test_crash():
+@pytest.mark.parametrize("document", ["docs/training.md", "experiments/crash/README.md"])
+def test_crash(document):
     made = crash.table(stored("crash/results/crash.json"))
-    assert shown("docs/training.md", "crash") == made
+    assert shown(document, "crash") == made
 
 
 @pytest.mark.parametrize("document", ["docs/whitening.md", "experiments/whitening_speed/README.md"])

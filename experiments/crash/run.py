@@ -25,6 +25,8 @@ import orbax.checkpoint as ocp
 
 ROOT = Path(__file__).parents[2]
 COMMAND = "python -m experiments.crash.run --out experiments/crash/results"
+# Of the digits config, shortened so that thirty tries take ten minutes.
+LENGTH = ["--config.train.epochs=40", "--config.checkpoint.every_epochs=10"]
 # Devices and seeds.
 CASES = ((1, "(0,)"), (4, "(0,)"), (1, "(0,1,2)"), (4, "(0,1,2)"))
 
@@ -119,7 +121,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         references = []
         for devices, seeds in CASES:
-            case = [*overrides, f"--config.cpu_devices={devices}", f"--config.seeds={seeds}"]
+            case = [
+                *LENGTH,
+                *overrides,
+                f"--config.cpu_devices={devices}",
+                f"--config.seeds={seeds}",
+            ]
             whole = Path(name) / f"whole-{devices}-{len(references)}"
             finish(whole, case)  # fills the compilation cache
             shutil.rmtree(whole)
