@@ -154,7 +154,8 @@ def _classifier_line(diagnostics: dict[str, Any]) -> str:
     if found["hessian_condition_number"] is not None:
         number = found["hessian_condition_number"]
         parts.append(f"condition number of the Hessian {number:.3g}")
-    return "; ".join(parts) + ", on the test images."
+    text = "; ".join(parts) + ", on the test images."
+    return text[:1].upper() + text[1:]
 
 
 def card(workdir: Path) -> str:

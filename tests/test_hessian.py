@@ -56,6 +56,20 @@ def test_lanczos_equals_dense():
     assert not lanczos.exact
 
 
+def test_lanczos_on_a_classifier_of_512_channels_and_100_classes():
+    """One distribution for all images: the Hessian is a Kronecker product, its spectrum known."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(1500, 512)) * np.exp(-np.arange(512) / 512)
+    z = rng.normal(size=100)
+    p = np.exp(z) / np.exp(z).sum()
+    classes = np.linalg.eigvalsh(np.diag(p) - np.outer(p, p))[1:]
+    channels = np.linalg.eigvalsh(x.T @ x / 1500)
+    expected = classes[-1] * channels[-1] / (classes[0] * channels[0])
+    found = conditioning(x, np.tile(z, (1500, 1)))
+    assert not found.exact
+    assert found.condition_number == pytest.approx(expected, rel=1e-2)
+
+
 def test_nothing_to_measure_is_refused():
     with pytest.raises(InputError, match="features"):
         conditioning(np.zeros((3, 2)), np.zeros((3, 2)))

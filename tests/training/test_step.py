@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
+from ltjax.evaluation.scores import scores, tally
 from ltjax.training.job import build
 from ltjax.training.seeds import Seeds
 from ltjax.training.step import Engine, Mapping, choose_devices, choose_engine
@@ -147,3 +148,18 @@ def test_too_many_devices(devices):
     assert len(choose_devices(3)) == 3
     with pytest.raises(ValueError, match="cpu_devices = 5 is more than the 4"):
         choose_devices(5)
+
+
+def test_scores_do_not_depend_on_devices_or_batches(devices):
+    found = []
+    for count, size in ((1, 64), (4, 64), (4, 256)):
+        config = configs.resolve(small_config(evaluation__batch_size=size))
+        seeds = Seeds(config, build(config), Mapping(devices[:count]))
+        test = seeds.job.splits.test
+        sums = tally(test.labels, on_test(seeds, 0).logits)
+        found.append(scores(sums, seeds.job.splits.train.class_counts))
+        seeds.close()
+    for other in found[1:]:
+        for name, value in found[0].items():
+            if value is not None:
+                np.testing.assert_allclose(other[name], value, rtol=1e-5, err_msg=name)
