@@ -145,10 +145,13 @@ def describe_classifier(
       JSON; the condition number is None where the dense Hessian would be too large to take
       after every run (`ltjax.hessian.conditioning` takes it by Lanczos).
     """
+    features, logits = _finite(features), _finite(logits)
     cosines = gradient_cosines(features, logits, labels)
     off = cosines[~np.eye(len(cosines), dtype=bool)]
     found: dict[str, Any] = {
-        "weight_norms": None if kernel is None else np.linalg.norm(kernel, axis=0).tolist(),
+        "weight_norms": None
+        if kernel is None
+        else np.linalg.norm(_finite(kernel), axis=0).tolist(),
         "mean_gradient_cosine": float(off.mean()) if off.size else None,
         "mean_abs_gradient_cosine": float(np.abs(off).mean()) if off.size else None,
         "hessian_condition_number": None,
@@ -159,8 +162,14 @@ def describe_classifier(
     return found
 
 
+def _finite(x: np.ndarray) -> np.ndarray:
+    """float64 that squares without overflow, also of a network that diverged."""
+    return np.clip(np.nan_to_num(x.astype(np.float64)), -1e60, 1e60)
+
+
 def describe(features: np.ndarray) -> dict[str, Any]:
     """Spectrum, entropies, conditioning and channel correlation of features `[N, D]`."""
+    features = _finite(features)
     shares = spectrum(features)
     mean, largest = channel_correlation(features)
     kept = shares[shares > FLOOR]
