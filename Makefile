@@ -1,11 +1,12 @@
 # make demo   trains the default method on the digits of scikit-learn and writes a report
 # make test   linters, type checker, import order and tests
+# make docs   the documentation as a site in .site/, strictly
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= runs/demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m ltjax.main --config configs/digits_lt.py --workdir $(DEMO_DIR)
@@ -18,6 +19,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'ltjax needs Python 3.11 or newer')"
@@ -33,4 +37,4 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs .site

@@ -11,5 +11,5 @@ from ltjax import config as base
 def get_config():
     """The base configuration is the digits' own; a run takes seconds, so few checkpoints do."""
     config = base.default()
-    config.checkpoint.every_epochs = 25
+    config.checkpoint.every_epochs = 50
     return config

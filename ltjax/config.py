@@ -240,7 +240,7 @@ SCHEMA: dict[str, Key] = {
     "evaluation.few_below": Key(20, *_integer(0), "fewer training images are few"),
     "engine.mapping": Key("pmap", *_choice("pmap", "shard_map"), "how steps are mapped"),
     "engine.steps_per_call": Key(
-        None, *_integer(1), "steps in one dispatch, at most; None: 1 on CPU, else 20", int
+        None, *_integer(1), "steps in one dispatch, at most; None: 2 on CPU, else 20", int
     ),
     "profile_steps": Key((), *_interval(), "trace of these steps, in the workdir's profile/"),
     "checkpoint.every_epochs": Key(10, *_integer(1), "and at the end"),

@@ -135,9 +135,9 @@ def overheads(rounds: int) -> dict[str, Any]:
     one = {"cpu_devices": 1, "evaluation__every_epochs": 1000, "optimizer__warmup_epochs": 0}
     digits = digits_lt.get_config()
     digits.method, digits.cpu_devices = "cw_la", 1
-    # The loop of 25 epochs with its logs and its checkpoint, then 175 steps of the others.
-    digits.train.epochs, digits.evaluation.every_epochs = 25 * (rounds + 2), 1000
-    digits.train.log_every_steps = 25
+    # The loop of 50 epochs with its logs and its checkpoint, then 350 steps of the others.
+    digits.train.epochs, digits.evaluation.every_epochs = 50 * (rounds + 2), 1000
+    digits.train.log_every_steps = 10
     images, labels = synthetic(32, 2048, 10)
     resnet = make_config(
         "resnet32_cifar",
@@ -150,7 +150,7 @@ def overheads(rounds: int) -> dict[str, Any]:
         **one,
     )
     return {
-        "digits": overhead(configs.resolve(digits), 175),
+        "digits": overhead(configs.resolve(digits), 350),
         "resnet32_cifar": overhead(resnet, 16),
     }
 

@@ -19,7 +19,7 @@ def first_step(cache: str) -> float:
         command = [sys.executable, "-m", "ltjax.main", "--config", "configs/digits_lt.py"]
         started = time.perf_counter()
         process = subprocess.Popen(
-            [*command, "--workdir", folder, "--config.train.log_every_steps=1"],
+            [*command, "--workdir", folder, "--config.train.log_every_steps=2"],
             cwd=ROOT,
             env={**env, "XDG_CACHE_HOME": cache},
             stdout=subprocess.DEVNULL,

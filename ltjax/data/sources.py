@@ -1,6 +1,7 @@
 """Random-access image sources: labels known at once, images by index."""
 
 import hashlib
+import importlib.util
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,11 +218,26 @@ def digits() -> ArraySource:
 
     Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998).
     """
+    table = _digits_table()
+    images = np.round(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    return ArraySource(images, table[:, 64].astype(np.int64), tuple(str(c) for c in range(10)))
+
+
+def _digits_table() -> np.ndarray:
+    """Pixels and label of every digit, `[N, 65]`.
+
+    Read from scikit-learn's file where it lies, since importing scikit-learn takes longer than
+    the rest of loading the data; by scikit-learn itself where it lies elsewhere.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",")
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    images = np.round(data.images * (255 / 16)).astype(np.uint8)[..., None]
-    return ArraySource(images, data.target.astype(np.int64), tuple(str(c) for c in range(10)))
+    return np.column_stack([data.data, data.target])
 
 
 def read_npz(path: str) -> tuple[ArraySource, ArraySource | None]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ltjax.data import sources
 from ltjax.data.sources import ArraySource, digits, read_npz
 from ltjax.data.splits import largest_head, load_splits
 
@@ -104,3 +105,15 @@ def test_array_source_bad_input():
 def test_splits_bad_input(changes, words):
     with pytest.raises(ValueError, match=words):
         splits(**changes)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_digits_are_scikit_learns(found, monkeypatch):
+    from sklearn.datasets import load_digits
+
+    if not found:  # scikit-learn keeps its file elsewhere
+        monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
+    source, expected = digits(), load_digits()
+    np.testing.assert_array_equal(source.labels, expected.target)
+    assert source.images.dtype == np.uint8
+    np.testing.assert_allclose(source.images[..., 0], expected.images * (255 / 16), atol=0.5)

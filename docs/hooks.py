@@ -1,0 +1,66 @@
+"""Puts README.md and the experiments' READMEs into the site, as pages, with their links."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"(\]\()([^)#:\s]+)")
+
+
+def _page_of(path: PurePosixPath) -> PurePosixPath:
+    """Where a file of the repository is in the site."""
+    if path.parts[0] == "docs":
+        return PurePosixPath(*path.parts[1:])
+    if path == PurePosixPath("README.md"):
+        return PurePosixPath("index.md")
+    if path.name == "README.md":
+        return path.parent.with_suffix(".md")
+    return path
+
+
+def _relative(target: PurePosixPath, page: PurePosixPath) -> str:
+    shared = 0
+    for a, b in zip(target.parts[:-1], page.parts[:-1], strict=False):
+        if a != b:
+            break
+        shared += 1
+    up = [".."] * (len(page.parts) - 1 - shared)
+    return "/".join([*up, *target.parts[shared:]])
+
+
+def moved(text: str, source: PurePosixPath) -> str:
+    """A document's text with its links as they are in the site."""
+
+    def one(match: re.Match) -> str:
+        parts: list[str] = []
+        for part in [*source.parent.parts, *PurePosixPath(match[2]).parts]:
+            if part == "..":
+                parts.pop()
+            else:
+                parts.append(part)
+        return match[1] + _relative(_page_of(PurePosixPath(*parts)), _page_of(source))
+
+    return LINK.sub(one, text)
+
+
+def on_files(files, config):
+    """Adds the pages and the pictures and tables they show."""
+    sources = [ROOT / "README.md", *sorted(ROOT.glob("experiments/*/README.md"))]
+    for path in sources:
+        source = PurePosixPath(path.relative_to(ROOT).as_posix())
+        content = moved(path.read_text(), source)
+        files.append(File.generated(config, str(_page_of(source)), content=content))
+    for path in sorted(ROOT.glob("experiments/*/results/*")):
+        if path.suffix in (".png", ".svg", ".md"):
+            name = path.relative_to(ROOT).as_posix()
+            files.append(File.generated(config, name, abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Links out of docs/ go to the pages made here."""
+    if page.file.generated_by:
+        return markdown
+    return moved(markdown, PurePosixPath("docs", page.file.src_uri))

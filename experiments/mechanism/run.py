@@ -1,0 +1,170 @@
+"""The paper's explanation, measured: correlation, entropy and conditioning against imbalance.
+
+    python -m experiments.mechanism.run [--seeds 5] [--out experiments/mechanism/results]
+
+The digits at imbalance factors 1 to 100, always with about the same number of training images, so
+that imbalance is not mixed up with having less data.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from experiments.protocols import EQUAL_SIZE, PROTOCOLS
+from experiments.tables import Rows, paired, values
+from experiments.trials import Store, Trial, run_trials, standard_arguments
+
+COMMAND = "python -m experiments.mechanism.run --out experiments/mechanism/results"
+ROWS = ("ce", "logit_adjustment", "bn_la", "cw_la", "cw_la_b3rs_bet")
+COURSE_AT = 50
+# Name in the results, words, whether it is shown on a logarithmic scale.
+MEASURES = {
+    "before_whitening/mean_abs_correlation": ("mean |correlation| of the features", False),
+    "before_whitening/effective_rank": ("effective rank of the features", False),
+    "before_whitening/condition_number": ("condition number of their covariance", True),
+    "after_whitening/mean_abs_correlation": ("mean |correlation|, classifier's input", False),
+    "after_whitening/effective_rank": ("effective rank, classifier's input", False),
+    "classifier/hessian_condition_number": ("condition number of the Hessian", True),
+    "classifier/mean_abs_gradient_cosine": ("mean |cosine| of class gradients", False),
+}
+
+
+def flat(rows: Rows) -> Rows:
+    """Rows with the diagnostics as columns, and the logarithms of those on such a scale."""
+    found: Rows = {}
+    for name, seeds in rows.items():
+        for seed, result in seeds.items():
+            line = {"accuracy": result["accuracy"]}
+            for measure, (_, logarithmic) in MEASURES.items():
+                value = result["diagnostics"][measure]
+                line[measure] = np.log10(value) if logarithmic else value
+            found.setdefault(name, {})[seed] = line
+    return found
+
+
+def joined(stores: dict[int, Rows]) -> Rows:
+    """Rows `NAME at FACTOR` of all stores."""
+    return {
+        f"{name} at {factor}": seeds
+        for factor, rows in stores.items()
+        for name, seeds in flat(rows).items()
+    }
+
+
+def _show(value: float, measure: str) -> str:
+    return f"{10**value:.3g}" if MEASURES[measure][1] else f"{value:.3g}"
+
+
+def _change(rows: Rows, name: str, reference: str, measure: str) -> str:
+    found = paired(rows, name, reference, measure)
+    if found is None:
+        return "–"
+    if MEASURES[measure][1]:
+        mean, low, high = (f"x {10**x:.2g}" for x in found[:3])
+    else:
+        mean, low, high = (f"{x:+.2g}" for x in found[:3])
+    return f"**{mean}** [{low}, {high}]" if found.sign else f"{mean} [{low}, {high}]"
+
+
+def table(stores: dict[int, Rows]) -> str:
+    """Every measure of every row at the least and the most imbalance, and its change.
+
+    Changes are paired over seeds, with intervals of 95%; bold where the interval leaves out no
+    change. Condition numbers change by factors.
+    """
+    rows = joined(stores)
+    low, high = min(stores), max(stores)
+    heads = ["measure", "row", f"IF {low}", f"IF {high}", "change", f"against `ce` at IF {high}"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for measure, (words, _) in MEASURES.items():
+        for name in ROWS:
+            at = [f"{name} at {factor}" for factor in (low, high)]
+            if any(row not in rows for row in at):
+                continue
+            cells = [_show(values(rows, row, measure).mean(), measure) for row in at]
+            cells.append(_change(rows, at[1], at[0], measure))
+            against = "" if name == "ce" else _change(rows, at[1], f"ce at {high}", measure)
+            lines.append(f"| {words} | `{name}` | {' | '.join(cells)} | {against} |")
+    return "\n".join(lines) + "\n"
+
+
+def figure_of_imbalance(stores: dict[int, Rows], path: Path) -> None:
+    """A panel for every measure and the accuracy, against the imbalance factor."""
+    from matplotlib.figure import Figure
+
+    rows, factors = joined(stores), sorted(stores)
+    picture = Figure(figsize=(13, 6), layout="constrained")
+    axes = picture.subplots(2, 4).ravel()
+    for axis, measure in zip(axes, ["accuracy", *MEASURES], strict=True):
+        words, logarithmic = MEASURES.get(measure, ("top-1 accuracy", False))
+        for name in ROWS:
+            found = [values(rows, f"{name} at {factor}", measure) for factor in factors]
+            mean = np.array([x.mean() for x in found])
+            spread = np.array([x.std(ddof=1) if len(x) > 1 else 0.0 for x in found])
+            low, high = mean - spread, mean + spread
+            if logarithmic:
+                mean, low, high = 10**mean, 10**low, 10**high
+            (line,) = axis.plot(factors, mean, marker="o", markersize=3, label=name)
+            axis.fill_between(factors, low, high, alpha=0.15, color=line.get_color())
+        axis.set_xscale("log")
+        axis.set_yscale("log" if logarithmic else "linear")
+        axis.set_title(words, fontsize=10)
+        axis.set_xlabel("imbalance factor")
+    axes[0].legend(fontsize=8)
+    picture.savefig(path, dpi=110)
+
+
+def figure_of_training(rows: Rows, path: Path) -> None:
+    """Correlation and effective rank over training, means over seeds."""
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(13, 3.4), layout="constrained")
+    axes = picture.subplots(1, 4)
+    shown = {
+        "test/balanced_accuracy": "balanced accuracy",
+        "before_whitening/mean_abs_correlation": "mean |correlation| of the features",
+        "before_whitening/effective_rank": "effective rank of the features",
+        "after_whitening/effective_rank": "effective rank, classifier's input",
+    }
+    for axis, (key, words) in zip(axes, shown.items(), strict=True):
+        for name in ROWS:
+            courses = [result["course"] for result in rows[name].values()]
+            steps = [line["step"] for line in courses[0]]
+            mean = np.mean([[line[key] for line in course] for course in courses], axis=0)
+            axis.plot(steps, mean, label=name)
+        axis.set_title(words, fontsize=10)
+        axis.set_xlabel("step")
+    axes[0].legend(fontsize=8)
+    picture.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Runs what is missing; prints and writes table and figures."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    standard_arguments(parser)
+    args = parser.parse_args()
+    stores: dict[int, Rows] = {}
+    for factor, protocol in EQUAL_SIZE.items():
+        path = args.out / f"{protocol}.json" if args.out else None
+        store = Store(path, PROTOCOLS[protocol], COMMAND)
+        trials = [Trial(row, seed) for seed in range(args.seeds) for row in ROWS]
+        run_trials(protocol, trials, store, processes=args.processes)
+        stores[factor] = store.rows
+    print("\n" + table(stores))
+    if args.out:
+        (args.out / "mechanism.md").write_text(table(stores))
+        figure_of_imbalance(stores, args.out / "imbalance.png")
+        figure_of_training(stores[COURSE_AT], args.out / "training.png")
+
+
+def stored(folder: Path) -> dict[int, Rows]:
+    """The rows of stored results, by imbalance factor."""
+    files = {factor: folder / f"{protocol}.json" for factor, protocol in EQUAL_SIZE.items()}
+    return {factor: json.loads(file.read_text())["rows"] for factor, file in files.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Data, network and schedule of the experiments on accuracy, and their rows."""
+
+import importlib
+from typing import Any, NamedTuple
+
+
+class Protocol(NamedTuple):
+    """What all rows of a table share.
+
+    Attributes:
+      words: one sentence.
+      config: module of the configuration it starts from.
+      overrides: keys of the configuration that it changes.
+      stage_two_epochs: of cRT and LWS.
+    """
+
+    words: str
+    config: str
+    overrides: dict[str, Any]
+    stage_two_epochs: int = 10
+
+    def make(self) -> Any:
+        """A fresh configuration, before the overrides."""
+        return importlib.import_module(self.config).get_config()
+
+    def describe(self) -> dict[str, Any]:
+        """JSON of everything above."""
+        return self._asdict()
+
+
+def _digits(factor: float) -> Protocol:
+    return Protocol(
+        f"Digits of scikit-learn (8 x 8), imbalance factor {factor:g}; the split follows the seed",
+        "configs.digits_lt",
+        {"data.imbalance_factor": factor},
+    )
+
+
+# The largest class at each imbalance factor, so that all have about 317 images and as many steps.
+_LARGEST = {1: 32, 2: 44, 5: 63, 10: 79, 20: 95, 50: 115, 100: 128}
+EQUAL_SIZE = {factor: f"digits_equal_{factor}" for factor in _LARGEST}
+
+
+def _digits_of_equal_size(factor: int, largest: int) -> Protocol:
+    protocol = _digits(factor)
+    overrides = {**protocol.overrides, "data.max_count": largest}
+    return protocol._replace(
+        words=f"{protocol.words}; largest class {largest}", overrides=overrides
+    )
+
+
+_SMALL = {
+    "model.name": "resnet8_cifar",
+    "data.image_size": 16,
+    "augment.max_shift": 2,
+    "train.epochs": 20,
+    "optimizer.schedule": "cosine",
+    "optimizer.warmup_epochs": 2,
+    "evaluation.every_epochs": 5,
+    "checkpoint.every_epochs": 20,
+}
+
+
+def _cifar(classes: int, small: bool) -> Protocol:
+    words = f"CIFAR-{classes}-LT at imbalance factor 100, the field's subset; "
+    words += (
+        "a small protocol for CPUs: ResNet-8 on images of 16 x 16, 20 epochs, cosine"
+        if small
+        else "the field's protocol: ResNet-32, 200 epochs"
+    )
+    overrides: dict[str, Any] = {"data.name": f"cifar{classes}_lt"}
+    return Protocol(
+        words,
+        f"configs.cifar{classes}_lt",
+        overrides | (_SMALL if small else {}),
+        5 if small else 10,
+    )
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    **{f"digits_{factor}": _digits(factor) for factor in (10, 20, 50)},
+    **{EQUAL_SIZE[f]: _digits_of_equal_size(f, most) for f, most in _LARGEST.items()},
+    "cifar10_small": _cifar(10, True),
+    "cifar100_small": _cifar(100, True),
+    "cifar10": _cifar(10, False),
+    "cifar100": _cifar(100, False),
+}
+
+# A row of a table: keys of the configuration. A row with a stage starts from the row "ce".
+_NORM = {"whitening.method": "batch_norm"}
+ROWS: dict[str, dict[str, Any]] = {
+    "ce": {"method": "ce"},
+    "logit_adjustment": {"method": "logit_adjustment"},
+    "bn": {"method": "ce", **_NORM},
+    "bn_la": {"method": "logit_adjustment", **_NORM},
+    "cw": {"method": "cw"},
+    "cw_la": {"method": "cw_la"},
+    "cw_la_b3rs": {"method": "cw_la_b3rs"},
+    "cw_la_b3rs_bet": {"method": "cw_la_b3rs_bet"},
+    "balanced_softmax": {"method": "balanced_softmax"},
+    "ldam_drw": {"method": "ldam_drw"},
+    "crt": {"method": "ce", "stage": "crt"},
+    "lws": {"method": "ce", "stage": "lws"},
+    "tau_norm": {"method": "ce", "stage": "tau_norm"},
+    "ncm": {"method": "ce", "stage": "ncm"},
+    "posthoc_la": {"method": "ce", "stage": "posthoc_la"},
+    "ce_b3rs": {"method": "ce", "plan.name": "b3rs"},
+    "ce_b3rs_bet": {"method": "ce", "plan.name": "b3rs_bet"},
+    "cw_b3rs": {"method": "cw", "plan.name": "b3rs"},
+    "cw_b3rs_bet": {"method": "cw", "plan.name": "b3rs_bet"},
+}

@@ -1,0 +1,89 @@
+"""What training sees of a whitened feature and what evaluation sees, of a finished run."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax.diagnostics import covariance_stability
+from ltjax.serving.trained import load, normalised
+from ltjax.training.job import build
+
+BATCHES = 20
+
+
+def _features(trained, images: np.ndarray) -> np.ndarray:
+    """The backbone's features in evaluation mode, `[N, D]`."""
+
+    @jax.jit
+    def one(block):
+        return trained.model.apply(trained.variables, normalised(trained, block), train=False)
+
+    pad = -len(images) % 256
+    padded = np.concatenate([images, images[:pad]])
+    blocks = [one(block).features for block in np.split(padded, len(padded) // 256)]
+    return np.concatenate([np.asarray(block) for block in blocks])[: len(images)]
+
+
+def measure(workdir: Path) -> dict[str, float]:
+    """The gap between training and evaluation, and where the classifier looks.
+
+    Of training batches of the run's own plan, without augmentation:
+
+    - `noise`: relative deviation of the batch's covariance from that of all batches;
+    - `gap`: `|z_batch - z_running| / |z_running|`, Frobenius, of the classifier's input;
+    - `train_accuracy_batch`, `train_accuracy_running`: with the batch's and running statistics;
+    - `test_accuracy_batch`: of the test images with the statistics of test batches of that size.
+
+    Of the running covariance's eigenvectors: `low_half_energy`, the share of the classifier's
+    squared weights, as it sees the unwhitened features, in the half of the directions of least
+    variance.
+    """
+    trained = load(workdir)
+    job, model = build(trained.config), trained.model
+    train, test, plan = job.splits.train, job.splits.test, job.plans[0]
+    features = _features(trained, train.images)
+    batches = np.stack([plan[step] for step in range(BATCHES)])
+    found = {"noise": float(covariance_stability(features, batches).mean())}
+    if model.whitening is None:
+        return found
+    layer = model.whitening.clone(axis_name=None)
+    stats = {"batch_stats": trained.variables["batch_stats"]["whitening"]}
+    head = {"params": trained.variables["params"]["head"]}
+
+    @jax.jit
+    def both(rows):
+        running = layer.apply(stats, rows, use_running_average=True)
+        batch, _ = layer.apply(stats, rows, use_running_average=False, mutable=["batch_stats"])
+        gap = jnp.linalg.norm(batch - running) / jnp.linalg.norm(running)
+        return gap, *(jnp.argmax(model.head.apply(head, z), axis=-1) for z in (batch, running))
+
+    gaps, of_batch, of_running = [], [], []
+    for rows in batches:
+        gap, a, b = both(features[rows])
+        gaps.append(float(gap))
+        of_batch.append(np.mean(np.asarray(a) == train.labels[rows]))
+        of_running.append(np.mean(np.asarray(b) == train.labels[rows]))
+    order = np.random.default_rng(0).permutation(len(test))
+    size = plan.batch_size
+    tested = _features(trained, test.images)
+    hits = [
+        np.mean(np.asarray(both(tested[rows])[1]) == test.labels[rows])
+        for rows in np.split(order[: len(order) // size * size], len(order) // size)
+    ]
+    found |= {
+        "gap": float(np.mean(gaps)),
+        "train_accuracy_batch": float(np.mean(of_batch)),
+        "train_accuracy_running": float(np.mean(of_running)),
+        "test_accuracy_batch": float(np.mean(hits)),
+    }
+    covariance = np.asarray(stats["batch_stats"]["covariance"], np.float64)
+    if covariance.ndim == 2:
+        kernel = next(np.asarray(x, np.float64) for x in jax.tree.leaves(head) if x.ndim == 2)
+        shrinkage = float(np.asarray(stats["batch_stats"]["shrinkage"]))
+        values, vectors = np.linalg.eigh(covariance)
+        ridged = (1 - shrinkage) * values + shrinkage * values.mean()
+        seen = (vectors.T @ kernel) ** 2 / ridged[:, None]
+        found["low_half_energy"] = float(seen[: len(values) // 2].sum() / seen.sum())
+    return found

@@ -1,0 +1,116 @@
+"""How much each setting of the method matters: one key at a time, all others at their default.
+
+    python -m experiments.sensitivity.run --protocol digits_20
+                                          [--out experiments/sensitivity/results]
+
+Seeds are others than those of the ablation, so that defaults chosen here do not flatter its table.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from experiments.protocols import PROTOCOLS
+from experiments.tables import paired, percent, points, values
+from experiments.trials import Store, Trial, run_trials, standard_arguments
+from ltjax import config as configs
+
+BASE = "cw_la_b3rs_bet"
+FIRST_SEED = 100
+COMMAND = (
+    "python -m experiments.sensitivity.run --protocol {} --out experiments/sensitivity/results"
+)
+# Values beside the default.
+GRIDS: dict[str, tuple[Any, ...]] = {
+    "whitening.shrinkage": (0.001, 0.01, 0.3, "auto"),
+    "whitening.momentum": (0.5, 0.99),
+    "whitening.memory": (0.5, 0.9),
+    "whitening.groups": (2, 4, 8),
+    "plan.num_blocks": (1, 2, 10),
+    "plan.balance": (0.0, 0.25, 0.75, 1.0),
+    "plan.every": (2, 4),
+    "plan.fraction": (0.25, 1.0),
+    "loss.embedded_weight": (0.25, 0.75),
+    "loss.tau": (0.5, 1.5),
+}
+
+
+def row_of(key: str, value: Any) -> str:
+    """The row that changes one key."""
+    return f"{BASE} {key}={value}"
+
+
+def default_of(content: dict, key: str) -> Any:
+    """What the protocol leaves a key at."""
+    return content["protocol"]["overrides"].get(key, configs.SCHEMA[key].default)
+
+
+def grid(content: dict, key: str) -> list[tuple[Any, str]]:
+    """Values of a key that have results, numbers in order, and their rows."""
+    known = [(default_of(content, key), BASE)]
+    known += [(v, row_of(key, v)) for v in GRIDS[key] if row_of(key, v) in content["rows"]]
+    numbers = sorted((pair for pair in known if not isinstance(pair[0], str)), key=lambda p: p[0])
+    return [*numbers, *(pair for pair in known if isinstance(pair[0], str))]
+
+
+def table(content: dict) -> str:
+    """Accuracy at every value, and the paired difference to the default, in percent."""
+    rows = content["rows"]
+    lines = ["| key | value | top-1 | few | minus default |", "|---" * 5 + "|"]
+    for key in GRIDS:
+        for value, row in grid(content, key):
+            chosen = row == BASE
+            lines.append(
+                f"| `{key}` | {value}{' (default)' * chosen} | {percent(values(rows, row))} | "
+                f"{percent(values(rows, row, 'few'))} | "
+                f"{'' if chosen else points(paired(rows, row, BASE))} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def figure(content: dict, path: Path) -> None:
+    """A panel for every key: mean and standard deviation at every value."""
+    from matplotlib.figure import Figure
+
+    rows = content["rows"]
+    columns = 5
+    picture = Figure(figsize=(13, 5.2), layout="constrained")
+    axes = picture.subplots(-(-len(GRIDS) // columns), columns, sharey=True).ravel()
+    for axis, key in zip(axes, GRIDS, strict=False):
+        pairs = grid(content, key)
+        for place, (_, row) in enumerate(pairs):
+            x = 100 * values(rows, row)
+            spread = x.std(ddof=1) if len(x) > 1 else 0.0
+            colour = "#d65f1f" if row == BASE else "#3b6fb6"
+            axis.errorbar(place, x.mean(), yerr=spread, fmt="o", color=colour, capsize=3)
+        axis.set_xticks(range(len(pairs)), [str(value) for value, _ in pairs])
+        axis.set_title(key, fontsize=10)
+        axis.set_xlim(-0.5, len(pairs) - 0.5)
+    for axis in axes[::columns]:
+        axis.set_ylabel("top-1, %")
+    for axis in axes[len(GRIDS) :]:
+        axis.set_visible(False)
+    picture.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Runs what is missing; prints and writes table and figure."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--protocol", choices=list(PROTOCOLS), default="digits_20")
+    parser.add_argument("--seeds", type=int, default=5, help=f"number, from {FIRST_SEED}")
+    parser.add_argument("--keys", default=",".join(GRIDS), help="keys, with commas")
+    standard_arguments(parser)
+    args = parser.parse_args()
+    path = args.out / f"{args.protocol}.json" if args.out else None
+    store = Store(path, PROTOCOLS[args.protocol], COMMAND.format(args.protocol))
+    rows = [BASE] + [row_of(key, v) for key in args.keys.split(",") for v in GRIDS[key]]
+    trials = [Trial(row, FIRST_SEED + seed) for row in rows for seed in range(args.seeds)]
+    run_trials(args.protocol, trials, store, processes=args.processes, data_dir=args.data_dir)
+    print("\n" + table(store.content))
+    if path is not None:
+        path.with_suffix(".md").write_text(table(store.content))
+        figure(store.content, path.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
