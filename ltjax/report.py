@@ -5,14 +5,12 @@ Both are functions of the files in the workdir, so they can be made again at any
 
 import argparse
 import html
-import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -21,12 +19,9 @@ from ltjax.compare import comparison
 from ltjax.data import exposure
 from ltjax.errors import InputError
 from ltjax.report_figures import draw, exposures
-from ltjax.report_outcome import (
-    SCORES,
-    confused,
-    score_table,
-    shown,
-)
+from ltjax.report_outcome import SCORES, confused, score_table, shown
+from ltjax.report_page import page as html_page
+from ltjax.report_page import svg
 from ltjax.training.workdir import read_json
 
 HEADLINES = (
@@ -89,43 +84,9 @@ def _exposure_section(dataset: dict[str, Any]) -> str:
     )
     return (
         f"<section><h2>Exposure</h2><p>{html.escape(line[0].upper() + line[1:])}.</p>"
-        f'{_svg(exposures(seen))}<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+        f'{svg(exposures(seen))}<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
         "</section>"
     )
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1f2933; --page: #f5f7fa; --card: #fff; --line: #e4e7eb; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7eb; --page: #12171d; --card: #1e252e; --line: #3a4552; }
-  svg { filter: invert(0.88) hue-rotate(180deg); }
-  svg.pictures { filter: none; background: #fff; }
-}
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0; }
-body { color: var(--ink); background: var(--page); }
-main { max-width: 900px; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; overflow-wrap: anywhere; }
-section { background: var(--card); border-radius: 8px; padding: 1rem; margin: 1rem 0; }
-section p { overflow-wrap: anywhere; }
-svg { width: 100%; height: auto; }
-.wide { overflow-x: auto; }
-.wide td { white-space: nowrap; }
-.wide th { overflow-wrap: anywhere; }
-.wide td:first-child { white-space: normal; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; }
-pre { overflow-x: auto; background: var(--page); padding: .8rem; font-size: 13px; }
-@media (max-width: 500px) { th, td { padding: .25rem; font-size: 14px; } }
-@media print { body { background: #fff; } section { break-inside: avoid; padding: 0; } }
-"""
 
 
 def _per_class_table(result: dict[str, Any], dataset: dict[str, Any]) -> str:
@@ -182,8 +143,13 @@ def card(workdir: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(workdir: Path) -> str:
-    """The report as one HTML page; it loads nothing from anywhere."""
+def page(workdir: Path, drawn: Mapping[str, str]) -> str:
+    """The report as one HTML page; it loads nothing from anywhere.
+
+    Args:
+      workdir: of a finished run.
+      drawn: its figures as SVG, by title.
+    """
     result = read_json(workdir / "result.json")
     dataset = read_json(workdir / "dataset.json")
     diagnostics = read_json(workdir / "diagnostics.json")
@@ -196,23 +162,17 @@ def page(workdir: Path) -> str:
     values = "".join(f"<td>{_spread(result, key)}</td>" for key, _ in HEADLINES)
     sizes = ", ".join(f"{k}: {len(v)}" for k, v in dataset["groups"].items())
     speed = f"{train['images_per_second'] or 0:,.0f} images/s, {train['seconds']:.1f} s"
-    figures = draw(workdir)
     wrong = confused(kept, workdir / "confused.npz", names)
-    pictures = "" if wrong is None else _svg(wrong).replace("<svg", '<svg class="pictures"', 1)
-    drawn = "".join(f"<section><h2>{n}</h2>{_svg(f)}</section>" for n, f in figures.items())
+    pictures = "" if wrong is None else svg(wrong).replace("<svg", '<svg class="pictures"', 1)
+    figures = "".join(f"<section><h2>{n}</h2>{f}</section>" for n, f in drawn.items())
     state = _classifier_line(diagnostics)
     settings = html.escape(json.dumps(config, indent=2))
     software = html.escape(json.dumps(result["versions"], indent=2))
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><main>
-<h1>{html.escape(title)}</h1>
-<section><table class="headline"><tr>{head}</tr><tr>{values}</tr></table>
+    body = f"""<section><table class="headline"><tr>{head}</tr><tr>{values}</tr></table>
 <p>Test accuracy of the final step, averaged over classes but for top-1; classes per group:
 {sizes}. {train["steps"]} steps in {train["epochs"]} epochs, {speed}.</p></section>
 <section><h2>Every score</h2><div class="wide">{score_table(result)}</div></section>
-{drawn}
+{figures}
 <section><h2>Classifier</h2><p>{state}</p></section>
 <section><h2>Most surely wrong</h2>{pictures or "<p>No test image is called wrong.</p>"}</section>
 {_exposure_section(dataset)}
@@ -220,22 +180,23 @@ def page(workdir: Path) -> str:
 <section><h2>Plan and data</h2><p>{html.escape(dataset["plan"])}</p>
 <p>Fingerprints: {html.escape(json.dumps(dataset["fingerprint"]))}</p></section>
 <section><h2>Command</h2><pre>{html.escape(result.get("command", ""))}</pre></section>
-<section><h2>Configuration</h2><pre>{settings}</pre><h2>Versions</h2><pre>{software}</pre></section>
-</main></body></html>
-"""
+<section><h2>Configuration</h2><pre>{settings}</pre><h2>Versions</h2><pre>{software}</pre></section>"""
+    return html_page(html.escape(title), body)
 
 
 def write(workdir: Path) -> Path:
     """Writes `report.html`, `report.md` and `figures/` in a finished workdir; the page's path."""
     path = workdir / "report.html"
     (workdir / "figures").mkdir(exist_ok=True)
+    drawn = {}
     for title, figure in draw(workdir).items():
         name = title.lower().replace(",", "").replace(" ", "_")
-        for kind in ("png", "svg"):
-            figure.savefig(workdir / "figures" / f"{name}.{kind}", dpi=150)
+        figure.savefig(workdir / "figures" / f"{name}.png", dpi=150)
+        drawn[title] = svg(figure)
+        (workdir / "figures" / f"{name}.svg").write_text(drawn[title], encoding="utf-8")
     (workdir / "report.md").write_text(card(workdir), encoding="utf-8")
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(page(workdir), encoding="utf-8")
+    temporary.write_text(page(workdir, drawn), encoding="utf-8")
     temporary.replace(path)
     return path
 
@@ -252,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if given.out is None:
             raise InputError("--out is missing; give the comparison's file")
-        given.out.write_text(comparison(given.workdirs, _STYLE), encoding="utf-8")
+        given.out.write_text(comparison(given.workdirs), encoding="utf-8")
         print(given.out)
     except (InputError, OSError) as e:
         print(f"ltjax: error: {e}", file=sys.stderr)

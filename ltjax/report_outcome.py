@@ -98,12 +98,12 @@ def groups(result: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
-    bars = axes.bar(names, values, color=BLUE, alpha=0.7, width=0.6)
+    bars = axes.bar(names, values, color=BLUE, alpha=0.45, width=0.6)
     spans = [result["intervals"][0].get(n) for n in names]
     for place, span in enumerate(spans):
         if span is not None:
             axes.plot([place, place], [100 * v for v in span], color=INK, linewidth=1.5)
-    axes.bar_label(bars, fmt="{:.1f}%", label_type="center", color="white")
+    axes.bar_label(bars, fmt="{:.1f}%", label_type="center", color=INK)
     axes.set(ylabel="test accuracy, %", ylim=(0, 103))
     return figure
 

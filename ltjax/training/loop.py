@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,13 @@ from ltjax.errors import InputError, Interrupted
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.guard import StopRequest, check_finite, locked
 from ltjax.training.job import Job, build, describe_data, versions
-from ltjax.training.result import course, evaluation, score_seeds, write_details
+from ltjax.training.result import (
+    command_line,
+    course,
+    evaluation,
+    score_seeds,
+    write_details,
+)
 from ltjax.training.seeds import Seeds
 from ltjax.training.state import TrainState
 from ltjax.training.step import Mapping, choose_devices
@@ -340,7 +345,7 @@ class Session:
             "method": self.config.method,
             "stage": {"name": self.config.stage, **self.facts},
             "seed": self.config.seed,
-            "command": shlex.join(sys.argv),
+            "command": command_line(sys.argv),
             "versions": versions(self.mapping.devices, self.mapping.count),
         }
         if self.chief:

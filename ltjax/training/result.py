@@ -1,5 +1,7 @@
 """What a finished run leaves of its evaluation: scores, and what a report draws."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +92,15 @@ def write_details(folder: Path, job: Job, first: Outputs, params: Any) -> None:
     else:
         images = LoadRows(test, None, 0, True)(Rows(0, np.array(worst, int))).images
     np.savez_compressed(folder / "confused.npz", images=images)
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The command that a shell takes, of a process's arguments.
+
+    >>> command_line(["/home/x/ltjax/main.py", "--config", "my config.py"])
+    "python -m ltjax.main --config 'my config.py'"
+    """
+    program, *rest = arguments
+    if program.replace("\\", "/").endswith("ltjax/main.py"):
+        return shlex.join(["python", "-m", "ltjax.main", *rest])
+    return shlex.join([Path(program).name, *rest])
