@@ -1,0 +1,119 @@
+"""Tables and figures of the experiments on accuracy, on made-up and on stored results."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.mechanism import run as mechanism
+from experiments.protocols import EQUAL_SIZE, PROTOCOLS, ROWS
+from experiments.rival import run as rival
+from experiments.sensitivity import run as sensitivity
+from experiments.trials import Trial, make_config
+from ltjax import config as configs
+from ltjax.data.longtail import exponential_counts
+
+ROOT = Path(__file__).parents[1] / "experiments"
+
+
+def made_up(rng, **more):
+    numbers = {measure: float(rng.uniform(1, 9)) for measure in mechanism.MEASURES}
+    course = [
+        {
+            "step": step,
+            "test/balanced_accuracy": float(rng.random()),
+            "before_whitening/mean_abs_correlation": float(rng.random()),
+            "before_whitening/effective_rank": float(rng.random()),
+            "after_whitening/effective_rank": float(rng.random()),
+        }
+        for step in (50, 100)
+    ]
+    found = {name: float(rng.random()) for name in ("accuracy", "many", "medium", "few", "seconds")}
+    return {**found, "diagnostics": numbers, "course": course, **more}
+
+
+def test_sensitivity_marks_the_default_and_orders_values(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = {
+        row: {str(seed): made_up(rng) for seed in (100, 101)}
+        for row in [sensitivity.BASE]
+        + [sensitivity.row_of(k, v) for k, values in sensitivity.GRIDS.items() for v in values]
+    }
+    content = {"protocol": PROTOCOLS["digits_20"].describe(), "rows": rows}
+    shown = [value for value, _ in sensitivity.grid(content, "whitening.shrinkage")]
+    assert shown == [0.001, 0.01, configs.SCHEMA["whitening.shrinkage"].default, 0.3, "auto"]
+    lines = sensitivity.table(content).splitlines()
+    assert len(lines) == 2 + sum(1 + len(values) for values in sensitivity.GRIDS.values())
+    assert sum("(default)" in line for line in lines) == len(sensitivity.GRIDS)
+    sensitivity.figure(content, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("key", sensitivity.GRIDS)
+def test_sensitivity_varies_what_the_method_uses(key):
+    for value in sensitivity.GRIDS[key]:
+        trial = Trial(sensitivity.row_of(key, value), 100)
+        config = configs.resolve(make_config(PROTOCOLS["digits_20"], trial, ""))
+        assert configs.get(config, key) == value
+        assert value != configs.SCHEMA[key].default
+
+
+def test_mechanism_shows_changes_of_condition_numbers_as_factors(tmp_path):
+    rng = np.random.default_rng(0)
+    stores = {
+        factor: {name: {str(s): made_up(rng) for s in range(3)} for name in mechanism.ROWS}
+        for factor in EQUAL_SIZE
+    }
+    for factor, rows in stores.items():
+        for result in rows["ce"].values():
+            result["diagnostics"]["classifier/hessian_condition_number"] = 10.0 * factor
+    text = mechanism.table(stores)
+    assert "| condition number of the Hessian | `ce` | 10 | 1e+03 | **x 1e+02**" in text
+    mechanism.figure_of_imbalance(stores, tmp_path / "a.png")
+    mechanism.figure_of_training(stores[50], tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("factor", EQUAL_SIZE)
+def test_data_of_equal_size_have_as_many_steps(factor):
+    config = PROTOCOLS[EQUAL_SIZE[factor]].overrides
+    counts = exponential_counts(config["data.max_count"], 10, factor)
+    assert 312 <= sum(counts) <= 320
+
+
+def test_rival_compares_with_batch_norm():
+    rng = np.random.default_rng(0)
+    probe = dict.fromkeys(rival.MEASURES, 0.5)
+    rows = {
+        name: {str(seed): made_up(rng, probe=probe) for seed in (100, 101)}
+        for names in rival.QUESTIONS.values()
+        for name in names
+    }
+    lines = rival.table({"rows": rows}).splitlines()
+    assert len(lines) == 2 + len(rows) + len(rival.QUESTIONS)
+    assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+@pytest.mark.parametrize("row", [r for names in rival.QUESTIONS.values() for r in names])
+def test_rows_of_the_rival_can_be_trained(row):
+    config = configs.resolve(make_config(PROTOCOLS["cifar10_small"], Trial(row, 100), "data"))
+    assert config.loss.name == "logit_adjustment"
+
+
+def test_rows_of_the_mechanism_are_rows():
+    assert set(mechanism.ROWS) <= set(ROWS)
+
+
+@pytest.mark.parametrize("name", ["sensitivity", "rival"])
+def test_stored_tables(name):
+    module = {"sensitivity": sensitivity, "rival": rival}[name]
+    for path in (ROOT / name / "results").glob("*.json"):
+        content = json.loads(path.read_text())
+        assert content["protocol"] == json.loads(json.dumps(PROTOCOLS[path.stem].describe()))
+        assert path.with_suffix(".md").read_text() == module.table(content)
+
+
+def test_stored_mechanism():
+    folder = ROOT / "mechanism" / "results"
+    if folder.exists():
+        assert (folder / "mechanism.md").read_text() == mechanism.table(mechanism.stored(folder))
