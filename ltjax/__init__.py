@@ -16,6 +16,7 @@ _HOME = {
     "PowerSampler": "ltjax.data.samplers",
     "ProgressiveSampler": "ltjax.data.samplers",
     "RepeatFactorSampler": "ltjax.data.samplers",
+    "StandardizedWhitening": "ltjax.whitening",
     "balanced_softmax": "ltjax.losses",
     "batch_embedded": "ltjax.losses",
     "batch_loss": "ltjax.losses",

@@ -159,6 +159,9 @@ SCHEMA: dict[str, Key] = {
     "whitening.memory": Key(
         0.0, *_number(0, 0.9999), "share of the running covariance in training"
     ),
+    "whitening.standardize": Key(
+        False, *_FLAG, "divide channels by their standard deviation before they are whitened"
+    ),
     "whitening.stats_every": Key(1, *_integer(1), "steps between updates of the running values"),
     "whitening.steps": Key(None, *_integer(1), "of newton_schulz; None: until rounding", int),
     "plan.name": Key("auto", *_choice(*_PLANS), "batch plan"),
@@ -200,6 +203,9 @@ SCHEMA: dict[str, Key] = {
     "optimizer.momentum": Key(0.9, *_number(0, 0.9999), "of sgd"),
     "optimizer.nesterov": Key(False, *_FLAG, "of sgd"),
     "optimizer.weight_decay": Key(5e-4, *_number(0), "of kernels; not of biases and norms"),
+    "optimizer.head_rate": Key(
+        1.0, *_number(0, open_low=True), "the head's learning rate, as a multiple of the peak"
+    ),
     "optimizer.schedule": Key(
         "cosine", *_choice("cosine", "constant", "steps"), "after the warm-up"
     ),

@@ -9,6 +9,7 @@ import numpy as np
 from ltjax.diagnostics import covariance_stability
 from ltjax.serving.trained import load, normalised
 from ltjax.training.job import build
+from ltjax.whitening import StandardizedWhitening
 
 BATCHES = 20
 
@@ -26,6 +27,15 @@ def _features(trained, images: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(block) for block in blocks])[: len(images)]
 
 
+def _on_one_device(layer):
+    if isinstance(layer, StandardizedWhitening):
+        return layer.clone(
+            standardize=layer.standardize.clone(axis_name=None),
+            whiten=layer.whiten.clone(axis_name=None),
+        )
+    return layer.clone(axis_name=None)
+
+
 def measure(workdir: Path) -> dict[str, float]:
     """The gap between training and evaluation, and where the classifier looks.
 
@@ -37,8 +47,8 @@ def measure(workdir: Path) -> dict[str, float]:
     - `test_accuracy_batch`: of the test images with the statistics of test batches of that size.
 
     Of the running covariance's eigenvectors: `low_half_energy`, the share of the classifier's
-    squared weights, as it sees the unwhitened features, in the half of the directions of least
-    variance.
+    squared weights, as it sees the unwhitened (or standardised) features, in the half of the
+    directions of least variance.
     """
     trained = load(workdir)
     job, model = build(trained.config), trained.model
@@ -48,7 +58,7 @@ def measure(workdir: Path) -> dict[str, float]:
     found = {"noise": float(covariance_stability(features, batches).mean())}
     if model.whitening is None:
         return found
-    layer = model.whitening.clone(axis_name=None)
+    layer = _on_one_device(model.whitening)
     stats = {"batch_stats": trained.variables["batch_stats"]["whitening"]}
     head = {"params": trained.variables["params"]["head"]}
 
@@ -78,10 +88,11 @@ def measure(workdir: Path) -> dict[str, float]:
         "train_accuracy_running": float(np.mean(of_running)),
         "test_accuracy_batch": float(np.mean(hits)),
     }
-    covariance = np.asarray(stats["batch_stats"]["covariance"], np.float64)
+    last = stats["batch_stats"].get("whiten", stats["batch_stats"])
+    covariance = np.asarray(last["covariance"], np.float64)
     if covariance.ndim == 2:
         kernel = next(np.asarray(x, np.float64) for x in jax.tree.leaves(head) if x.ndim == 2)
-        shrinkage = float(np.asarray(stats["batch_stats"]["shrinkage"]))
+        shrinkage = float(np.asarray(last["shrinkage"]))
         values, vectors = np.linalg.eigh(covariance)
         ridged = (1 - shrinkage) * values + shrinkage * values.mean()
         seen = (vectors.T @ kernel) ** 2 / ridged[:, None]

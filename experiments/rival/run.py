@@ -42,6 +42,14 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "cw_la whitening.groups=4",
         "cw_la whitening.groups=8",
     ),
+    "Channels of one scale first (BatchNorm, then whitening)?": (
+        "cw_la whitening.standardize=True",
+        "cw_la whitening.standardize=True whitening.shrinkage=0.5",
+    ),
+    "A slower classifier?": (
+        "cw_la optimizer.head_rate=0.1",
+        "bn_la optimizer.head_rate=0.1",
+    ),
     "Larger batches?": (
         "bn_la train.batch_size=512",
         "cw_la train.batch_size=512",

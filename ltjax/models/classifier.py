@@ -14,7 +14,10 @@ from ltjax.models.layers import DTYPES
 from ltjax.models.resnet import SHAPES, ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.whitening import METHODS as WHITENINGS
-from ltjax.whitening import ChannelWhitening
+from ltjax.whitening import ChannelWhitening, StandardizedWhitening
+
+# Ridge of the standard deviations that `standardize` divides by: a channel may not vary at all.
+STANDARDIZING_RIDGE = 1e-3
 
 
 class Outputs(NamedTuple):
@@ -98,6 +101,7 @@ def make_model(
     zero_residual: bool = False,
     head: str = "linear",
     head_scale: float = 30.0,
+    standardize: bool = False,
     **settings: Any,
 ) -> Classifier:
     """Builds the network that a config names.
@@ -114,6 +118,7 @@ def make_model(
       zero_residual: see `make_backbone`.
       head: one of `ltjax.models.heads.HEADS`.
       head_scale: of the head `cosine`.
+      standardize: divide channels by their standard deviation before they are whitened.
       **settings: other attributes of `ltjax.whitening.ChannelWhitening`.
 
     Raises:
@@ -130,8 +135,16 @@ def make_model(
         zero_residual=zero_residual,
         axis_name=axis_name,
     )
-    layer = None
+    layer: ChannelWhitening | StandardizedWhitening | None = None
     if whitening != "none":
         layer = ChannelWhitening(method=whitening, axis_name=axis_name, **settings)
+        if standardize:
+            first = ChannelWhitening(
+                method="batch_norm",
+                axis_name=axis_name,
+                shrinkage=STANDARDIZING_RIDGE,
+                momentum=layer.momentum,
+            )
+            layer = StandardizedWhitening(first, layer)
         layer.check(backbone.features)
     return Classifier(backbone, make_head(head, num_classes, scale=head_scale), layer)

@@ -19,7 +19,7 @@ from ltjax.training.seeds import unstack
 from ltjax.training.state import TrainState, init_state
 from ltjax.training.step import Mapping
 from ltjax.training.workdir import read_json
-from ltjax.whitening import fold_into_dense
+from ltjax.whitening import StandardizedWhitening, fold_into_dense
 from ltjax.whitening.layers import FROZEN, freeze
 
 
@@ -130,6 +130,15 @@ def logits_function(trained: Trained) -> Callable[[jax.Array], jax.Array]:
     return logits
 
 
+def _whitenings(trained: Trained) -> list[tuple[jax.Array, jax.Array]]:
+    """Running mean and frozen matrix of each whitening, in the order in which they are applied."""
+    stats, frozen = trained.variables["batch_stats"]["whitening"], trained.variables[FROZEN]
+    if isinstance(trained.model.whitening, StandardizedWhitening):
+        names = ("standardize", "whiten")
+        return [(stats[n]["mean"], frozen["whitening"][n]["matrix"]) for n in names]
+    return [(stats["mean"], frozen["whitening"]["matrix"])]
+
+
 def folded_function(trained: Trained) -> tuple[Callable[[jax.Array], jax.Array], bool]:
     """The same with whitening and classifier as one affine map, where the head is linear.
 
@@ -142,9 +151,8 @@ def folded_function(trained: Trained) -> tuple[Callable[[jax.Array], jax.Array],
         return logits_function(trained), False
     kernel, bias = model.head.as_dense(params["head"])
     if model.whitening is not None:
-        mean = trained.variables["batch_stats"]["whitening"]["mean"]
-        matrix = jax.tree.leaves(trained.variables[FROZEN])[0]
-        kernel, bias = fold_into_dense(mean, matrix, kernel, bias)
+        for mean, matrix in reversed(_whitenings(trained)):
+            kernel, bias = fold_into_dense(mean, matrix, kernel, bias)
     backbone = {
         name: trained.variables[name]["backbone"]
         for name in ("params", "batch_stats")

@@ -147,6 +147,7 @@ def optimizer_of(config: Any, schedule: optax.Schedule) -> optax.GradientTransfo
         nesterov=optimizer.nesterov,
         weight_decay=optimizer.weight_decay,
         clip_norm=optimizer.clip_norm,
+        head_rate=optimizer.head_rate,
     )
     return train_part(made, TRAINED_IN_STAGE[config.stage])
 

@@ -57,6 +57,13 @@ def decay_mask(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
+def head_mask(params: Any) -> Any:
+    """True for the parameters of the classifier's head."""
+    return {
+        name: jax.tree.map(lambda _, n=name: n == "head", part) for name, part in params.items()
+    }
+
+
 # Names that lead to the trained part of the parameters, such as ("head",); None is all.
 Trainable = tuple[str, ...] | None
 
@@ -104,6 +111,7 @@ def make_optimizer(
     nesterov: bool,
     weight_decay: float,
     clip_norm: float,
+    head_rate: float = 1.0,
 ) -> optax.GradientTransformation:
     """Builds the optimiser.
 
@@ -115,6 +123,7 @@ def make_optimizer(
       nesterov: of sgd.
       weight_decay: of kernels only.
       clip_norm: largest global norm of the gradient; 0 is off.
+      head_rate: learning rate of the parameters under "head", as a multiple of the schedule's.
     """
     require(name in ("sgd", "adamw"), "optimizer.name", name, "sgd or adamw")
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
@@ -123,4 +132,6 @@ def make_optimizer(
         parts.append(optax.sgd(schedule, momentum=momentum, nesterov=nesterov))
     else:
         parts.append(optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask))
+    if head_rate != 1:
+        parts.append(optax.masked(optax.scale(head_rate), head_mask))
     return optax.chain(*parts)

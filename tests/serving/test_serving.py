@@ -124,3 +124,14 @@ def test_bad_requests_are_named(network, tmp_path, workdir):
         trained.load(tmp_path)
     with pytest.raises(InputError, match=r"only config\.data"):
         modes.overrides(["main", "--mode=predict", "--config.train.epochs=3"])
+
+
+def test_folds_standardised_whitening(tmp_path):
+    config = small_config(whitening__standardize=True, train__epochs=1)
+    loop.run(config, tmp_path / "run", watcher=SilentWatcher())
+    network = trained.load(tmp_path / "run")
+    images = digits().images[:40]
+    folded, is_folded = trained.folded_function(network)
+    assert is_folded
+    expected = trained.logits_function(network)(images)
+    np.testing.assert_allclose(folded(images), expected, rtol=1e-3, atol=1e-3)

@@ -91,3 +91,20 @@ def test_unknown_names():
             weight_decay=0.0,
             clip_norm=0.0,
         )
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_head_rate_scales_the_heads_updates_alone(name):
+    params = {"backbone": {"kernel": jnp.ones((2, 2))}, "head": {"kernel": jnp.ones((2, 3))}}
+    grads = jax.tree.map(lambda p: 0.3 * p, params)
+    settings = {"name": name, "momentum": 0.9, "nesterov": False, "weight_decay": 0.1}
+    updates = []
+    for rate in (1.0, 0.25):
+        optimizer = make_optimizer(
+            optax.constant_schedule(0.1), clip_norm=0.0, head_rate=rate, **settings
+        )
+        with jax.numpy_dtype_promotion("standard"):  # optax's adamw counts in integers
+            updates.append(optimizer.update(grads, optimizer.init(params), params)[0])
+    plain, scaled = updates
+    np.testing.assert_array_equal(scaled["backbone"]["kernel"], plain["backbone"]["kernel"])
+    np.testing.assert_allclose(scaled["head"]["kernel"], 0.25 * plain["head"]["kernel"])
