@@ -280,26 +280,5 @@ def read_npz(path: str) -> tuple[ArraySource, ArraySource | None]:
     return source, ArraySource(_with_channels(arrays["test_images"]), test_labels, classes)
 
 
-def read_images(path: str) -> np.ndarray:
-    """The array `images` of an `.npz` file, uint8 `[N, H, W, C]`; labels are not needed.
-
-    Raises:
-      InputError: no such file, or none with such an array.
-    """
-    require(Path(path).is_file(), "--input", path, "the path of an .npz file")
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
-            images = _with_channels(data["images"])
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as e:
-        raise InputError(
-            f"--input {path} holds no array images ({' '.join(str(e).split())}); "
-            "write it with numpy.savez(path, images=...)"
-        ) from e
-    found = f"{images.dtype} {images.shape}"
-    ok = images.ndim == 4 and images.dtype == np.uint8
-    require(ok, f"images of {path}", found, "uint8 [N, H, W] or [N, H, W, C]")
-    return images
-
-
 def _with_channels(images: np.ndarray) -> np.ndarray:
     return images[..., None] if images.ndim == 3 else images

@@ -12,9 +12,9 @@ from typing import IO, Any, NamedTuple
 import jax
 import numpy as np
 
-from ltjax.data.sources import read_images
 from ltjax.errors import InputError, require
 from ltjax.evaluation.scores import log_softmax
+from ltjax.serving.npz import stream_images
 from ltjax.serving.pictures import UnreadableError, decode_file, picture_files
 from ltjax.serving.trained import Trained, folded_function
 
@@ -49,11 +49,7 @@ def _pictures(
     source: Path, shape: tuple[int, ...], skip: Callable[[str], None], threads: int
 ) -> Iterator[Picture]:
     if source.suffix == ".npz":
-        images = read_images(str(source))
-        require(
-            images.shape[1:] == shape, f"images of {source}", images.shape[1:], f"images {shape}"
-        )
-        return ((str(index), image) for index, image in enumerate(images))
+        return ((str(i), image) for i, image in enumerate(stream_images(str(source), shape)))
     return _decoded(picture_files(source), shape, skip, threads=threads)
 
 
@@ -97,7 +93,7 @@ def predict(
     """Writes the likeliest classes of every picture, with calibrated probabilities.
 
     Pictures are decoded by threads while the network computes; memory does not depend on
-    how many files there are.
+    how many there are.
 
     Args:
       trained: network.
