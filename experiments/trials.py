@@ -65,8 +65,7 @@ def make_config(protocol: Protocol, trial: Trial, data_dir: str, **more: Any) ->
     changes = {"cpu_devices": 1, **protocol.overrides, "seed": trial.seed, "data.dir": data_dir}
     changes |= trial.overrides | {key.replace("__", "."): value for key, value in more.items()}
     for path, value in changes.items():
-        *sections, name = path.split(".")
-        (configs.get(config, ".".join(sections)) if sections else config)[name] = value
+        configs.put(config, path, value)
     return config
 
 

@@ -280,6 +280,19 @@ def get(config: ml_collections.ConfigDict, path: str) -> Any:
     return config
 
 
+def put(config: ml_collections.ConfigDict, path: str, value: Any) -> None:
+    """Sets the value at a dotted path.
+
+    >>> config = default()
+    >>> put(config, "data.limit", 100)
+    >>> config.data.limit
+    100
+    """
+    *sections, name = path.split(".")
+    node = get(config, ".".join(sections)) if sections else config
+    node[name] = value
+
+
 def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Dotted paths to values."""
     flat: dict[str, Any] = {}
@@ -333,9 +346,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDic
         )
     resolved = default()
     for path, value in flat.items():
-        *sections, name = path.split(".")
-        node = get(resolved, ".".join(sections)) if sections else resolved
-        node[name] = value
+        put(resolved, path, value)
     return ml_collections.FrozenConfigDict(resolved)
 
 

@@ -14,6 +14,5 @@ def small_config(**overrides):
     config.checkpoint.every_epochs = 2
     config.train.log_every_steps = 7
     for key, value in overrides.items():
-        *sections, name = key.split("__")
-        (configs.get(config, ".".join(sections)) if sections else config)[name] = value
+        configs.put(config, key.replace("__", "."), value)
     return config

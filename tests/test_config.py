@@ -65,8 +65,7 @@ BAD = {
 @pytest.mark.parametrize("path", BAD)
 def test_values_out_of_range_name_key_value_and_range(path):
     config = configs.default()
-    *sections, name = path.split(".")
-    (configs.get(config, ".".join(sections)) if sections else config)[name] = BAD[path]
+    configs.put(config, path, BAD[path])
     with pytest.raises(ValueError, match="is not allowed; use") as caught:
         configs.resolve(config)
     message = str(caught.value)

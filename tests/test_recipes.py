@@ -28,8 +28,7 @@ def parsed(recipe):
         path, text = flag.removeprefix("--config.").split("=", 1)
         default = configs.SCHEMA[path].default
         value = text if isinstance(default, str) else ast.literal_eval(text)
-        *sections, name = path.split(".")
-        (configs.get(config, ".".join(sections)) if sections else config)[name] = value
+        configs.put(config, path, value)
     return config
 
 

@@ -41,8 +41,7 @@ def make_config(method: str, seed: int, **overrides: Any) -> Any:
     config.method, config.seed = method, seed
     config.data.imbalance_factor = IMBALANCE
     for key, value in overrides.items():
-        *sections, name = key.split("__")
-        (configs.get(config, ".".join(sections)) if sections else config)[name] = value
+        configs.put(config, key.replace("__", "."), value)
     return config
 
 

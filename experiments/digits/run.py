@@ -39,8 +39,7 @@ def make_config(method: str, seed: int, overrides: dict):
     config = configs.default()
     config.method, config.seed = method, seed
     for path, value in overrides.items():
-        *sections, name = path.split(".")
-        (configs.get(config, ".".join(sections)) if sections else config)[name] = value
+        configs.put(config, path, value)
     return config
 
 

@@ -37,8 +37,7 @@ def make_config(model: str, images: np.ndarray, labels: np.ndarray, **overrides:
     config.data.name, config.data.path, config.data.profile = "npz", str(path), "as_is"
     config.augment.max_shift, config.optimizer.learning_rate = 4, 0.01
     for key, value in overrides.items():
-        *sections, name = key.split("__")
-        (configs.get(config, ".".join(sections)) if sections else config)[name] = value
+        configs.put(config, key.replace("__", "."), value)
     return configs.resolve(config)
 
 
