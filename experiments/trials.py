@@ -72,9 +72,17 @@ def make_config(protocol: Protocol, trial: Trial, data_dir: str, **more: Any) ->
 class Runner:
     """The runs of one seed, in one folder; stage one is trained once for all its second stages."""
 
-    def __init__(self, protocol: Protocol, folder: Path, data_dir: str, probe: str | None = None):
+    def __init__(
+        self,
+        protocol: Protocol,
+        folder: Path,
+        data_dir: str,
+        probe: str | None = None,
+        *,
+        course: bool = False,
+    ):
         self.protocol, self.folder, self.data_dir = protocol, folder, data_dir
-        self.probe = probe
+        self.probe, self.course = probe, course
 
     def __call__(self, trial: Trial) -> dict[str, Any]:
         """Scores, seconds and diagnostics."""
@@ -102,7 +110,8 @@ class Runner:
         found = {column: result["test"][column] for column in COLUMNS}
         found["seconds"] = result["train"]["seconds"]
         found["diagnostics"] = _scalars(diagnostics)
-        found["course"] = _course(workdir / "metrics.jsonl")
+        if self.course:
+            found["course"] = _course(workdir / "metrics.jsonl")
         if "tau" in result["stage"]:
             found["tau"] = result["stage"]["tau"]
         if self.probe is not None:
@@ -198,7 +207,7 @@ def _start_worker(cores: Any) -> None:
 
 
 def _work(
-    protocol: str, trials: Sequence[Trial], data_dir: str, probe: str | None
+    protocol: str, trials: Sequence[Trial], data_dir: str, probe: str | None, course: bool
 ) -> tuple[list[Any], dict]:
     """Results of the trials of one seed that share a folder, and the versions."""
     import jax
@@ -206,7 +215,7 @@ def _work(
     from ltjax.training.job import versions
 
     with tempfile.TemporaryDirectory() as folder:
-        runner = Runner(PROTOCOLS[protocol], Path(folder), data_dir, probe)
+        runner = Runner(PROTOCOLS[protocol], Path(folder), data_dir, probe, course=course)
         results = [(trial, runner(trial)) for trial in trials]
     return results, versions(jax.local_devices()[:1], 1)
 
@@ -219,6 +228,7 @@ def run_trials(
     processes: int,
     data_dir: str = "",
     probe: str | None = None,
+    course: bool = False,
 ) -> None:
     """Runs what the store lacks, and prints a line for each.
 
@@ -229,6 +239,7 @@ def run_trials(
       processes: at once; several have a core each.
       data_dir: folder of the prepared TFDS data sets.
       probe: `MODULE:FUNCTION`, which measures a finished run's workdir; kept with its result.
+      course: keep what was logged at the evaluations during training.
     """
     missing = [trial for trial in dict.fromkeys(trials) if trial not in store]
     groups: dict[Any, list[Trial]] = {}
@@ -244,7 +255,8 @@ def run_trials(
             cores.put(available[index % len(available)])
     with ProcessPoolExecutor(processes, context, _start_worker, (cores,)) as pool:
         futures = [
-            pool.submit(_work, protocol, group, data_dir, probe) for group in groups.values()
+            pool.submit(_work, protocol, group, data_dir, probe, course)
+            for group in groups.values()
         ]
         for future in as_completed(futures):
             results, versions = future.result()

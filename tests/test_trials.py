@@ -77,6 +77,17 @@ def test_table_shows_what_is_missing():
     assert "| – | 1 |" in lines[3]
 
 
+def test_parts_are_differences_of_rows_that_exist():
+    assert {name for pair in ablation.CLAIMS.values() for name in pair} <= set(ROWS)
+    rows = {
+        name: {seed: RESULT | {"accuracy": level} for seed in ("0", "1")}
+        for name, level in (("ce", 0.5), ("cw", 0.6))
+    }
+    text = ablation.claims({"rows": rows})
+    assert "| whitening, plain loss | `cw` − `ce` | **+10.0** [+10.0, +10.0] | +0.0" in text
+    assert "`ce_b3rs` − `ce` | – | – |" in text
+
+
 def test_agreement_sees_a_difference():
     stored = {"ce": {str(i): {"accuracy": 0.9 + 0.01 * (i % 2)} for i in range(20)}}
     near = {"ce": {"0": {"accuracy": 0.9}, "1": {"accuracy": 0.91}}}
@@ -116,4 +127,6 @@ def test_stored_tables_are_those_of_their_json(path):
     content = json.loads(path.read_text())
     assert content["protocol"] == json.loads(json.dumps(PROTOCOLS[path.stem].describe()))
     assert path.with_suffix(".md").read_text() == ablation.table(content)
+    parts = path.with_name(f"{path.stem}_parts.md")
+    assert parts.read_text() == ablation.claims(content)
     assert re.search(r"\d+ x ", content["versions"]["device"])

@@ -12,12 +12,12 @@ import json
 from pathlib import Path
 
 from experiments.protocols import PROTOCOLS, ROWS
-from experiments.tables import accuracy_table
+from experiments.tables import accuracy_table, paired, points
 from experiments.trials import Store, Trial, run_trials, standard_arguments
 
 STORED = Path(__file__).parent / "results"
 COMMAND = "python -m experiments.ablation.run --protocol {} --out experiments/ablation/results"
-REFERENCES = ("ce", "logit_adjustment")
+REFERENCES = ("ce", "logit_adjustment", "bn_la")
 GROUPS = {"digits": ("digits_10", "digits_20", "digits_50")}
 # Top-1 with ResNet-32, 200 epochs, at imbalance factor 100.
 PUBLISHED = {
@@ -45,6 +45,35 @@ def table(content: dict) -> str:
     config = content["protocol"]["overrides"].get("data.name", "")
     published = PUBLISHED.get(config.removesuffix("_lt"), {})
     return accuracy_table(content["rows"], list(ROWS), REFERENCES, published=published)
+
+
+# Each part of the method: the row with it, and the row without.
+CLAIMS = {
+    "whitening, plain loss": ("cw", "ce"),
+    "whitening, logit-adjusted loss": ("cw_la", "logit_adjustment"),
+    "whitening instead of BatchNorm, plain loss": ("cw", "bn"),
+    "whitening instead of BatchNorm, logit-adjusted loss": ("cw_la", "bn_la"),
+    "logit adjustment on whitening": ("cw_la", "cw"),
+    "B3RS alone": ("ce_b3rs", "ce"),
+    "B3RS and BET alone": ("ce_b3rs_bet", "ce"),
+    "B3RS on whitening": ("cw_b3rs", "cw"),
+    "B3RS and BET on whitening": ("cw_b3rs_bet", "cw"),
+    "B3RS on whitening and logit adjustment": ("cw_la_b3rs", "cw_la"),
+    "B3RS and BET on whitening and logit adjustment": ("cw_la_b3rs_bet", "cw_la"),
+    "the whole method instead of cRT": ("cw_la_b3rs_bet", "crt"),
+    "the whole method instead of post-hoc LA": ("cw_la_b3rs_bet", "posthoc_la"),
+    "the whole method instead of LDAM-DRW": ("cw_la_b3rs_bet", "ldam_drw"),
+}
+
+
+def claims(content: dict) -> str:
+    """What each part brings to top-1 and to the rare classes, paired over seeds, as Markdown."""
+    rows = content["rows"]
+    lines = ["| part | rows | top-1 | few |", "|---|---|---|---|"]
+    for words, (name, reference) in CLAIMS.items():
+        found = [points(paired(rows, name, reference, column)) for column in ("accuracy", "few")]
+        lines.append(f"| {words} | `{name}` − `{reference}` | {found[0]} | {found[1]} |")
+    return "\n".join(lines) + "\n"
 
 
 def agreement(rows: dict, stored: dict) -> str:
@@ -92,10 +121,11 @@ def main() -> None:
         trials = [Trial(name, seed) for seed in range(count) for name in names]
         run_trials(protocol, trials, store, processes=args.processes, data_dir=args.data_dir)
         made = table(store.content)
-        print(f"\n{PROTOCOLS[protocol].words}\n\n{made}")
+        print(f"\n{PROTOCOLS[protocol].words}\n\n{made}\n{claims(store.content)}")
         stored = STORED / f"{protocol}.json"
         if path is not None:
             path.with_suffix(".md").write_text(made)
+            path.with_name(f"{protocol}_parts.md").write_text(claims(store.content))
         elif stored.exists():
             print(agreement(store.rows, json.loads(stored.read_text())["rows"]) + "\n")
 

@@ -151,7 +151,7 @@ def main() -> None:
         path = args.out / f"{protocol}.json" if args.out else None
         store = Store(path, PROTOCOLS[protocol], COMMAND)
         trials = [Trial(row, seed) for seed in range(args.seeds) for row in ROWS]
-        run_trials(protocol, trials, store, processes=args.processes)
+        run_trials(protocol, trials, store, processes=args.processes, course=True)
         stores[factor] = store.rows
     print("\n" + table(stores))
     if args.out:
