@@ -10,13 +10,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ltjax.errors import InputError
-from ltjax.report_outcome import SCORES, shown
-from ltjax.report_page import page, svg
+from ltjax.report_outcome import BLUE, GREY, INK, ORANGE, SCORES, shown
+from ltjax.report_page import page, plain_axes, svg
 from ltjax.training.watch import read_metrics
 from ltjax.training.workdir import read_json
 
 LOWER_IS_BETTER = ("head_to_tail", "nll", "ece", "classwise_ece")
-COLOURS = ("#1f6fb2", "#d9661f", "#3d8f5f", "#a05195", "#9aa5b1", "#c7a000")
+COLOURS = (BLUE, ORANGE, "#3d8f5f", "#a05195", GREY, "#c7a000")
+WIDTH = 6.4
 
 
 class Finished(NamedTuple):
@@ -108,20 +109,13 @@ def _differences(runs: list[Finished]) -> str:
     return f"<table>{_titles(runs, 'key')}{''.join(rows)}</table>"
 
 
-def _axes(height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(6.4, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
 def _label(run: Finished) -> str:
     method = run.result["method"]
     return method if method == run.name else f"{method} ({run.name})"
 
 
 def _curves(runs: list[Finished]) -> Figure:
-    figure, axes = _axes(3.2)
+    figure, axes = plain_axes(WIDTH, 3.2)
     for index, run in enumerate(runs):
         points = [m for m in run.metrics if m.get("test/balanced_accuracy") is not None]
         accuracy = [100 * m["test/balanced_accuracy"] for m in points]
@@ -134,7 +128,7 @@ def _curves(runs: list[Finished]) -> Figure:
 
 
 def _groups(runs: list[Finished]) -> Figure:
-    figure, axes = _axes(3.2)
+    figure, axes = plain_axes(WIDTH, 3.2)
     names, width = ("many", "medium", "few"), 0.8 / len(runs)
     for index, run in enumerate(runs):
         values = [100 * (run.result["test"].get(name) or 0.0) for name in names]
@@ -144,7 +138,7 @@ def _groups(runs: list[Finished]) -> Figure:
         axes.bar(places, values, 0.92 * width, color=colour, alpha=0.6, label=_label(run))
         for place, span in zip(places, spans, strict=True):
             if span is not None:
-                axes.plot([place, place], [100 * v for v in span], color="#1f2933", linewidth=1.2)
+                axes.plot([place, place], [100 * v for v in span], color=INK, linewidth=1.2)
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("test accuracy, %")
     figure.legend(frameon=False, loc="outside upper center", ncols=3)
@@ -152,7 +146,7 @@ def _groups(runs: list[Finished]) -> Figure:
 
 
 def _classes(runs: list[Finished]) -> Figure:
-    figure, axes = _axes(3.2)
+    figure, axes = plain_axes(WIDTH, 3.2)
     counts = np.array(runs[0].result["train"]["class_counts"])
     order = np.argsort(-counts, kind="stable")
     for index, run in enumerate(runs):
@@ -173,7 +167,7 @@ def _classes(runs: list[Finished]) -> Figure:
 
 
 def _spectra(runs: list[Finished]) -> Figure:
-    figure, axes = _axes(3)
+    figure, axes = plain_axes(WIDTH, 3)
     for index, run in enumerate(runs):
         part = run.diagnostics["after_whitening"]
         shares = np.maximum(part["spectrum"], 1e-9)

@@ -15,15 +15,9 @@ from ltjax.report_outcome import (
     groups,
     reliability,
 )
+from ltjax.report_page import plain_axes
 from ltjax.training.watch import read_metrics
 from ltjax.training.workdir import read_json
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def curves(metrics: list[dict[str, Any]]) -> Figure:
@@ -57,7 +51,7 @@ def counts_and_accuracy(result: dict[str, Any], dataset: dict[str, Any]) -> Figu
     counts = np.array(result["train"]["class_counts"])
     order = np.argsort(-counts, kind="stable")
     accuracy = [result["test"]["per_class"][c] for c in order]
-    figure, axes = _figure(8, 3.2)
+    figure, axes = plain_axes(8, 3.2)
     places = np.arange(len(order))
     axes.bar(places, counts[order], color=BLUE, alpha=0.35, width=0.8)
     axes.set(xlabel="class, most frequent first", yscale="log")
@@ -80,7 +74,7 @@ def counts_and_accuracy(result: dict[str, Any], dataset: dict[str, Any]) -> Figu
 
 def spectra(diagnostics: dict[str, Any]) -> Figure:
     """Eigenvalues of the feature covariance before and after whitening."""
-    figure, axes = _figure(8, 3)
+    figure, axes = plain_axes(8, 3)
     for name, colour in (("before", GREY), ("after", BLUE)):
         part = diagnostics[f"{name}_whitening"]
         shares = np.maximum(part["spectrum"], 1e-9)
@@ -98,7 +92,7 @@ def exposures(seen: dict[str, Any]) -> Figure:
     """How often the images of each class are seen in the whole schedule, by rank of class."""
     counts = np.array(seen["class_counts"])
     order = np.argsort(-counts, kind="stable")
-    figure, axes = _figure(8, 3)
+    figure, axes = plain_axes(8, 3)
     places = np.arange(len(order))
     axes.bar(places, counts[order], color=BLUE, alpha=0.35, width=0.8)
     axes.set(xlabel="class, most frequent first", yscale="log")

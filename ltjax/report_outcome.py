@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ltjax.report_page import plain_axes
+
 INK, BLUE, ORANGE, GREY = "#1f2933", "#1f6fb2", "#d9661f", "#9aa5b1"
 SCORES = (
     ("accuracy", "top-1"),
@@ -65,9 +67,7 @@ def reliability(kept: dict[str, Any]) -> Figure:
     sums = {name: np.array(values) for name, values in kept["reliability"].items()}
     used = sums["images"] > 0
     images = sums["images"][used]
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, axes = plain_axes(6, 4)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
     confidence, right = sums["confidence"][used] / images, sums["correct"][used] / images
     axes.scatter(confidence, right, s=20 + 300 * images / images.sum(), color=BLUE, alpha=0.7)
@@ -95,9 +95,7 @@ def groups(result: dict[str, Any]) -> Figure:
     """Accuracy of many, medium and few, with the interval of the test images."""
     names = [n for n in ("many", "medium", "few") if result["test"].get(n) is not None]
     values = np.array([100 * result["test"][n] for n in names])
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, axes = plain_axes(6, 3)
     bars = axes.bar(names, values, color=BLUE, alpha=0.45, width=0.6)
     spans = [result["intervals"][0].get(n) for n in names]
     for place, span in enumerate(spans):

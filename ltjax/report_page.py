@@ -1,6 +1,7 @@
 """What the pages of a report share: their style, and figures inside them."""
 
 import io
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -30,6 +31,14 @@ pre { background: var(--page); padding: .8rem; }
 @media (max-width: 500px) { th, td { padding: .25rem; font-size: 14px; } }
 @media print { body { background: #fff; } section { break-inside: avoid; padding: 0; } }
 """
+
+
+def plain_axes(width: float, height: float) -> tuple[Figure, Any]:
+    """A figure with one pair of axes, without the lines above and to the right; in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
 def svg(figure: Figure) -> str:

@@ -35,17 +35,10 @@ def test_tables_come_from_the_stored_results():
         assert (ROOT / path).read_text().strip() == shown.strip(), path
 
 
-def test_decoupled_table_is_that_of_its_json():
-    folder = ROOT / "experiments" / "decoupled"
-    stored = json.loads((folder / "results" / "decoupled.json").read_text())
-    made = load(folder / "run.py").table(stored["rows"])
-    assert made.strip() == (folder / "results" / "table.md").read_text().strip()
-    assert all(len(results) == len(stored["seeds"]) for results in stored["rows"].values())
-
-
-def test_digits_table_is_that_of_its_json():
-    folder = ROOT / "experiments" / "digits"
-    stored = json.loads((folder / "results" / "digits.json").read_text())
+@pytest.mark.parametrize("name", ["decoupled", "digits"])
+def test_table_is_that_of_its_json(name):
+    folder = ROOT / "experiments" / name
+    stored = json.loads((folder / "results" / f"{name}.json").read_text())
     made = load(folder / "run.py").table(stored["rows"])
     assert made.strip() == (folder / "results" / "table.md").read_text().strip()
     assert all(len(results) == len(stored["seeds"]) for results in stored["rows"].values())
