@@ -2,7 +2,7 @@
 
 Command:   python -m ltjax.main --config configs/digits_lt.py
 Time:      see README.md
-Accuracy:  see experiments/digits/README.md
+Accuracy:  see experiments/ablation/README.md
 """
 
 from ltjax import config as base

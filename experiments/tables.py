@@ -24,7 +24,7 @@ class Paired(NamedTuple):
 
 
 def paired(rows: Rows, name: str, reference: str, column: str = "accuracy") -> Paired | None:
-    """Row `name` minus row `reference`, seed by seed; Student's t. None below two common seeds.
+    """Row `name` minus row `reference`, seed by seed; Student's t. None below two common values.
 
     >>> rows = {"a": {"0": {"accuracy": 0.5}, "1": {"accuracy": 0.7}},
     ...         "b": {"0": {"accuracy": 0.4}, "1": {"accuracy": 0.6}, "2": {"accuracy": 0.9}}}
@@ -32,13 +32,22 @@ def paired(rows: Rows, name: str, reference: str, column: str = "accuracy") -> P
     >>> round(found.mean, 3), round(found.low, 3), found.seeds
     (0.1, 0.1, 2)
     """
-    common = [seed for seed in rows.get(name, {}) if seed in rows.get(reference, {})]
-    if len(common) < 2:
+    first, second = rows.get(name, {}), rows.get(reference, {})
+    pairs = [(first[seed][column], second[seed][column]) for seed in first if seed in second]
+    differences = np.array([a - b for a, b in pairs if a is not None and b is not None])
+    if len(differences) < 2:
         return None
-    differences = np.array([rows[name][s][column] - rows[reference][s][column] for s in common])
-    half = stats.t.ppf(0.975, len(common) - 1) * differences.std(ddof=1) / np.sqrt(len(common))
+    deviation = differences.std(ddof=1) / np.sqrt(len(differences))
+    half = float(stats.t.ppf(0.975, len(differences) - 1) * deviation)
     mean = float(differences.mean())
-    return Paired(mean, mean - float(half), mean + float(half), len(common))
+    return Paired(mean, mean - half, mean + half, len(differences))
+
+
+def rarest(rows: Rows) -> str:
+    """The group of the rarest classes that the data have: few, medium or many."""
+    results = [result for seeds in rows.values() for result in seeds.values()]
+    groups = ("few", "medium", "many")
+    return next((g for g in groups if any(r[g] is not None for r in results)), "few")
 
 
 def values(rows: Rows, name: str, column: str = "accuracy") -> np.ndarray:

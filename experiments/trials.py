@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.protocols import PROTOCOLS, ROWS, Protocol
+from experiments.protocols import CLASSICAL, PROTOCOLS, ROWS, Protocol
 
 COLUMNS = ("accuracy", "many", "medium", "few")
 STAGE_ONE = "ce"
@@ -86,6 +86,12 @@ class Runner:
 
     def __call__(self, trial: Trial) -> dict[str, Any]:
         """Scores, seconds and diagnostics."""
+        if trial.row in CLASSICAL:
+            from experiments.classical import classical
+
+            config = make_config(self.protocol, trial, self.data_dir)
+            found = classical(trial.row, config)
+            return {name: found[name] for name in (*COLUMNS, "seconds")} | {"diagnostics": {}}
         more: dict[str, Any] = {}
         if trial.two_stages:
             stage = trial.overrides["stage"]

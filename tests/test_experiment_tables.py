@@ -42,7 +42,11 @@ def test_sensitivity_marks_the_default_and_orders_values(tmp_path):
     }
     content = {"protocol": PROTOCOLS["digits_20"].describe(), "rows": rows}
     shown = [value for value, _ in sensitivity.grid(content, "whitening.shrinkage")]
-    assert shown == [0.001, 0.01, configs.SCHEMA["whitening.shrinkage"].default, 0.3, "auto"]
+    default = configs.SCHEMA["whitening.shrinkage"].default
+    numbers = [value for value in shown if value != "auto"]
+    assert default in shown
+    assert numbers == sorted(numbers)
+    assert shown[-1] == "auto"
     lines = sensitivity.table(content).splitlines()
     assert len(lines) == 2 + sum(1 + len(values) for values in sensitivity.GRIDS.values())
     assert sum("(default)" in line for line in lines) == len(sensitivity.GRIDS)
@@ -71,7 +75,21 @@ def test_mechanism_shows_changes_of_condition_numbers_as_factors(tmp_path):
     text = mechanism.table(stores)
     assert "| condition number of the Hessian | `ce` | 10 | 1e+03 | **x 1e+02**" in text
     mechanism.figure_of_imbalance(stores, tmp_path / "a.png")
-    mechanism.figure_of_training(stores[50], tmp_path / "b.png")
+    mechanism.figure_of_training(stores[100], tmp_path / "b.png")
+
+
+def test_stability_is_that_of_the_plans(tmp_path):
+    rng = np.random.default_rng(0)
+    plans = [f"{plan}/{words}" for plan in mechanism.PLANS for words in ("own", "balanced")]
+    stores = {
+        factor: {"ce": {str(s): made_up(rng, probe=dict.fromkeys(plans, 0.25)) for s in range(3)}}
+        for factor in EQUAL_SIZE
+    }
+    lines = mechanism.table_of_stability(stores).splitlines()
+    assert len(lines) == 2 + len(plans)
+    assert lines[2] == "| `instance` | all the plan's draws |" + " 0.250 ± 0.000 |" * len(stores)
+    mechanism.figure_of_stability(stores, tmp_path / "c.png")
+    assert (tmp_path / "c.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("factor", EQUAL_SIZE)
@@ -92,6 +110,13 @@ def test_rival_compares_with_batch_norm():
     lines = rival.table({"rows": rows}).splitlines()
     assert len(lines) == 2 + len(rows) + len(rival.QUESTIONS)
     assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def test_rival_of_a_row_shares_all_but_the_whitening():
+    rows = [row for names in rival.QUESTIONS.values() for row in names]
+    assert {rival.rival_of(row) for row in rows} <= set(rows)
+    assert rival.rival_of("cw_la_b3rs_bet") == "bn_la plan.name=b3rs_bet"
+    assert rival.rival_of("bn_la whitening.shrinkage=0.1") == "bn_la"
 
 
 @pytest.mark.parametrize("row", [r for names in rival.QUESTIONS.values() for r in names])
@@ -116,4 +141,6 @@ def test_stored_tables(name):
 def test_stored_mechanism():
     folder = ROOT / "mechanism" / "results"
     if folder.exists():
-        assert (folder / "mechanism.md").read_text() == mechanism.table(mechanism.stored(folder))
+        stores = mechanism.stored(folder)
+        assert (folder / "mechanism.md").read_text() == mechanism.table(stores)
+        assert (folder / "stability.md").read_text() == mechanism.table_of_stability(stores)

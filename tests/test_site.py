@@ -24,7 +24,7 @@ def test_site_builds_strictly(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     front = (tmp_path / "index.html").read_text()
-    assert "experiments/digits/" in front
+    assert "experiments/ablation/" in front
     api = (tmp_path / "api" / "whitening" / "index.html").read_text()
     assert "use_running_average" in api
 

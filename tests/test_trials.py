@@ -10,6 +10,7 @@ from scipy import stats
 
 from experiments import tables
 from experiments.ablation import run as ablation
+from experiments.mechanism import stability
 from experiments.protocols import PROTOCOLS, ROWS
 from experiments.trials import Runner, Store, Trial, make_config
 from ltjax import config as configs
@@ -116,7 +117,42 @@ def test_second_stages_share_their_stage_one(tmp_path):
     assert probe["gap"] > 0
     assert 0 < probe["low_half_energy"] < 1
     assert found["cw_la"]["diagnostics"]["after_whitening/effective_rank"] > 1
+    steady = stability.measure(tmp_path / "ce 0")
+    assert set(steady) == {f"{plan}/{w}" for plan in stability.PLANS for w in ("own", "balanced")}
+    assert steady["b3rs/own"] < steady["class_balanced/own"]
+    assert stability.measure(tmp_path / "cw_la 0") == {}
     json.dumps(found)
+
+
+def test_classifiers_on_pixels_see_the_run_s_data():
+    runner = Runner(PROTOCOLS["digits_20"], Path("nowhere"), "")
+    found = runner(Trial("rbf_svm", 0))
+    assert 0.85 < found["accuracy"] < 0.97
+    assert found["few"] < found["many"]
+    stored = json.loads((ROOT / "experiments/ablation/results/digits_20.json").read_text())
+    assert found["accuracy"] == pytest.approx(stored["rows"]["rbf_svm"]["0"]["accuracy"])
+
+
+def test_summary_has_a_column_for_every_protocol():
+    stores = {
+        "digits_20": {"rows": {"ce": {"0": RESULT}, "cw": {"0": RESULT, "1": RESULT}}},
+        "cifar10_small": {"rows": {"ce": {"0": RESULT}}},
+    }
+    lines = ablation.summary(stores).splitlines()
+    assert lines[0] == "| row | digits, IF 20 | CIFAR-10-LT, small network |"
+    assert lines[2:] == [
+        "| `ce` | 50.0 | 50.0 |",
+        "| `cw` | 50.0 ± 0.0 | – |",
+        "| seeds | 1 to 2 | 1 |",
+    ]
+
+
+def test_rows_by_name():
+    assert ablation.rows_of("digits_20", "main")[0] == "logistic_regression"
+    assert ablation.rows_of("cifar10_small", "main")[0] == "ce"
+    assert "seesaw" in ablation.rows_of("digits_50", "losses")
+    assert ablation.rows_of("digits_50", "ce,cw") == ["ce", "cw"]
+    assert set(ablation.rows_of("digits_50", "losses")) <= set(ROWS)
 
 
 STORED = sorted(ROOT.glob("experiments/ablation/results/*.json"))
@@ -129,4 +165,13 @@ def test_stored_tables_are_those_of_their_json(path):
     assert path.with_suffix(".md").read_text() == ablation.table(content)
     parts = path.with_name(f"{path.stem}_parts.md")
     assert parts.read_text() == ablation.claims(content)
+    losses = path.with_name(f"{path.stem}_losses.md")
+    if losses.exists():
+        assert losses.read_text() == ablation.losses_table(content)
     assert re.search(r"\d+ x ", content["versions"]["device"])
+
+
+def test_stored_summary_is_of_all_stored_tables():
+    stores = {path.stem: json.loads(path.read_text()) for path in STORED}
+    summary = ROOT / "experiments" / "ablation" / "results" / "summary.md"
+    assert summary.read_text() == ablation.summary(stores)

@@ -3,20 +3,30 @@
     python -m experiments.ablation.run --protocol digits [--seeds 20] [--rows ce,cw_la,...]
                                        [--out experiments/ablation/results]
 
-`digits` is the three protocols digits_10, digits_20 and digits_50. With --out every finished run is
-stored there and not run again. Where stored results exist, the table says whether these agree.
+`digits` is the three protocols digits_10, digits_20 and digits_50; `--rows losses` is the further
+losses. With --out every finished run is stored there and not run again. Where stored results exist,
+the table says whether these agree.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from experiments.protocols import PROTOCOLS, ROWS
-from experiments.tables import accuracy_table, paired, points
-from experiments.trials import Store, Trial, run_trials, standard_arguments
+from experiments.protocols import CLASSICAL, LOSSES, MAIN, PROTOCOLS, ROWS
+from experiments.tables import accuracy_table, paired, percent, points, rarest, values
+from experiments.trials import STAGE_ONE, Store, Trial, run_trials, standard_arguments
 
 STORED = Path(__file__).parent / "results"
 COMMAND = "python -m experiments.ablation.run --protocol {} --out experiments/ablation/results"
+SHORT = {
+    "digits_10": "digits, IF 10",
+    "digits_20": "digits, IF 20",
+    "digits_50": "digits, IF 50",
+    "cifar10_small": "CIFAR-10-LT, small network",
+    "cifar100_small": "CIFAR-100-LT, small network",
+    "cifar10": "CIFAR-10-LT",
+    "cifar100": "CIFAR-100-LT",
+}
 REFERENCES = ("ce", "logit_adjustment", "bn_la")
 GROUPS = {"digits": ("digits_10", "digits_20", "digits_50")}
 # Top-1 with ResNet-32, 200 epochs, at imbalance factor 100.
@@ -44,7 +54,50 @@ def table(content: dict) -> str:
     """The table of a store."""
     config = content["protocol"]["overrides"].get("data.name", "")
     published = PUBLISHED.get(config.removesuffix("_lt"), {})
-    return accuracy_table(content["rows"], list(ROWS), REFERENCES, published=published)
+    names = [*CLASSICAL, *MAIN]
+    return accuracy_table(content["rows"], names, REFERENCES, published=published)
+
+
+def losses_table(content: dict) -> str:
+    """Second stages and losses on the plain network, against plain cross entropy."""
+    plain = [name for name, keys in MAIN.items() if "stage" in keys]
+    plain += ["logit_adjustment", "balanced_softmax", "ldam_drw", *LOSSES]
+    return accuracy_table(content["rows"], ["ce", *plain, "cw", "cw_la"], ("ce",))
+
+
+def summary(stores: dict[str, dict]) -> str:
+    """Top-1 in percent of every main row, a column for every protocol."""
+    protocols = [name for name in SHORT if name in stores]
+    lines = ["| row | " + " | ".join(SHORT[name] for name in protocols) + " |"]
+    lines.append("|---" * (len(protocols) + 1) + "|")
+    rows = [stores[name]["rows"] for name in protocols]
+    shown = [name for name in (*CLASSICAL, *MAIN) if any(name in found for found in rows)]
+    for name in shown:
+        cells = [percent(values(found, name)) if name in found else "–" for found in rows]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    counts = [sorted({len(found[name]) for name in shown if name in found}) for found in rows]
+    cells = [f"{c[0]} to {c[-1]}" if len(c) > 1 else str(c[0]) for c in counts]
+    return "\n".join([*lines, "| seeds | " + " | ".join(cells) + " |"]) + "\n"
+
+
+def write(folder: Path, protocol: str, content: dict) -> None:
+    """The tables of a protocol, and the summary of all that are stored in the folder."""
+    (folder / f"{protocol}.md").write_text(table(content))
+    (folder / f"{protocol}_parts.md").write_text(claims(content))
+    if any(name in content["rows"] for name in LOSSES):
+        (folder / f"{protocol}_losses.md").write_text(losses_table(content))
+    stored = [path for path in folder.glob("*.json") if path.stem in SHORT]
+    stores = {path.stem: json.loads(path.read_text()) for path in stored}
+    (folder / "summary.md").write_text(summary(stores))
+
+
+def rows_of(protocol: str, text: str) -> list[str]:
+    """The rows that `--rows` names; those of scikit-learn are for the digits."""
+    if text == "losses":
+        return [STAGE_ONE, *LOSSES]
+    if text != "main":
+        return text.split(",")
+    return [*(CLASSICAL if protocol.startswith("digits") else ()), *MAIN]
 
 
 # Each part of the method: the row with it, and the row without.
@@ -69,9 +122,10 @@ CLAIMS = {
 def claims(content: dict) -> str:
     """What each part brings to top-1 and to the rare classes, paired over seeds, as Markdown."""
     rows = content["rows"]
-    lines = ["| part | rows | top-1 | few |", "|---|---|---|---|"]
+    columns = ("accuracy", rarest(rows))
+    lines = [f"| part | rows | top-1 | {columns[1]} |", "|---|---|---|---|"]
     for words, (name, reference) in CLAIMS.items():
-        found = [points(paired(rows, name, reference, column)) for column in ("accuracy", "few")]
+        found = [points(paired(rows, name, reference, column)) for column in columns]
         lines.append(f"| {words} | `{name}` − `{reference}` | {found[0]} | {found[1]} |")
     return "\n".join(lines) + "\n"
 
@@ -107,13 +161,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--protocol", choices=[*GROUPS, *PROTOCOLS], default="digits")
     parser.add_argument("--seeds", type=int, default=None, help="number; 20 of digits, else 3")
-    parser.add_argument("--rows", default=",".join(ROWS), help="names of rows, with commas")
+    parser.add_argument("--rows", default="main", help="main, losses, or names with commas")
     standard_arguments(parser)
     args = parser.parse_args()
-    names = args.rows.split(",")
-    if unknown := [name for name in names if name not in ROWS]:
-        parser.error(f"--rows {','.join(unknown)}: allowed are {', '.join(ROWS)}")
+    if unknown := [name for name in rows_of(args.protocol, args.rows) if name not in ROWS]:
+        parser.error(f"--rows {','.join(unknown)}: allowed are main, losses, {', '.join(ROWS)}")
     for protocol in GROUPS.get(args.protocol, (args.protocol,)):
+        names = rows_of(protocol, args.rows)
         count = args.seeds or (20 if protocol.startswith("digits") else 3)
         path = args.out / f"{protocol}.json" if args.out else None
         store = Store(path, PROTOCOLS[protocol], COMMAND.format(protocol))
@@ -124,8 +178,7 @@ def main() -> None:
         print(f"\n{PROTOCOLS[protocol].words}\n\n{made}\n{claims(store.content)}")
         stored = STORED / f"{protocol}.json"
         if path is not None:
-            path.with_suffix(".md").write_text(made)
-            path.with_name(f"{protocol}_parts.md").write_text(claims(store.content))
+            write(args.out, protocol, store.content)
         elif stored.exists():
             print(agreement(store.rows, json.loads(stored.read_text())["rows"]) + "\n")
 

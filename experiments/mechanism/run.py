@@ -9,16 +9,19 @@ that imbalance is not mixed up with having less data.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from experiments.mechanism.stability import PLANS
 from experiments.protocols import EQUAL_SIZE, PROTOCOLS
 from experiments.tables import Rows, paired, values
 from experiments.trials import Store, Trial, run_trials, standard_arguments
 
 COMMAND = "python -m experiments.mechanism.run --out experiments/mechanism/results"
 ROWS = ("ce", "logit_adjustment", "bn_la", "cw_la", "cw_la_b3rs_bet")
-COURSE_AT = 50
+PROBE = "experiments.mechanism.stability:measure"
+COURSE_AT = 100
 # Name in the results, words, whether it is shown on a logarithmic scale.
 MEASURES = {
     "before_whitening/mean_abs_correlation": ("mean |correlation| of the features", False),
@@ -90,6 +93,18 @@ def table(stores: dict[int, Rows]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _band(axis: Any, factors: Any, found: Any, name: str, logarithmic: bool = False) -> None:
+    """Mean and standard deviation against the imbalance factor."""
+    mean = np.array([x.mean() for x in found])
+    spread = np.array([x.std(ddof=1) if len(x) > 1 else 0.0 for x in found])
+    lines = [mean, mean - spread, mean + spread]
+    mean, low, high = (10**line if logarithmic else line for line in lines)
+    (line,) = axis.plot(factors, mean, marker="o", markersize=3, label=name)
+    axis.fill_between(factors, low, high, alpha=0.15, color=line.get_color())
+    axis.set_xscale("log")
+    axis.set_xlabel("imbalance factor")
+
+
 def figure_of_imbalance(stores: dict[int, Rows], path: Path) -> None:
     """A panel for every measure and the accuracy, against the imbalance factor."""
     from matplotlib.figure import Figure
@@ -101,17 +116,9 @@ def figure_of_imbalance(stores: dict[int, Rows], path: Path) -> None:
         words, logarithmic = MEASURES.get(measure, ("top-1 accuracy", False))
         for name in ROWS:
             found = [values(rows, f"{name} at {factor}", measure) for factor in factors]
-            mean = np.array([x.mean() for x in found])
-            spread = np.array([x.std(ddof=1) if len(x) > 1 else 0.0 for x in found])
-            low, high = mean - spread, mean + spread
-            if logarithmic:
-                mean, low, high = 10**mean, 10**low, 10**high
-            (line,) = axis.plot(factors, mean, marker="o", markersize=3, label=name)
-            axis.fill_between(factors, low, high, alpha=0.15, color=line.get_color())
-        axis.set_xscale("log")
+            _band(axis, factors, found, name, logarithmic)
         axis.set_yscale("log" if logarithmic else "linear")
         axis.set_title(words, fontsize=10)
-        axis.set_xlabel("imbalance factor")
     axes[0].legend(fontsize=8)
     picture.savefig(path, dpi=110)
 
@@ -140,6 +147,40 @@ def figure_of_training(rows: Rows, path: Path) -> None:
     picture.savefig(path, dpi=110)
 
 
+def _deviation(rows: Rows, plan: str, words: str) -> np.ndarray:
+    return np.array([result["probe"][f"{plan}/{words}"] for result in rows["ce"].values()])
+
+
+def table_of_stability(stores: dict[int, Rows]) -> str:
+    """Deviation of the batch's covariance under each plan, on the features of `ce`."""
+    factors = sorted(stores)
+    heads = ["plan", "from the covariance of", *(f"IF {factor}" for factor in factors)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for words, shown in (("own", "all the plan's draws"), ("balanced", "balanced images")):
+        for plan in PLANS:
+            found = [_deviation(stores[factor], plan, words) for factor in factors]
+            cells = [f"{x.mean():.3f} ± {x.std(ddof=1):.3f}" for x in found]
+            lines.append(f"| `{plan}` | {shown} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def figure_of_stability(stores: dict[int, Rows], path: Path) -> None:
+    """The same against the imbalance factor."""
+    from matplotlib.figure import Figure
+
+    factors = sorted(stores)
+    picture = Figure(figsize=(9, 3.4), layout="constrained")
+    axes = picture.subplots(1, 2)
+    titles = {"own": "from the plan's own covariance", "balanced": "from that of balanced images"}
+    for axis, (words, title) in zip(axes, titles.items(), strict=True):
+        for plan in PLANS:
+            _band(axis, factors, [_deviation(stores[f], plan, words) for f in factors], plan)
+        axis.set_title(f"deviation of a batch {title}", fontsize=10)
+        axis.set_ylim(bottom=0)
+    axes[0].legend(fontsize=8)
+    picture.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Runs what is missing; prints and writes table and figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -151,11 +192,13 @@ def main() -> None:
         path = args.out / f"{protocol}.json" if args.out else None
         store = Store(path, PROTOCOLS[protocol], COMMAND)
         trials = [Trial(row, seed) for seed in range(args.seeds) for row in ROWS]
-        run_trials(protocol, trials, store, processes=args.processes, course=True)
+        run_trials(protocol, trials, store, processes=args.processes, probe=PROBE, course=True)
         stores[factor] = store.rows
     print("\n" + table(stores))
     if args.out:
         (args.out / "mechanism.md").write_text(table(stores))
+        (args.out / "stability.md").write_text(table_of_stability(stores))
+        figure_of_stability(stores, args.out / "stability.png")
         figure_of_imbalance(stores, args.out / "imbalance.png")
         figure_of_training(stores[COURSE_AT], args.out / "training.png")
 

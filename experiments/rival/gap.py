@@ -6,25 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.features import features as features_of
 from ltjax.diagnostics import covariance_stability
-from ltjax.serving.trained import load, normalised
+from ltjax.serving.trained import load
 from ltjax.training.job import build
 from ltjax.whitening import StandardizedWhitening
 
 BATCHES = 20
-
-
-def _features(trained, images: np.ndarray) -> np.ndarray:
-    """The backbone's features in evaluation mode, `[N, D]`."""
-
-    @jax.jit
-    def one(block):
-        return trained.model.apply(trained.variables, normalised(trained, block), train=False)
-
-    pad = -len(images) % 256
-    padded = np.concatenate([images, images[:pad]])
-    blocks = [one(block).features for block in np.split(padded, len(padded) // 256)]
-    return np.concatenate([np.asarray(block) for block in blocks])[: len(images)]
 
 
 def _on_one_device(layer):
@@ -53,7 +41,7 @@ def measure(workdir: Path) -> dict[str, float]:
     trained = load(workdir)
     job, model = build(trained.config), trained.model
     train, test, plan = job.splits.train, job.splits.test, job.plans[0]
-    features = _features(trained, train.images)
+    features = features_of(trained, train.images)
     batches = np.stack([plan[step] for step in range(BATCHES)])
     found = {"noise": float(covariance_stability(features, batches).mean())}
     if model.whitening is None:
@@ -77,7 +65,7 @@ def measure(workdir: Path) -> dict[str, float]:
         of_running.append(np.mean(np.asarray(b) == train.labels[rows]))
     order = np.random.default_rng(0).permutation(len(test))
     size = plan.batch_size
-    tested = _features(trained, test.images)
+    tested = features_of(trained, test.images)
     hits = [
         np.mean(np.asarray(both(tested[rows])[1]) == test.labels[rows])
         for rows in np.split(order[: len(order) // size * size], len(order) // size)

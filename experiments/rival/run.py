@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.protocols import PROTOCOLS
-from experiments.tables import paired, percent, points, values
+from experiments.tables import paired, percent, points, rarest, values
 from experiments.trials import Store, Trial, run_trials, standard_arguments
 
 COMMAND = (
@@ -30,7 +30,10 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "cw_la whitening.shrinkage=auto",
         "cw_la whitening.shrinkage=0.5",
         "cw_la whitening.shrinkage=0.9",
+        "bn_la whitening.shrinkage=0.1",
+        "bn_la whitening.shrinkage=0.5",
     ),
+    "Only centring, and one scale for all channels?": ("cw_la whitening.shrinkage=1.0",),
     "Statistics of several batches?": (
         "cw_la whitening.memory=0.5",
         "cw_la whitening.memory=0.9",
@@ -50,9 +53,15 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "cw_la optimizer.head_rate=0.1",
         "bn_la optimizer.head_rate=0.1",
     ),
-    "Larger batches?": (
-        "bn_la train.batch_size=512",
-        "cw_la train.batch_size=512",
+    "Larger batches, at twice the rate?": (
+        "bn_la train.batch_size=256 optimizer.learning_rate=0.2",
+        "cw_la train.batch_size=256 optimizer.learning_rate=0.2",
+    ),
+    "A tenth of the images, which the network fits?": (
+        "logit_adjustment data.max_count=500 train.epochs=100",
+        "bn_la data.max_count=500 train.epochs=100",
+        "cw_la data.max_count=500 train.epochs=100",
+        "cw_la whitening.shrinkage=0.9 data.max_count=500 train.epochs=100",
     ),
     "B3RS and BET?": (
         "cw_la_b3rs_bet",
@@ -62,18 +71,39 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 MEASURES = ("noise", "gap", "train_accuracy_batch", "train_accuracy_running", "low_half_energy")
 
 
+def rival_of(row: str) -> str:
+    """The rival with all else that a row changes.
+
+    >>> rival_of("cw_la whitening.groups=4 train.batch_size=512")
+    'bn_la train.batch_size=512'
+    """
+    name, *changes = row.split(" ")
+    kept = [change for change in changes if not change.startswith("whitening.")]
+    if name.startswith("cw_la_"):
+        kept.append(f"plan.name={name.removeprefix('cw_la_')}")
+    return " ".join([RIVAL, *kept])
+
+
 def table(content: dict) -> str:
     """Accuracy, paired difference to the rival, and the measures of `gap.measure`."""
     rows = content["rows"]
-    heads = ["row", "top-1", "few", f"minus `{RIVAL}`", *(m.replace("_", " ") for m in MEASURES)]
+    heads = [
+        "row",
+        "top-1",
+        "rarest group",
+        f"minus `{RIVAL}`",
+        *(m.replace("_", " ") for m in MEASURES),
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for question, names in QUESTIONS.items():
         known = [name for name in names if name in rows]
         if known:
             lines.append(f"| **{question}** |" + " |" * (len(heads) - 1))
         for name in known:
-            cells = [f"`{name}`", percent(values(rows, name)), percent(values(rows, name, "few"))]
-            cells.append("" if name == RIVAL else points(paired(rows, name, RIVAL)))
+            columns = ("accuracy", rarest({name: rows[name]}))
+            cells = [f"`{name}`", *(percent(values(rows, name, column)) for column in columns)]
+            rival = rival_of(name)
+            cells.append("" if name == rival else points(paired(rows, name, rival)))
             probes = [result["probe"] for result in rows[name].values()]
             for measure in MEASURES:
                 found = [probe[measure] for probe in probes if measure in probe]

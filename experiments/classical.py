@@ -1,0 +1,31 @@
+"""Class-weighted classifiers of scikit-learn on pixels, for scale."""
+
+import time
+from typing import Any
+
+from ltjax import config as configs
+from ltjax.data.splits import load_splits
+from ltjax.evaluation.metrics import summarize
+from ltjax.training.job import SPLIT_KEYS
+
+
+def classical(name: str, config: Any) -> dict[str, Any]:
+    """Scores of logistic regression or an RBF SVM on the data of a run, pixels from 0 to 1.
+
+    Standardising the pixels instead is worse by 1 to 3 points (digits, seeds 100 to 104).
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import SVC
+
+    data = configs.resolve(config).data
+    train, test = load_splits(**{key: data[key] for key in SPLIT_KEYS})
+    model = (
+        LogisticRegression(class_weight="balanced", max_iter=5000)
+        if name == "logistic_regression"
+        else SVC(class_weight="balanced")
+    )
+    started = time.perf_counter()
+    model.fit(train.images.reshape(len(train), -1) / 255, train.labels)
+    seconds = time.perf_counter() - started
+    predictions = model.predict(test.images.reshape(len(test), -1) / 255)
+    return {**summarize(test.labels, predictions, train.class_counts), "seconds": seconds}

@@ -1,0 +1,21 @@
+"""Features of a finished run's backbone."""
+
+import jax
+import numpy as np
+
+from ltjax.serving.trained import Trained, normalised
+
+BLOCK = 256
+
+
+def features(trained: Trained, images: np.ndarray) -> np.ndarray:
+    """What the whitening gets in evaluation mode, `[N, D]`, of images `[N, H, W, C]`."""
+
+    @jax.jit
+    def one(block):
+        return trained.model.apply(trained.variables, normalised(trained, block), train=False)
+
+    starts = range(0, len(images), BLOCK)
+    blocks = [images[(start + np.arange(BLOCK)) % len(images)] for start in starts]
+    found = [np.asarray(one(block).features) for block in blocks]
+    return np.concatenate(found)[: len(images)]
