@@ -12,6 +12,7 @@ from experiments import tables
 from experiments.ablation import run as ablation
 from experiments.mechanism import stability
 from experiments.protocols import PROTOCOLS, ROWS
+from experiments.rival.gap import accuracy_of_halves
 from experiments.trials import Runner, Store, Trial, make_config
 from ltjax import config as configs
 
@@ -117,11 +118,24 @@ def test_second_stages_share_their_stage_one(tmp_path):
     assert probe["gap"] > 0
     assert 0 < probe["low_half_energy"] < 1
     assert found["cw_la"]["diagnostics"]["after_whitening/effective_rank"] > 1
+    assert probe["high_half_accuracy"] > 0
     steady = stability.measure(tmp_path / "ce 0")
     assert set(steady) == {f"{plan}/{w}" for plan in stability.PLANS for w in ("own", "balanced")}
     assert steady["b3rs/own"] < steady["class_balanced/own"]
     assert stability.measure(tmp_path / "cw_la 0") == {}
     json.dumps(found)
+
+
+def test_halves_know_where_the_classes_are():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 400)
+    signal = np.eye(4)[labels] + 0.05 * rng.normal(size=(400, 4))
+    noise = rng.normal(size=(400, 4))
+    for strong, low in ((10 * noise, True), (0.01 * noise, False)):
+        x = np.concatenate([signal, strong], axis=1)
+        found = accuracy_of_halves(x[:300], labels[:300], x[300:], labels[300:])
+        assert (found["low_half_accuracy"] > 0.95) == low
+        assert (found["high_half_accuracy"] > 0.95) != low
 
 
 def test_classifiers_on_pixels_see_the_run_s_data():

@@ -24,6 +24,33 @@ def _on_one_device(layer):
     return layer.clone(axis_name=None)
 
 
+def accuracy_of_halves(
+    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
+) -> dict[str, float]:
+    """How well the directions of most and of least variance tell the test images apart.
+
+    Nearest class mean, fitted on the training features, in one half of the eigenvectors of their
+    covariance, all at unit variance, as whitening shows them to the classifier. Directions
+    without variance are left out. Balanced accuracy.
+    """
+    x, t = train.astype(np.float64), test.astype(np.float64)
+    values, vectors = np.linalg.eigh(np.cov(x, rowvar=False, bias=True))
+    alive = values > 1e-6 * values[-1]
+    scaled = vectors[:, alive] / np.sqrt(values[alive])
+    middle = scaled.shape[1] // 2
+    classes = np.unique(train_labels)
+    found = {}
+    for half, part in (("low", scaled[:, :middle]), ("high", scaled[:, middle:])):
+        seen, asked = x @ part, t @ part
+        means = np.stack([seen[train_labels == c].mean(axis=0) for c in classes])
+        distance = (means**2).sum(axis=1) - 2 * asked @ means.T
+        hits = classes[distance.argmin(axis=1)] == test_labels
+        found[f"{half}_half_accuracy"] = float(
+            np.mean([hits[test_labels == c].mean() for c in classes])
+        )
+    return found
+
+
 def measure(workdir: Path) -> dict[str, float]:
     """The gap between training and evaluation, and where the classifier looks.
 
@@ -32,7 +59,8 @@ def measure(workdir: Path) -> dict[str, float]:
     - `noise`: relative deviation of the batch's covariance from that of all batches;
     - `gap`: `|z_batch - z_running| / |z_running|`, Frobenius, of the classifier's input;
     - `train_accuracy_batch`, `train_accuracy_running`: with the batch's and running statistics;
-    - `test_accuracy_batch`: of the test images with the statistics of test batches of that size.
+    - `test_accuracy_batch`: of the test images with the statistics of test batches of that size;
+    - `low_half_accuracy`, `high_half_accuracy`: of `accuracy_of_halves`.
 
     Of the running covariance's eigenvectors: `low_half_energy`, the share of the classifier's
     squared weights, as it sees the unwhitened (or standardised) features, in the half of the
@@ -43,12 +71,16 @@ def measure(workdir: Path) -> dict[str, float]:
     train, test, plan = job.splits.train, job.splits.test, job.plans[0]
     features = features_of(trained, train.images)
     batches = np.stack([plan[step] for step in range(BATCHES)])
+    tested = features_of(trained, test.images)
     found = {"noise": float(covariance_stability(features, batches).mean())}
+    found |= accuracy_of_halves(features, train.labels, tested, test.labels)
+    head = {"params": trained.variables["params"]["head"]}
     if model.whitening is None:
-        return found
+        rows = batches.ravel()
+        predicted = np.argmax(model.head.apply(head, features[rows]), axis=-1)
+        return found | {"train_accuracy_running": float(np.mean(predicted == train.labels[rows]))}
     layer = _on_one_device(model.whitening)
     stats = {"batch_stats": trained.variables["batch_stats"]["whitening"]}
-    head = {"params": trained.variables["params"]["head"]}
 
     @jax.jit
     def both(rows):
@@ -65,7 +97,6 @@ def measure(workdir: Path) -> dict[str, float]:
         of_running.append(np.mean(np.asarray(b) == train.labels[rows]))
     order = np.random.default_rng(0).permutation(len(test))
     size = plan.batch_size
-    tested = features_of(trained, test.images)
     hits = [
         np.mean(np.asarray(both(tested[rows])[1]) == test.labels[rows])
         for rows in np.split(order[: len(order) // size * size], len(order) // size)

@@ -68,7 +68,14 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "bn_la plan.name=b3rs_bet",
     ),
 }
-MEASURES = ("noise", "gap", "train_accuracy_batch", "train_accuracy_running", "low_half_energy")
+MEASURES = {
+    "noise": "noise",
+    "gap": "gap",
+    "train_accuracy_running": "train",
+    "low_half_energy": "low half's weight",
+    "low_half_accuracy": "low half's accuracy",
+    "high_half_accuracy": "high half's accuracy",
+}
 
 
 def rival_of(row: str) -> str:

@@ -21,15 +21,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from experiments.features import features
 from ltjax import config as configs
 from ltjax.data.make_plan import PLANS, make_plan
-from ltjax.data.sources import Splits
 from ltjax.diagnostics import covariance_stability
-from ltjax.training.checkpoint import Checkpoints
+from ltjax.serving.trained import load
 from ltjax.training.job import build, versions
 from ltjax.training.loop import run
-from ltjax.training.seeds import Seeds
-from ltjax.training.step import Mapping, choose_devices
+from ltjax.training.step import choose_devices
 from ltjax.training.watch import SilentWatcher
 
 COMMAND = "python -m experiments.sampler_speed.covariance --out experiments/sampler_speed/results"
@@ -40,24 +39,13 @@ def trained_features(epochs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, d
     """Training features, their labels, balanced test features, and versions."""
     config = configs.default()
     config.train.epochs = epochs
-    resolved = configs.resolve(config)
     with tempfile.TemporaryDirectory() as folder:
         run(config, folder, watcher=SilentWatcher())
-        job = build(resolved)
-        mapping = Mapping(choose_devices(config.cpu_devices))
-        features = []
-        # The evaluation step reads a job's test images; once they are the training images.
-        for images in (job.splits.train, job.splits.test):
-            seeds = Seeds(resolved, job._replace(splits=Splits(job.splits.train, images)), mapping)
-            checkpoints = Checkpoints(Path(folder) / "checkpoints", keep=2)
-            found = checkpoints.restore_newest(seeds.stacked())
-            checkpoints.close()
-            seeds.close()
-            assert found is not None
-            seeds.restore(found[1].state)
-            features.append(np.asarray(seeds.predict_test(0).features))
-    about = versions(mapping.devices, mapping.count)
-    return features[0], job.splits.train.labels, features[1], about
+        trained = load(folder)
+    train, test = build(trained.config).splits
+    found = [features(trained, part.images) for part in (train, test)]
+    devices = choose_devices(config.cpu_devices)
+    return found[0], train.labels, found[1], versions(devices, len(devices))
 
 
 def stability(train: np.ndarray, labels: np.ndarray, test: np.ndarray, batch: int) -> dict:
@@ -68,8 +56,8 @@ def stability(train: np.ndarray, labels: np.ndarray, test: np.ndarray, batch: in
         plan = make_plan(labels, batch, name=name, seed=0, epochs=epochs, fraction=0.5)
         batches = np.concatenate([plan.epoch(e) for e in range(epochs)])
         rows[name] = {}
-        for reference, features in zip(REFERENCES, (None, train, test), strict=True):
-            deviation = covariance_stability(train, batches, reference=features)
+        for reference, those in zip(REFERENCES, (None, train, test), strict=True):
+            deviation = covariance_stability(train, batches, reference=those)
             rows[name][reference] = [float(deviation.mean()), float(deviation.std(ddof=1))]
     return rows
 

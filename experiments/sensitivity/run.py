@@ -22,7 +22,7 @@ COMMAND = (
 )
 # Values beside the default.
 GRIDS: dict[str, tuple[Any, ...]] = {
-    "whitening.shrinkage": (0.001, 0.01, 0.3, 0.6, 0.9, "auto"),
+    "whitening.shrinkage": (0.001, 0.01, 0.3, 0.6, 0.9, 1.0, "auto"),
     "whitening.momentum": (0.5, 0.99),
     "whitening.memory": (0.5, 0.9),
     "whitening.groups": (2, 4, 8),
