@@ -77,11 +77,21 @@ def _cifar(classes: int, small: bool) -> Protocol:
     )
 
 
+# The ridge that a row of the rival has unless it names another, whatever the defaults become.
+_RIDGE = {"whitening.shrinkage": 0.1}
+
+
+def _with_ridge(protocol: Protocol) -> Protocol:
+    return protocol._replace(overrides={**protocol.overrides, **_RIDGE})
+
+
 PROTOCOLS: dict[str, Protocol] = {
     **{f"digits_{factor}": _digits(factor) for factor in (10, 20, 50)},
     **{EQUAL_SIZE[f]: _digits_of_equal_size(f, most) for f, most in _LARGEST.items()},
     "cifar10_small": _cifar(10, True),
     "cifar100_small": _cifar(100, True),
+    "rival_cifar10": _with_ridge(_cifar(10, True)),
+    "rival_digits": _with_ridge(_digits(50)),
     "cifar10": _cifar(10, False),
     "cifar100": _cifar(100, False),
 }

@@ -99,17 +99,32 @@ def test_data_of_equal_size_have_as_many_steps(factor):
     assert 312 <= sum(counts) <= 320
 
 
-def test_rival_compares_with_batch_norm():
+def test_rival_compares_with_batch_norm(tmp_path):
     rng = np.random.default_rng(0)
-    probe = dict.fromkeys(rival.MEASURES, 0.5)
     rows = {
-        name: {str(seed): made_up(rng, probe=probe) for seed in (100, 101)}
+        name: {
+            str(seed): made_up(rng, probe={m: float(rng.random()) for m in rival.MEASURES})
+            for seed in (100, 101)
+        }
         for names in rival.QUESTIONS.values()
         for name in names
     }
     lines = rival.table({"rows": rows}).splitlines()
     assert len(lines) == 2 + len(rows) + len(rival.QUESTIONS)
     assert all(line.count("|") == lines[0].count("|") for line in lines)
+    rival.figure(
+        {"rival_digits": {"rows": rows}, "rival_cifar10": {"rows": {}}}, tmp_path / "a.png"
+    )
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    found = rival.gaps({"rows": rows})
+    ahead = np.mean(
+        [rows["cw_la"][s]["accuracy"] - rows["bn_la"][s]["accuracy"] for s in rows["cw_la"]]
+    )
+    assert found["cw_la"][1] == pytest.approx(100 * ahead)
+    assert "bn_la" not in found
+    assert not any("max_count" in row for row in found)
+    rival.figure_of_gaps({"rival_digits": {"rows": rows}}, tmp_path / "b.png")
+    assert (tmp_path / "b.png").stat().st_size > 10_000
 
 
 def test_rival_of_a_row_shares_all_but_the_whitening():
@@ -121,8 +136,10 @@ def test_rival_of_a_row_shares_all_but_the_whitening():
 
 @pytest.mark.parametrize("row", [r for names in rival.QUESTIONS.values() for r in names])
 def test_rows_of_the_rival_can_be_trained(row):
-    config = configs.resolve(make_config(PROTOCOLS["cifar10_small"], Trial(row, 100), "data"))
+    config = configs.resolve(make_config(PROTOCOLS["rival_cifar10"], Trial(row, 100), "data"))
     assert config.loss.name == "logit_adjustment"
+    if "shrinkage" not in row:
+        assert config.whitening.shrinkage == (1e-5 if row.startswith("bn") else 0.1)
 
 
 def test_rows_of_the_mechanism_are_rows():
