@@ -127,6 +127,14 @@ def test_rival_compares_with_batch_norm(tmp_path):
     assert (tmp_path / "b.png").stat().st_size > 10_000
 
 
+def test_pairs_are_rows_of_the_rival():
+    rows = [row for names in rival.QUESTIONS.values() for row in names]
+    assert {row for pair in rival.PAIRS.values() for row in pair} <= set(rows)
+    folder = ROOT / "rival" / "results"
+    stores = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    assert (folder / "pairs.md").read_text() == rival.pairs_table(stores)
+
+
 def test_rival_of_a_row_shares_all_but_the_whitening():
     rows = [row for names in rival.QUESTIONS.values() for row in names]
     assert {rival.rival_of(row) for row in rows} <= set(rows)

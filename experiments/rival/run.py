@@ -58,7 +58,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "A tenth of the images and no augmentation, which it fits wholly?": tuple(
         row + TENTH + NO_AUGMENTATION for row in ("logit_adjustment", RIVAL, "cw_la")
     ),
-    "B3RS and BET?": (
+    "Balanced batches, B3RS and BET?": (
         "cw_la_b3rs_bet",
         "bn_la plan.name=b3rs_bet",
     ),
@@ -94,7 +94,7 @@ def table(content: dict) -> str:
         "top-1",
         "rarest group",
         f"minus `{RIVAL}`",
-        *(m.replace("_", " ") for m in MEASURES),
+        *MEASURES.values(),
     ]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for question, names in QUESTIONS.items():
@@ -111,6 +111,36 @@ def table(content: dict) -> str:
                 found = [probe[measure] for probe in probes if measure in probe]
                 cells.append(f"{np.mean(found):.3f}" if found else "")
             lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+# What decides, as pairs of rows.
+PAIRS = {
+    "whitening instead of BatchNorm": ("cw_la", RIVAL),
+    "with the ridge 0.5": ("cw_la whitening.shrinkage=0.5", RIVAL),
+    "with the ridge 0.9": ("cw_la whitening.shrinkage=0.9", RIVAL),
+    "with B3RS and BET under both": ("cw_la_b3rs_bet", "bn_la plan.name=b3rs_bet"),
+    "instead of BatchNorm with a slow classifier": ("cw_la", "bn_la optimizer.head_rate=0.1"),
+    "centring and one scale instead of nothing": (
+        "cw_la whitening.shrinkage=1.0",
+        "logit_adjustment",
+    ),
+    "decorrelation on top of that": ("cw_la", "cw_la whitening.shrinkage=1.0"),
+    "the batch's covariance instead of a steady one": ("cw_la", "cw_la whitening.memory=0.9"),
+    "B3RS and BET on whitening": ("cw_la_b3rs_bet", "cw_la"),
+    "B3RS and BET on BatchNorm": ("bn_la plan.name=b3rs_bet", RIVAL),
+}
+
+
+def pairs_table(stores: dict[str, dict]) -> str:
+    """Paired differences of `PAIRS` in points, with their seeds, a column for each store."""
+    names = {"rival_cifar10": "CIFAR-10-LT", "rival_digits": "digits"}
+    lines = ["| what | rows | " + " | ".join(names[name] for name in stores) + " |"]
+    lines.append("|---" * (2 + len(stores)) + "|")
+    for words, (name, reference) in PAIRS.items():
+        found = [paired(content["rows"], name, reference) for content in stores.values()]
+        cells = [f"{points(x)}, {x.seeds} seeds" if x else "–" for x in found]
+        lines.append(f"| {words} | `{name}` − `{reference}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -210,9 +240,10 @@ def main() -> None:
     print("\n" + table(store.content))
     if path is not None:
         path.with_suffix(".md").write_text(table(store.content))
-        found = sorted(args.out.glob("*.json"))
-        figure({p.stem: json.loads(p.read_text()) for p in found}, args.out / "ridge.png")
-        figure_of_gaps({p.stem: json.loads(p.read_text()) for p in found}, args.out / "gap.png")
+        stores = {p.stem: json.loads(p.read_text()) for p in sorted(args.out.glob("*.json"))}
+        (args.out / "pairs.md").write_text(pairs_table(stores))
+        figure(stores, args.out / "ridge.png")
+        figure_of_gaps(stores, args.out / "gap.png")
 
 
 if __name__ == "__main__":
