@@ -70,12 +70,18 @@ def percent(x: np.ndarray) -> str:
 def points(found: Paired | None) -> str:
     """A paired difference in points, bold where its interval leaves 0 out.
 
+    The interval of two seeds says nothing and is left out.
+
     >>> points(Paired(0.012, 0.01, 0.014, 5))
     '**+1.2** [+1.0, +1.4]'
+    >>> points(Paired(0.012, 0.01, 0.014, 2))
+    '+1.2'
     """
     if found is None:
         return "–"
     mean = f"{100 * found.mean:+.1f}"
+    if found.seeds < 3:
+        return mean
     mean = f"**{mean}**" if found.sign else mean
     return f"{mean} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 

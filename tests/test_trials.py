@@ -82,7 +82,7 @@ def test_table_shows_what_is_missing():
 def test_parts_are_differences_of_rows_that_exist():
     assert {name for pair in ablation.CLAIMS.values() for name in pair} <= set(ROWS)
     rows = {
-        name: {seed: RESULT | {"accuracy": level} for seed in ("0", "1")}
+        name: {seed: RESULT | {"accuracy": level} for seed in ("0", "1", "2")}
         for name, level in (("ce", 0.5), ("cw", 0.6))
     }
     text = ablation.claims({"rows": rows})
