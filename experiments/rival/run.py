@@ -195,15 +195,23 @@ def figure_of_gaps(stores: dict[str, dict], path: Path) -> None:
     axes = picture.subplots(1, len(stores), squeeze=False)[0]
     for axis, (name, content) in zip(axes, stores.items(), strict=True):
         found = gaps(content)
-        for row, (x, y) in found.items():
+        for place, (row, (x, y)) in enumerate(sorted(found.items(), key=lambda item: item[1][1])):
             axis.plot(x, y, "o", color="#d65f1f" if row == "cw_la" else "#3b6fb6")
             words = row.removeprefix("cw_la ").split(" optimizer.learning_rate")[0]
             words = " ".join(
                 word.split(".", 1)[-1] if "=" in word else word for word in words.split()
             )
-            axis.annotate(words, (x, y), fontsize=6, textcoords="offset points", xytext=(4, 3))
+            side = 1 if place % 2 else -1
+            axis.annotate(
+                words,
+                (x, y),
+                fontsize=6,
+                textcoords="offset points",
+                xytext=(5 * side, -2),
+                horizontalalignment="left" if side > 0 else "right",
+            )
         axis.axhline(0, color="#888888", lw=0.8)
-        axis.margins(x=0.2)
+        axis.margins(x=0.4)
         title = PROTOCOLS[name].words.split(";")[0]
         if len(found) > 2:
             rank = stats.spearmanr(*zip(*found.values(), strict=True)).statistic
