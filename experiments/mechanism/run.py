@@ -24,13 +24,13 @@ PROBE = "experiments.mechanism.stability:measure"
 COURSE_AT = 100
 # Name in the results, words, whether it is shown on a logarithmic scale.
 MEASURES = {
-    "before_whitening/mean_abs_correlation": ("mean |correlation| of the features", False),
+    "before_whitening/mean_abs_correlation": ("mean correlation of the features", False),
     "before_whitening/effective_rank": ("effective rank of the features", False),
     "before_whitening/condition_number": ("condition number of their covariance", True),
-    "after_whitening/mean_abs_correlation": ("mean |correlation|, classifier's input", False),
+    "after_whitening/mean_abs_correlation": ("mean correlation, classifier's input", False),
     "after_whitening/effective_rank": ("effective rank, classifier's input", False),
     "classifier/hessian_condition_number": ("condition number of the Hessian", True),
-    "classifier/mean_abs_gradient_cosine": ("mean |cosine| of class gradients", False),
+    "classifier/mean_abs_gradient_cosine": ("mean cosine of class gradients", False),
 }
 
 
@@ -131,7 +131,7 @@ def figure_of_training(rows: Rows, path: Path) -> None:
     axes = picture.subplots(1, 4)
     shown = {
         "test/balanced_accuracy": "balanced accuracy",
-        "before_whitening/mean_abs_correlation": "mean |correlation| of the features",
+        "before_whitening/mean_abs_correlation": "mean correlation of the features",
         "before_whitening/effective_rank": "effective rank of the features",
         "after_whitening/effective_rank": "effective rank, classifier's input",
     }
