@@ -83,7 +83,7 @@ def figure(content: dict, path: Path) -> None:
             spread = x.std(ddof=1) if len(x) > 1 else 0.0
             colour = "#d65f1f" if row == BASE else "#3b6fb6"
             axis.errorbar(place, x.mean(), yerr=spread, fmt="o", color=colour, capsize=3)
-        axis.set_xticks(range(len(pairs)), [str(value) for value, _ in pairs])
+        axis.set_xticks(range(len(pairs)), [str(value) for value, _ in pairs], fontsize=8)
         axis.set_title(key, fontsize=10)
         axis.set_xlim(-0.5, len(pairs) - 0.5)
     for axis in axes[::columns]:
