@@ -1,7 +1,5 @@
 """Numbers and code in the documents are what the code and the stored results say."""
 
-import importlib.util
-import json
 import re
 from pathlib import Path
 
@@ -11,13 +9,6 @@ from ltjax import config as configs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location("experiment", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 DOCUMENTS = [
@@ -33,15 +24,6 @@ def test_tables_come_from_the_stored_results():
     assert len(found) > 5
     for path, shown in found:
         assert (ROOT / path).read_text().strip() == shown.strip(), path
-
-
-@pytest.mark.parametrize("name", ["decoupled"])
-def test_table_is_that_of_its_json(name):
-    folder = ROOT / "experiments" / name
-    stored = json.loads((folder / "results" / f"{name}.json").read_text())
-    made = load(folder / "run.py").table(stored["rows"])
-    assert made.strip() == (folder / "results" / "table.md").read_text().strip()
-    assert all(len(results) == len(stored["seeds"]) for results in stored["rows"].values())
 
 
 def test_readme_code_runs(capsys):
@@ -71,6 +53,6 @@ def test_no_document_names_a_missing_file():
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-@pytest.mark.parametrize("name", ["ablation", "crash", "decoupled"])
+@pytest.mark.parametrize("name", ["ablation", "crash", "mechanism", "rival", "sensitivity"])
 def test_experiments_say_how_to_run_them(name):
     assert "python -m experiments." in (ROOT / "experiments" / name / "README.md").read_text()
