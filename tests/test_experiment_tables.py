@@ -54,6 +54,17 @@ def test_sensitivity_marks_the_default_and_orders_values(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
+def test_sensitivity_shows_varied_keys_against_the_protocol_s_default(tmp_path):
+    rng = np.random.default_rng(0)
+    names = [sensitivity.BASE, sensitivity.row_of("whitening.shrinkage", 0.9)]
+    rows = {name: {str(s): made_up(rng, few=None) for s in (100, 101)} for name in names}
+    content = {"protocol": PROTOCOLS["cifar10_small"].describe(), "rows": rows}
+    lines = sensitivity.table(content).splitlines()
+    assert lines[0] == "| key | value | top-1 | medium | minus default |"
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["0.5 (default)", "0.9"]
+    sensitivity.figure(content, tmp_path / "figure.png")
+
+
 @pytest.mark.parametrize("key", sensitivity.GRIDS)
 def test_sensitivity_varies_what_the_method_uses(key):
     for value in sensitivity.GRIDS[key]:

@@ -125,6 +125,8 @@ def claims(content: dict) -> str:
     columns = ("accuracy", rarest(rows))
     lines = [f"| part | rows | top-1 | {columns[1]} |", "|---|---|---|---|"]
     for words, (name, reference) in CLAIMS.items():
+        if name not in rows or reference not in rows:
+            continue
         found = [points(paired(rows, name, reference, column)) for column in columns]
         lines.append(f"| {words} | `{name}` − `{reference}` | {found[0]} | {found[1]} |")
     return "\n".join(lines) + "\n"

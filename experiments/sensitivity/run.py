@@ -1,6 +1,6 @@
 """How much each setting of the method matters: one key at a time, all others at their default.
 
-    python -m experiments.sensitivity.run --protocol digits_20
+    python -m experiments.sensitivity.run --protocol digits_20 [--seeds 5] [--keys KEY,KEY]
                                           [--out experiments/sensitivity/results]
 
 Seeds are others than those of the ablation, so that defaults chosen here do not flatter its table.
@@ -10,8 +10,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from experiments.protocols import PROTOCOLS
-from experiments.tables import paired, percent, points, values
+import numpy as np
+
+from experiments.protocols import PROTOCOLS, Protocol
+from experiments.tables import paired, percent, points, rarest, values
 from experiments.trials import Store, Trial, run_trials, standard_arguments
 from ltjax import config as configs
 
@@ -42,7 +44,13 @@ def row_of(key: str, value: Any) -> str:
 
 def default_of(content: dict, key: str) -> Any:
     """What the protocol leaves a key at."""
-    return content["protocol"]["overrides"].get(key, configs.SCHEMA[key].default)
+    protocol = Protocol(**content["protocol"])
+    return protocol.overrides.get(key, configs.get(protocol.make(), key))
+
+
+def varied(content: dict) -> list[str]:
+    """The keys that have results beside the default's."""
+    return [key for key in GRIDS if len(grid(content, key)) > 1]
 
 
 def grid(content: dict, key: str) -> list[tuple[Any, str]]:
@@ -56,13 +64,14 @@ def grid(content: dict, key: str) -> list[tuple[Any, str]]:
 def table(content: dict) -> str:
     """Accuracy at every value, and the paired difference to the default, in percent."""
     rows = content["rows"]
-    lines = ["| key | value | top-1 | few | minus default |", "|---" * 5 + "|"]
-    for key in GRIDS:
+    rare = rarest(rows)
+    lines = [f"| key | value | top-1 | {rare} | minus default |", "|---" * 5 + "|"]
+    for key in varied(content):
         for value, row in grid(content, key):
             chosen = row == BASE
             lines.append(
                 f"| `{key}` | {value}{' (default)' * chosen} | {percent(values(rows, row))} | "
-                f"{percent(values(rows, row, 'few'))} | "
+                f"{percent(values(rows, row, rare))} | "
                 f"{'' if chosen else points(paired(rows, row, BASE))} |"
             )
     return "\n".join(lines) + "\n"
@@ -73,10 +82,12 @@ def figure(content: dict, path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = content["rows"]
-    columns = 5
-    picture = Figure(figsize=(13, 5.2), layout="constrained")
-    axes = picture.subplots(-(-len(GRIDS) // columns), columns, sharey=True).ravel()
-    for axis, key in zip(axes, GRIDS, strict=False):
+    keys = varied(content)
+    columns = min(5, len(keys))
+    lines = -(-len(keys) // columns)
+    picture = Figure(figsize=(2.6 * columns, 2.6 * lines), layout="constrained")
+    axes = np.ravel(picture.subplots(lines, columns, sharey=True))
+    for axis, key in zip(axes, keys, strict=False):
         pairs = grid(content, key)
         for place, (_, row) in enumerate(pairs):
             x = 100 * values(rows, row)
@@ -88,7 +99,7 @@ def figure(content: dict, path: Path) -> None:
         axis.set_xlim(-0.5, len(pairs) - 0.5)
     for axis in axes[::columns]:
         axis.set_ylabel("top-1, %")
-    for axis in axes[len(GRIDS) :]:
+    for axis in axes[len(keys) :]:
         axis.set_visible(False)
     picture.savefig(path, dpi=110)
 
@@ -101,9 +112,12 @@ def main() -> None:
     parser.add_argument("--keys", default=",".join(GRIDS), help="keys, with commas")
     standard_arguments(parser)
     args = parser.parse_args()
+    keys = args.keys.split(",")
+    if unknown := [key for key in keys if key not in GRIDS]:
+        parser.error(f"--keys {','.join(unknown)}: allowed are {', '.join(GRIDS)}")
     path = args.out / f"{args.protocol}.json" if args.out else None
     store = Store(path, PROTOCOLS[args.protocol], COMMAND.format(args.protocol))
-    rows = [BASE] + [row_of(key, v) for key in args.keys.split(",") for v in GRIDS[key]]
+    rows = [BASE] + [row_of(key, v) for key in keys for v in GRIDS[key]]
     trials = [Trial(row, FIRST_SEED + seed) for row in rows for seed in range(args.seeds)]
     run_trials(args.protocol, trials, store, processes=args.processes, data_dir=args.data_dir)
     print("\n" + table(store.content))
