@@ -96,7 +96,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "cifar100": _cifar(100, False),
 }
 
-# A row of a table: keys of the configuration. A row with a stage starts from the row "ce".
+# A row of a table: keys of the configuration. A row with a stage starts from `stage_one` of it.
 # BatchNorm has the tiny ridge that it has everywhere.
 _NORM = {"whitening.method": "batch_norm", "whitening.shrinkage": 1e-5}
 MAIN: dict[str, dict[str, Any]] = {
@@ -119,6 +119,8 @@ MAIN: dict[str, dict[str, Any]] = {
     "ce_b3rs_bet": {"method": "ce", "plan.name": "b3rs_bet"},
     "cw_b3rs": {"method": "cw", "plan.name": "b3rs"},
     "cw_b3rs_bet": {"method": "cw", "plan.name": "b3rs_bet"},
+    "cw_crt": {"method": "cw", "stage": "crt"},
+    "cw_posthoc_la": {"method": "cw", "stage": "posthoc_la"},
 }
 
 # More losses, end to end, on the plain network.
@@ -135,3 +137,12 @@ CLASSICAL: dict[str, dict[str, Any]] = {
     name: {"method": "ce"} for name in ("logistic_regression", "rbf_svm")
 }
 ROWS = {**CLASSICAL, **MAIN, **LOSSES}
+
+
+def stage_one(row: str) -> str | None:
+    """The row that trains the network of a row of stage two: the same keys without the stage."""
+    keys = dict(ROWS[row])
+    if "stage" not in keys:
+        return None
+    del keys["stage"]
+    return next(name for name in MAIN if MAIN[name] == keys)

@@ -20,10 +20,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.protocols import CLASSICAL, PROTOCOLS, ROWS, Protocol
+from experiments.protocols import CLASSICAL, PROTOCOLS, ROWS, Protocol, stage_one
 
 COLUMNS = ("accuracy", "many", "medium", "few")
-STAGE_ONE = "ce"
 HELD_OUT = 0.2
 
 
@@ -52,9 +51,10 @@ class Trial(NamedTuple):
         return found
 
     @property
-    def two_stages(self) -> bool:
-        """Whether it starts from the network of another row."""
-        return "stage" in self.overrides
+    def first(self) -> "Trial | None":
+        """The run whose network it starts from, if it is of stage two."""
+        row = stage_one(self.row.split(" ")[0])
+        return None if row is None else Trial(row, self.seed)
 
 
 def make_config(protocol: Protocol, trial: Trial, data_dir: str, **more: Any) -> Any:
@@ -93,16 +93,16 @@ class Runner:
             found = classical(trial.row, config)
             return {name: found[name] for name in (*COLUMNS, "seconds")} | {"diagnostics": {}}
         more: dict[str, Any] = {}
-        if trial.two_stages:
+        if trial.first:
             stage = trial.overrides["stage"]
-            more["init_from"] = str(self._stage_one(trial.seed))
+            more["init_from"] = str(self._stage_one(trial.first))
             if stage in ("crt", "lws"):
                 more |= {
                     "train__epochs": self.protocol.stage_two_epochs,
                     "optimizer__warmup_epochs": 0,
                 }
             if stage == "tau_norm":
-                more["decoupled__tau"] = self._tau(trial.seed)
+                more["decoupled__tau"] = self._tau(trial, trial.first)
         config = make_config(self.protocol, trial, self.data_dir, **more)
         return self._run(f"{trial.row} {trial.seed}", config)
 
@@ -125,20 +125,18 @@ class Runner:
             found["probe"] = getattr(importlib.import_module(module), function)(workdir)
         return found
 
-    def _stage_one(self, seed: int, **more: Any) -> Path:
-        name = f"{STAGE_ONE}{' held out' * bool(more)} {seed}"
+    def _stage_one(self, first: Trial, **more: Any) -> Path:
+        name = f"{first.row}{' held out' * bool(more)} {first.seed}"
         if not (self.folder / name / "result.json").exists():
-            trial = Trial(STAGE_ONE, seed)
-            self._run(name, make_config(self.protocol, trial, self.data_dir, **more))
+            self._run(name, make_config(self.protocol, first, self.data_dir, **more))
         return self.folder / name
 
-    def _tau(self, seed: int) -> float:
+    def _tau(self, trial: Trial, first: Trial) -> float:
         """tau of tau_norm: chosen on a fifth of the training images, which its stage one lacked."""
         held_out = {"data__validation_fraction": HELD_OUT}
-        start = str(self._stage_one(seed, **held_out))
-        trial = Trial("tau_norm", seed)
+        start = str(self._stage_one(first, **held_out))
         config = make_config(self.protocol, trial, self.data_dir, init_from=start, **held_out)
-        return self._run(f"choose tau {seed}", config)["tau"]
+        return self._run(f"choose tau {trial.seed}", config)["tau"]
 
 
 def _scalars(diagnostics: dict[str, Any]) -> dict[str, Any]:
@@ -248,10 +246,9 @@ def run_trials(
       course: keep what was logged at the evaluations during training.
     """
     missing = [trial for trial in dict.fromkeys(trials) if trial not in store]
-    groups: dict[Any, list[Trial]] = {}
+    groups: dict[Trial, list[Trial]] = {}
     for trial in missing:  # second stages share their stage one
-        shared = trial.two_stages or trial.row == STAGE_ONE
-        groups.setdefault((STAGE_ONE if shared else trial.row, trial.seed), []).append(trial)
+        groups.setdefault(trial.first or trial, []).append(trial)
     context = multiprocessing.get_context("spawn")
     cores = None
     if processes > 1 and hasattr(os, "sched_setaffinity"):

@@ -106,11 +106,12 @@ def test_second_stages_share_their_stage_one(tmp_path):
         overrides={**overrides, "model.width": 4, "cpu_devices": 1}, stage_two_epochs=1
     )
     runner = Runner(small, tmp_path, "", probe="experiments.rival.gap:measure")
-    found = {row: runner(Trial(row, 0)) for row in ("crt", "tau_norm", "cw_la")}
+    rows = ("crt", "tau_norm", "cw_la", "cw_crt")
+    found = {row: runner(Trial(row, 0)) for row in rows}
     folders = {path.name for path in tmp_path.iterdir()}
     assert folders == {
         *("ce 0", "ce held out 0", "choose tau 0"),
-        *("crt 0", "tau_norm 0", "cw_la 0"),
+        *("crt 0", "tau_norm 0", "cw_la 0", "cw 0", "cw_crt 0"),
     }
     assert found["tau_norm"]["tau"] >= 0
     assert 0 <= found["crt"]["accuracy"] <= 1

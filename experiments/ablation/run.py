@@ -12,9 +12,9 @@ import argparse
 import json
 from pathlib import Path
 
-from experiments.protocols import CLASSICAL, LOSSES, MAIN, PROTOCOLS, ROWS
+from experiments.protocols import CLASSICAL, LOSSES, MAIN, PROTOCOLS, ROWS, stage_one
 from experiments.tables import accuracy_table, paired, percent, points, rarest, values
-from experiments.trials import STAGE_ONE, Store, Trial, run_trials, standard_arguments
+from experiments.trials import Store, Trial, run_trials, standard_arguments
 
 STORED = Path(__file__).parent / "results"
 COMMAND = "python -m experiments.ablation.run --protocol {} --out experiments/ablation/results"
@@ -60,7 +60,7 @@ def table(content: dict) -> str:
 
 def losses_table(content: dict) -> str:
     """Second stages and losses on the plain network, against plain cross entropy."""
-    plain = [name for name, keys in MAIN.items() if "stage" in keys]
+    plain = [name for name in MAIN if stage_one(name) == "ce"]
     plain += ["logit_adjustment", "balanced_softmax", "ldam_drw", *LOSSES]
     return accuracy_table(content["rows"], ["ce", *plain, "cw", "cw_la"], ("ce",))
 
@@ -94,7 +94,7 @@ def write(folder: Path, protocol: str, content: dict) -> None:
 def rows_of(protocol: str, text: str) -> list[str]:
     """The rows that `--rows` names; those of scikit-learn are for the digits."""
     if text == "losses":
-        return [STAGE_ONE, *LOSSES]
+        return ["ce", *LOSSES]
     if text != "main":
         return text.split(",")
     return [*(CLASSICAL if protocol.startswith("digits") else ()), *MAIN]
@@ -115,6 +115,8 @@ CLAIMS = {
     "B3RS and BET on whitening and logit adjustment": ("cw_la_b3rs_bet", "cw_la"),
     "the whole method instead of cRT": ("cw_la_b3rs_bet", "crt"),
     "the whole method instead of post-hoc LA": ("cw_la_b3rs_bet", "posthoc_la"),
+    "the whole method instead of cRT on whitening": ("cw_la_b3rs_bet", "cw_crt"),
+    "the whole method instead of post-hoc LA on whitening": ("cw_la_b3rs_bet", "cw_posthoc_la"),
     "the whole method instead of LDAM-DRW": ("cw_la_b3rs_bet", "ldam_drw"),
 }
 
