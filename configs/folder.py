@@ -3,7 +3,7 @@
 Command:   python -m ltjax.main --config configs/folder.py --config.data.dir=IMAGES
            IMAGES/CLASS/*.jpg holds images out for the test; IMAGES/train/CLASS/ and
            IMAGES/test/CLASS/ are taken as they are
-Time:      on two CPU cores about a minute per 1,000 images and 15 epochs at 64 pixels;
+Time:      on two CPU cores about seven minutes per 1,000 images (100 epochs at 64 pixels);
            --config.runlocal=True shows that all of it works
 Accuracy:  that of your images
 
@@ -21,7 +21,7 @@ def get_config():
     config.data.profile = "as_is"
     config.data.test_per_class = 5
     config.data.image_size = 64
-    config.model.name = "resnet10"
+    config.model.name = "resnet8_cifar"
     config.plan.num_blocks = 2
     config.augment.max_shift = 4
     config.augment.flip = True
