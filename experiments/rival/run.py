@@ -60,6 +60,8 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     ),
     "Balanced batches, B3RS and BET?": (
         "cw_la_b3rs_bet",
+        "cw_la_b3rs_bet whitening.shrinkage=0.5",
+        "cw_la_b3rs_bet whitening.shrinkage=0.9",
         "bn_la plan.name=b3rs_bet",
     ),
 }
@@ -120,6 +122,10 @@ PAIRS = {
     "with the ridge 0.5": ("cw_la whitening.shrinkage=0.5", RIVAL),
     "with the ridge 0.9": ("cw_la whitening.shrinkage=0.9", RIVAL),
     "with B3RS and BET under both": ("cw_la_b3rs_bet", "bn_la plan.name=b3rs_bet"),
+    "with B3RS, BET and the ridge 0.5": (
+        "cw_la_b3rs_bet whitening.shrinkage=0.5",
+        "bn_la plan.name=b3rs_bet",
+    ),
     "instead of BatchNorm with a slow classifier": ("cw_la", "bn_la optimizer.head_rate=0.1"),
     "centring and one scale instead of nothing": (
         "cw_la whitening.shrinkage=1.0",

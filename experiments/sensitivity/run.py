@@ -83,8 +83,8 @@ def figure(content: dict, path: Path) -> None:
 
     rows = content["rows"]
     keys = varied(content)
-    columns = min(5, len(keys))
-    lines = -(-len(keys) // columns)
+    lines = -(-len(keys) // 5)
+    columns = -(-len(keys) // lines)
     picture = Figure(figsize=(2.6 * columns, 2.6 * lines), layout="constrained")
     axes = np.ravel(picture.subplots(lines, columns, sharey=True))
     for axis, key in zip(axes, keys, strict=False):
