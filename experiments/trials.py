@@ -163,6 +163,17 @@ def _course(log: Path) -> list[dict[str, float]]:
     ]
 
 
+def command(experiment: str, protocol: str) -> str:
+    """What makes an experiment's stored results, for the JSON.
+
+    >>> command("rival", "rival_digits")
+    'python -m experiments.rival.run --protocol rival_digits --out experiments/rival/results'
+    """
+    data = " --data-dir TFDS_DIR" if "cifar" in protocol else ""
+    made = f"experiments/{experiment}/results"
+    return f"python -m experiments.{experiment}.run --protocol {protocol}{data} --out {made}"
+
+
 class Store:
     """Results by row and seed in a JSON file, or in memory where `path` is None."""
 

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from experiments.protocols import CLASSICAL, LOSSES, MAIN, PROTOCOLS, ROWS, stage_one
 from experiments.tables import accuracy_table, paired, percent, points, rarest, values
-from experiments.trials import Store, Trial, run_trials, standard_arguments
+from experiments.trials import Store, Trial, command, run_trials, standard_arguments
 
 STORED = Path(__file__).parent / "results"
-COMMAND = "python -m experiments.ablation.run --protocol {} --out experiments/ablation/results"
 SHORT = {
     "digits_10": "digits, IF 10",
     "digits_20": "digits, IF 20",
@@ -174,7 +173,7 @@ def main() -> None:
         names = rows_of(protocol, args.rows)
         count = args.seeds or (20 if protocol.startswith("digits") else 3)
         path = args.out / f"{protocol}.json" if args.out else None
-        store = Store(path, PROTOCOLS[protocol], COMMAND.format(protocol))
+        store = Store(path, PROTOCOLS[protocol], command("ablation", protocol))
         # Row by row for every seed, so that what there is at any time compares.
         trials = [Trial(name, seed) for seed in range(count) for name in names]
         run_trials(protocol, trials, store, processes=args.processes, data_dir=args.data_dir)

@@ -15,12 +15,8 @@ from scipy import stats
 
 from experiments.protocols import PROTOCOLS
 from experiments.tables import paired, percent, points, rarest, values
-from experiments.trials import Store, Trial, run_trials, standard_arguments
+from experiments.trials import Store, Trial, command, run_trials, standard_arguments
 
-COMMAND = (
-    "python -m experiments.rival.run --protocol {} --data-dir TFDS_DIR "
-    "--out experiments/rival/results"
-)
 FIRST_SEED = 100
 RIVAL = "bn_la"
 PROBE = "experiments.rival.gap:measure"
@@ -239,7 +235,7 @@ def main() -> None:
     standard_arguments(parser)
     args = parser.parse_args()
     path: Path | None = args.out / f"{args.protocol}.json" if args.out else None
-    store = Store(path, PROTOCOLS[args.protocol], COMMAND.format(args.protocol))
+    store = Store(path, PROTOCOLS[args.protocol], command("rival", args.protocol))
     everything = [name for names in QUESTIONS.values() for name in names]
     rows = args.rows.split(";") if args.rows else everything
     trials = [Trial(row, FIRST_SEED + seed) for seed in range(args.seeds) for row in rows]

@@ -14,14 +14,11 @@ import numpy as np
 
 from experiments.protocols import PROTOCOLS, Protocol
 from experiments.tables import paired, percent, points, rarest, values
-from experiments.trials import Store, Trial, run_trials, standard_arguments
+from experiments.trials import Store, Trial, command, run_trials, standard_arguments
 from ltjax import config as configs
 
 BASE = "cw_la_b3rs_bet"
 FIRST_SEED = 100
-COMMAND = (
-    "python -m experiments.sensitivity.run --protocol {} --out experiments/sensitivity/results"
-)
 # Values beside the default.
 GRIDS: dict[str, tuple[Any, ...]] = {
     "whitening.shrinkage": (0.001, 0.01, 0.3, 0.6, 0.9, 1.0, "auto"),
@@ -116,7 +113,7 @@ def main() -> None:
     if unknown := [key for key in keys if key not in GRIDS]:
         parser.error(f"--keys {','.join(unknown)}: allowed are {', '.join(GRIDS)}")
     path = args.out / f"{args.protocol}.json" if args.out else None
-    store = Store(path, PROTOCOLS[args.protocol], COMMAND.format(args.protocol))
+    store = Store(path, PROTOCOLS[args.protocol], command("sensitivity", args.protocol))
     rows = [BASE] + [row_of(key, v) for key in keys for v in GRIDS[key]]
     trials = [Trial(row, FIRST_SEED + seed) for row in rows for seed in range(args.seeds)]
     run_trials(args.protocol, trials, store, processes=args.processes, data_dir=args.data_dir)
