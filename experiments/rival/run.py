@@ -122,6 +122,10 @@ PAIRS = {
         "cw_la_b3rs_bet whitening.shrinkage=0.5",
         "bn_la plan.name=b3rs_bet",
     ),
+    "with B3RS, BET and the ridge 0.9": (
+        "cw_la_b3rs_bet whitening.shrinkage=0.9",
+        "bn_la plan.name=b3rs_bet",
+    ),
     "instead of BatchNorm with a slow classifier": ("cw_la", "bn_la optimizer.head_rate=0.1"),
     "centring and one scale instead of nothing": (
         "cw_la whitening.shrinkage=1.0",
@@ -193,32 +197,33 @@ def figure_of_gaps(stores: dict[str, dict], path: Path) -> None:
     """What the gap between training and evaluation goes with, a point for every row."""
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(9, 3.6), layout="constrained")
+    picture = Figure(figsize=(10.5, 4), layout="constrained")
     axes = picture.subplots(1, len(stores), squeeze=False)[0]
     for axis, (name, content) in zip(axes, stores.items(), strict=True):
-        found = gaps(content)
-        for place, (row, (x, y)) in enumerate(sorted(found.items(), key=lambda item: item[1][1])):
+        found = sorted(gaps(content).items(), key=lambda item: item[1][1])
+        for place, (row, (x, y)) in enumerate(found):
             axis.plot(x, y, "o", color="#d65f1f" if row == "cw_la" else "#3b6fb6")
             words = row.removeprefix("cw_la ").split(" optimizer.learning_rate")[0]
             words = " ".join(
                 word.split(".", 1)[-1] if "=" in word else word for word in words.split()
             )
-            side = 1 if place % 2 else -1
+            # Names stand in a column beside the panel, in the order of the points' heights.
             axis.annotate(
                 words,
                 (x, y),
-                fontsize=6,
-                textcoords="offset points",
-                xytext=(5 * side, -2),
-                horizontalalignment="left" if side > 0 else "right",
+                xycoords="data",
+                xytext=(1.03, (place + 0.5) / len(found)),
+                textcoords="axes fraction",
+                fontsize=7,
+                verticalalignment="center",
+                arrowprops={"arrowstyle": "-", "color": "#999999", "lw": 0.5, "relpos": (0, 0.5)},
             )
         axis.axhline(0, color="#888888", lw=0.8)
-        axis.margins(x=0.4)
-        title = PROTOCOLS[name].words.split(";")[0]
+        title = PROTOCOLS[name].words.split(",")[0]
         if len(found) > 2:
-            rank = stats.spearmanr(*zip(*found.values(), strict=True)).statistic
+            rank = stats.spearmanr(*zip(*dict(found).values(), strict=True)).statistic
             title += f": rank correlation {rank:+.2f}"
-        axis.set_title(title, fontsize=8)
+        axis.set_title(title, fontsize=9)
         axis.set_xlabel("gap of the classifier's input, training to evaluation")
     axes[0].set_ylabel("top-1 minus rival, points")
     picture.savefig(path, dpi=110)
