@@ -232,6 +232,8 @@ def _work(
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(PROTOCOLS[protocol], Path(folder), data_dir, probe, course=course)
         results = [(trial, runner(trial)) for trial in trials]
+    # A worker would keep the programs of all its runs; after a hundred of them memory maps run out.
+    jax.clear_caches()
     return results, versions(jax.local_devices()[:1], 1)
 
 
@@ -272,15 +274,19 @@ def run_trials(
             pool.submit(_work, protocol, group, data_dir, probe, course)
             for group in groups.values()
         ]
-        for future in as_completed(futures):
-            results, versions = future.result()
-            for trial, result in results:
-                store.put(trial, result, versions)
-                print(
-                    f"{protocol}  {trial.row}  seed {trial.seed}: {result['accuracy']:.4f} "
-                    f"({result['seconds']:.0f} s)",
-                    flush=True,
-                )
+        try:
+            for future in as_completed(futures):
+                results, versions = future.result()
+                for trial, result in results:
+                    store.put(trial, result, versions)
+                    print(
+                        f"{protocol}  {trial.row}  seed {trial.seed}: {result['accuracy']:.4f} "
+                        f"({result['seconds']:.0f} s)",
+                        flush=True,
+                    )
+        except BaseException:  # else the pool would first run all that waits, and keep none of it
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def standard_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,11 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import tables
+from experiments import tables, trials
 from experiments.ablation import run as ablation
 from experiments.mechanism import stability
 from experiments.protocols import PROTOCOLS, ROWS
@@ -125,6 +127,25 @@ def test_second_stages_share_their_stage_one(tmp_path):
     assert steady["b3rs/own"] < steady["class_balanced/own"]
     assert stability.measure(tmp_path / "cw_la 0") == {}
     json.dumps(found)
+
+
+def test_a_worker_does_not_keep_the_programs_of_its_runs(monkeypatch):
+    kept = []  # as if something held a run's functions for good
+
+    def run(self, trial):
+        function = jax.jit(lambda x: x + trial.seed)
+        kept.append(function)
+        return {"accuracy": float(function(jnp.ones(trial.seed + 3)).sum())}
+
+    def programs():
+        return len(jax.local_devices()[0].client.live_executables())
+
+    monkeypatch.setattr(Runner, "__call__", run)
+    trials._work("digits_50", [Trial("ce", 0)], "", None, False)
+    before = programs()
+    trials._work("digits_50", [Trial("ce", seed) for seed in range(5)], "", None, False)
+    assert len(kept) == 6
+    assert programs() == before
 
 
 def test_halves_know_where_the_classes_are():
