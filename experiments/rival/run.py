@@ -58,6 +58,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "cw_la_b3rs_bet",
         "cw_la_b3rs_bet whitening.shrinkage=0.5",
         "cw_la_b3rs_bet whitening.shrinkage=0.9",
+        "cw_la_b3rs_bet whitening.shrinkage=1.0",
         "bn_la plan.name=b3rs_bet",
     ),
 }
@@ -125,6 +126,18 @@ PAIRS = {
     "with B3RS, BET and the ridge 0.9": (
         "cw_la_b3rs_bet whitening.shrinkage=0.9",
         "bn_la plan.name=b3rs_bet",
+    ),
+    "with B3RS, BET and the ridge 1.0 (centring and one scale)": (
+        "cw_la_b3rs_bet whitening.shrinkage=1.0",
+        "bn_la plan.name=b3rs_bet",
+    ),
+    "the ridge 0.9 instead of 0.5, with B3RS and BET": (
+        "cw_la_b3rs_bet whitening.shrinkage=0.9",
+        "cw_la_b3rs_bet whitening.shrinkage=0.5",
+    ),
+    "the ridge 0.9 instead of 1.0, with B3RS and BET": (
+        "cw_la_b3rs_bet whitening.shrinkage=0.9",
+        "cw_la_b3rs_bet whitening.shrinkage=1.0",
     ),
     "instead of BatchNorm with a slow classifier": ("cw_la", "bn_la optimizer.head_rate=0.1"),
     "centring and one scale instead of nothing": (
