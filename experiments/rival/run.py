@@ -213,8 +213,8 @@ def figure_of_gaps(stores: dict[str, dict], path: Path) -> None:
     picture = Figure(figsize=(10.5, 4), layout="constrained")
     axes = picture.subplots(1, len(stores), squeeze=False)[0]
     for axis, (name, content) in zip(axes, stores.items(), strict=True):
-        found = sorted(gaps(content).items(), key=lambda item: item[1][1])
-        for place, (row, (x, y)) in enumerate(found):
+        found = gaps(content)
+        for place, (row, (x, y)) in enumerate(sorted(found.items(), key=lambda item: item[1][1])):
             axis.plot(x, y, "o", color="#d65f1f" if row == "cw_la" else "#3b6fb6")
             words = row.removeprefix("cw_la ").split(" optimizer.learning_rate")[0]
             words = " ".join(
@@ -234,7 +234,7 @@ def figure_of_gaps(stores: dict[str, dict], path: Path) -> None:
         axis.axhline(0, color="#888888", lw=0.8)
         title = PROTOCOLS[name].words.split(",")[0]
         if len(found) > 2:
-            rank = stats.spearmanr(*zip(*dict(found).values(), strict=True)).statistic
+            rank = stats.spearmanr(*zip(*found.values(), strict=True)).statistic
             title += f": rank correlation {rank:+.2f}"
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("gap of the classifier's input, training to evaluation")
