@@ -107,6 +107,8 @@ class B3RS(LabelPlan):
     ([7, 3], (10,))
     """
 
+    tag = "B3RS"
+
     def __init__(
         self,
         labels: np.ndarray | LabelIndex,

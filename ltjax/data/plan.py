@@ -203,7 +203,14 @@ class Shard(EpochPlan):
 
 
 class LabelPlan(EpochPlan):
-    """Shared shell of the plans that draw classes of labelled images."""
+    """Shared shell of the plans that draw classes of labelled images.
+
+    Attributes:
+      tag: names the kind of plan in its random stream and its fingerprint. A literal, not the
+        class's name: renaming a class must not change what a stored run draws.
+    """
+
+    tag: str
 
     def __init__(self, labels: np.ndarray | LabelIndex, batch_size: int, *, seed: int):
         self.index = labels if isinstance(labels, LabelIndex) else index_labels(labels)
@@ -215,11 +222,11 @@ class LabelPlan(EpochPlan):
     def _describe(self, **parameters: object) -> str:
         known = {"images": len(self.labels), "batch_size": self.batch_size}
         items = {**known, **parameters, "seed": self.seed}.items()
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in items)})"
+        return f"{self.tag}({', '.join(f'{k}={v!r}' for k, v in items)})"
 
     def _bits(self, epoch: int) -> Bits:
         """Random bits of an epoch; plans of different kinds with one seed are independent."""
-        kind = zlib.crc32(type(self).__name__.encode())
+        kind = zlib.crc32(self.tag.encode())
         return bit_stream(self.seed, kind, require_integer("epoch", epoch, 0))
 
     def _fill(self, out: np.ndarray, bits: Bits, slots: np.ndarray, draws: np.ndarray) -> None:

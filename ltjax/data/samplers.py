@@ -51,6 +51,8 @@ class PowerSampler(WeightedPlan):
     (2, 2)
     """
 
+    tag = "PowerSampler"
+
     def __init__(
         self, labels: np.ndarray | LabelIndex, batch_size: int, *, power: float, seed: int
     ):
@@ -95,6 +97,8 @@ class ProgressiveSampler(WeightedPlan):
     [1, 2]
     """
 
+    tag = "ProgressiveSampler"
+
     def __init__(self, labels: np.ndarray | LabelIndex, batch_size: int, *, epochs: int, seed: int):
         super().__init__(labels, batch_size, seed=seed)
         self.epochs = require_integer("epochs", epochs, 1)
@@ -129,6 +133,8 @@ class RepeatFactorSampler(WeightedPlan):
     >>> RepeatFactorSampler(labels, 10, threshold=0.16, seed=0).repeats.tolist()
     [1.0, 2.0]
     """
+
+    tag = "RepeatFactorSampler"
 
     def __init__(
         self,
@@ -172,6 +178,8 @@ class ClassAwareSampler(LabelPlan):
     >>> plan.labels[np.sort(plan[0])].tolist()
     [0, 0, 1, 1]
     """
+
+    tag = "ClassAwareSampler"
 
     def __init__(
         self,
