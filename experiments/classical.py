@@ -4,9 +4,9 @@ import time
 from typing import Any
 
 from ltjax import config as configs
-from ltjax.data.splits import load_splits
+from ltjax.data.load import load_splits
 from ltjax.evaluation.metrics import summarize
-from ltjax.training.job import SPLIT_KEYS
+from ltjax.training.build import SPLIT_KEYS
 
 
 def classical(name: str, config: Any) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def classical(name: str, config: Any) -> dict[str, Any]:
     from sklearn.svm import SVC
 
     data = configs.resolve(config).data
-    train, test = load_splits(**{key: data[key] for key in SPLIT_KEYS})
+    train, test = load_splits(**{key: getattr(data, key) for key in SPLIT_KEYS})
     model = (
         LogisticRegression(class_weight="balanced", max_iter=5000)
         if name == "logistic_regression"

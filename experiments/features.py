@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from ltjax.serving.trained import Trained, normalised
+from ltjax.serving.load import Trained, normalised
 
 BLOCK = 256
 

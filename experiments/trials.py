@@ -107,8 +107,8 @@ class Runner:
         return self._run(f"{trial.row} {trial.seed}", config)
 
     def _run(self, name: str, config: Any) -> dict[str, Any]:
-        from ltjax.decoupled import run
-        from ltjax.training.watch import SilentWatcher
+        from ltjax.training.decoupled import run
+        from ltjax.training.progress import SilentWatcher
 
         workdir = self.folder / name.replace("/", "_")
         result = run(config, workdir, watcher=SilentWatcher()).result
@@ -227,7 +227,7 @@ def _work(
     """Results of the trials of one seed that share a folder, and the versions."""
     import jax
 
-    from ltjax.training.job import versions
+    from ltjax.training.build import versions
 
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(PROTOCOLS[protocol], Path(folder), data_dir, probe, course=course)

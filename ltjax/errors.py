@@ -1,6 +1,16 @@
-"""What ends a run early: input that cannot be used, or a wish to stop."""
+"""What ends a run early: input that cannot be used, and the checks that say so; a wish to stop.
 
+An option of the package (a default, what is allowed, a help text) is declared once, as an
+`Option` beside the function that takes it. The defaults of functions, the fields of the frozen
+dataclasses of each room, `config.KEY`, docs/config.md and the messages all come from there.
+"""
+
+import dataclasses
 import signal
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class InputError(ValueError):
@@ -34,3 +44,129 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
     """
     if not ok:
         raise InputError(f"{name} = {value!r} is not allowed; use {allowed}")
+
+
+def require_integer(name: str, value: object, low: int) -> int:
+    """Returns an integer `>= low`, or raises `InputError` naming it."""
+    integral = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    require(integral and value >= low, name, value, f"an integer >= {low}")  # type: ignore[operator]
+    return int(value)  # type: ignore[call-overload]
+
+
+def check_labels(labels: np.ndarray) -> np.ndarray:
+    """Returns labels as int64 `[N]`, or raises `InputError` naming what is wrong."""
+    labels = np.asarray(labels)
+    require(labels.ndim == 1, "labels.shape", labels.shape, "one dimension")
+    require(len(labels) > 0, "len(labels)", 0, "at least one label")
+    integral = np.issubdtype(labels.dtype, np.integer)
+    require(integral, "labels.dtype", str(labels.dtype), "an integer dtype")
+    require(labels.min() >= 0, "labels.min()", int(labels.min()), "labels >= 0")
+    return labels.astype(np.int64)
+
+
+class Allowed(NamedTuple):
+    """What values an option may have: a check, and the same in words."""
+
+    check: Callable[[Any], bool]
+    words: str
+
+
+def integer(low: int) -> Allowed:
+    """Integers `>= low`."""
+    return Allowed(lambda v: v >= low, f"an integer >= {low}")
+
+
+def number(low: float, high: float = float("inf"), *, open_low: bool = False) -> Allowed:
+    """Numbers from `low` (left out where `open_low`) to `high`.
+
+    >>> number(0, 1, open_low=True).words
+    'a number > 0 and <= 1'
+    """
+    words = f"a number {'>' if open_low else '>='} {low:g}"
+    if high != float("inf"):
+        words += f" and <= {high:g}"
+    return Allowed(lambda v: (v > low if open_low else v >= low) and v <= high, words)
+
+
+def one_of(*names: str) -> Allowed:
+    """One of some names."""
+    return Allowed(lambda v: v in names, "one of " + ", ".join(names))
+
+
+def number_or(numbers: Allowed, *names: str) -> Allowed:
+    """A number, or one of some names."""
+
+    def either(value: Any) -> bool:
+        if isinstance(value, str):
+            return value in names
+        real = isinstance(value, int | float) and not isinstance(value, bool)
+        return real and numbers.check(value)
+
+    return Allowed(either, f"{numbers.words}, or one of {', '.join(names)}")
+
+
+def anything(words: str) -> Allowed:
+    """Any value of the option's type."""
+    return Allowed(lambda v: True, words)
+
+
+FLAG = anything("True or False")
+TEXT = anything("text")
+
+
+class Option(NamedTuple):
+    """An option of the package, declared once: beside the function that takes it.
+
+    Attributes:
+      default: where no value is given.
+      allowed: what values it may have, None apart where that is the default.
+      help: one line.
+
+    >>> MOMENTUM = Option(0.9, number(0, 1), "weight of the past")
+    >>> def update(old: float, new: float, momentum: float = MOMENTUM.default) -> float:
+    ...     MOMENTUM.check("momentum", momentum)
+    ...     return momentum * old + (1 - momentum) * new
+    >>> update(1.0, 0.0)
+    0.9
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class AverageConfig:
+    ...     momentum: float = MOMENTUM.field()
+    >>> AverageConfig().momentum
+    0.9
+    """
+
+    default: Any
+    allowed: Allowed
+    help: str
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises `InputError`, which calls the option `name`, unless it may have this value."""
+        if value is None and self.default is None:
+            return
+        try:
+            ok = bool(self.allowed.check(value))  # NaN fails every comparison
+        except TypeError:  # of a type that does not compare
+            ok = False
+        require(ok, name, value, self.allowed.words)
+
+    def field(self) -> Any:
+        """The same as a field of a frozen dataclass; its type is the annotation's."""
+        return dataclasses.field(default=self.default, metadata={"option": self})
+
+
+def option(default: Any, allowed: Allowed, help: str) -> Any:
+    """A field of a frozen dataclass for an option that no function of its own takes."""
+    return Option(default, allowed, help).field()
+
+
+def options_of(config: Any) -> dict[str, Option]:
+    """The options of a dataclass or of its instance, by name.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Config:
+    ...     epochs: int = option(100, integer(1), "passes over the data")
+    >>> options_of(Config)["epochs"].allowed.words
+    'an integer >= 1'
+    """
+    fields = dataclasses.fields(config)
+    return {f.name: f.metadata["option"] for f in fields if "option" in f.metadata}

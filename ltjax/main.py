@@ -24,8 +24,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from ltjax import config as configs
+from ltjax.config import Config
 from ltjax.errors import InputError, Interrupted
-from ltjax.modes import MODES, Request, overrides, serve
+from ltjax.serving.modes import MODES, Request, overrides, serve
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, lock_config=True)
 _WORKDIR = flags.DEFINE_string(
@@ -85,7 +86,7 @@ def _unknown_key(argv: Sequence[str]) -> str | None:
     return None
 
 
-def _default_workdir(config: Any) -> str:
+def _default_workdir(config: Config) -> str:
     file = Path(next(iter(config_flags.get_config_filename(flags.FLAGS["config"]).split(":"))))
     stage = "" if config.stage == "one" else f"-{config.stage}"
     return f"runs/{file.stem}-{config.method}{stage}-seed{config.seed}"
@@ -125,21 +126,22 @@ def _run(argv: Sequence[str]) -> int:
     config = configs.resolve(parsed)
     workdir = _WORKDIR.value or _default_workdir(config)
     _start_jax(config.cpu_devices)
-    from ltjax.decoupled import run
-    from ltjax.training.step import connect
+    from ltjax.training.decoupled import run
+    from ltjax.training.devices import connect
 
     if _DISTRIBUTED.value:
         connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     outcome = run(config, workdir)
     if not outcome.chief:
         return 0
-    from ltjax import report  # figures need a second to load: after the training
+    from ltjax.report.build import write  # figures need a second to load: after the training
+    from ltjax.report.terminal import print_table
 
     if outcome.finished_before:
         print(f"{workdir} is finished already; its result:")
     if not outcome.finished_before or not (outcome.workdir / "report.html").exists():
-        report.write(outcome.workdir)
-    report.print_table(outcome.workdir)
+        write(outcome.workdir)
+    print_table(outcome.workdir)
     return 0
 
 

@@ -21,10 +21,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ltjax.data.decode import HostAugment, decode, random_resized_crop
-from ltjax.data.files import read_folder
-from ltjax.data.samplers import PowerSampler
+from ltjax.augment.host import HostAugment, random_resized_crop
+from ltjax.data.decode import decode
+from ltjax.data.folder import read_folder
 from ltjax.data.stream import LoadRows, PlanRows, Stream
+from ltjax.samplers.baselines import PowerSampler
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, STEPS, IMAGES = 64, 16, 512
@@ -138,9 +139,9 @@ def resident(rounds: int) -> dict[str, list[float]]:
 
     jax.config.update("jax_num_cpu_devices", 2)
     from experiments.train_speed.ours import make_config, synthetic
-    from ltjax.training.job import build
-    from ltjax.training.seeds import Seeds
-    from ltjax.training.step import Mapping
+    from ltjax.training.build import build
+    from ltjax.training.devices import Mapping
+    from ltjax.training.multi_seed import Seeds
 
     images, labels = synthetic(32, 2000, 10)
     mapping = Mapping(jax.local_devices())

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from experiments.features import features
-from ltjax.data.make_plan import make_plan
-from ltjax.diagnostics import covariance_stability
-from ltjax.serving.trained import load
-from ltjax.training.job import build
+from ltjax.evaluation.diagnostics import covariance_stability
+from ltjax.samplers.registry import make_plan
+from ltjax.serving.load import load
+from ltjax.training.build import build
 
 PLANS = ("instance", "class_balanced", "b3rs", "b3rs_bet")
 EPOCHS = 20

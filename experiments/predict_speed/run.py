@@ -26,11 +26,12 @@ import jax
 import numpy as np
 
 from ltjax import config as configs
-from ltjax.data.files import read_folder
+from ltjax.data.folder import read_folder
 from ltjax.data.loader import StreamSettings, eval_batches
-from ltjax.serving import predict, trained
+from ltjax.serving import load as trained
+from ltjax.serving import predict
 from ltjax.training.loop import run, versions
-from ltjax.training.watch import SilentWatcher
+from ltjax.training.progress import SilentWatcher
 
 SIZE, COUNT = 64, 2000
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.features import features as features_of
-from ltjax.diagnostics import covariance_stability
-from ltjax.serving.trained import load
-from ltjax.training.job import build
+from ltjax.evaluation.diagnostics import covariance_stability
+from ltjax.serving.load import load
+from ltjax.training.build import build
 from ltjax.whitening import StandardizedWhitening
 
 BATCHES = 20

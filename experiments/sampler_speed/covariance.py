@@ -23,13 +23,13 @@ import numpy as np
 
 from experiments.features import features
 from ltjax import config as configs
-from ltjax.data.make_plan import PLANS, make_plan
-from ltjax.diagnostics import covariance_stability
-from ltjax.serving.trained import load
-from ltjax.training.job import build, versions
+from ltjax.evaluation.diagnostics import covariance_stability
+from ltjax.samplers.registry import PLANS, make_plan
+from ltjax.serving.load import load
+from ltjax.training.build import build, versions
+from ltjax.training.devices import choose_devices
 from ltjax.training.loop import run
-from ltjax.training.step import choose_devices
-from ltjax.training.watch import SilentWatcher
+from ltjax.training.progress import SilentWatcher
 
 COMMAND = "python -m experiments.sampler_speed.covariance --out experiments/sampler_speed/results"
 REFERENCES = ("own", "training", "balanced")

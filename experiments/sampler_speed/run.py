@@ -26,9 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ltjax.data.exposure import exposure
-from ltjax.data.make_plan import PLANS, make_plan
-from ltjax.data.plan import EpochPlan, LabelIndex, index_labels
+from ltjax.samplers.base import EpochPlan, LabelIndex, index_labels
+from ltjax.samplers.exposure import exposure
+from ltjax.samplers.registry import PLANS, make_plan
 
 COMMAND = "python -m experiments.sampler_speed.run --out experiments/sampler_speed/results"
 RIVALS = ("WeightedRandomSampler", "torch.multinomial", "python_class_aware")

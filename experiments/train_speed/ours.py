@@ -13,10 +13,10 @@ import optax
 
 from ltjax import config as configs
 from ltjax.losses import batch_loss, loss_inputs
-from ltjax.training.job import build
-from ltjax.training.seeds import Seeds
+from ltjax.training.build import build
+from ltjax.training.devices import Engine, Mapping
+from ltjax.training.multi_seed import Seeds
 from ltjax.training.state import init_state
-from ltjax.training.step import Engine, Mapping
 
 
 def synthetic(size: int, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

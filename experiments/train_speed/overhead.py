@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from experiments.train_speed.ours import Ours, plain_step
+from ltjax.training.devices import Engine
 from ltjax.training.loop import run
-from ltjax.training.step import Engine
-from ltjax.training.watch import SilentWatcher
+from ltjax.training.progress import SilentWatcher
 
 
 class Interleave(SilentWatcher):

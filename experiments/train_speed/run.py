@@ -34,8 +34,8 @@ from experiments.train_speed.ours import (
 from experiments.train_speed.overhead import overhead
 from experiments.train_speed.startup import startup
 from ltjax import config as configs
-from ltjax.training.job import versions
-from ltjax.training.step import Engine, choose_engine
+from ltjax.training.build import versions
+from ltjax.training.devices import Engine, choose_engine
 
 PARTS = ("overhead", "cifar", "imagenet", "startup")
 COMMAND = "python -m experiments.train_speed.run --out experiments/train_speed/results"

@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments.train_speed.ours import Ours, make_config, synthetic
 from experiments.whitening_speed.run import environment
-from ltjax.training.step import choose_engine
+from ltjax.training.devices import choose_engine
 
 
 def make_step(method: str) -> Ours:

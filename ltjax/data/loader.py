@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.data.ahead import Ahead
-from ltjax.data.decode import HostAugment
-from ltjax.data.plan import BatchPlan
+from ltjax.augment.host import HostAugment
 from ltjax.data.sources import ArraySource, EncodedSource, Source
 from ltjax.data.stream import ChosenRows, LoadRows, OrderedRows, PlanRows, Stream, as_encoded
 from ltjax.errors import InputError, require
+from ltjax.samplers.base import BatchPlan
+from ltjax.samplers.prefetch import Ahead
 
 RESIDENCIES = ("auto", "resident", "streamed")
 

@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ltjax.data.decode import DecodeError, centre_crop, decode
-from ltjax.data.plan import check_labels
-from ltjax.errors import InputError, require
+from ltjax.augment.host import centre_crop
+from ltjax.data.decode import DecodeError, decode
+from ltjax.errors import InputError, check_labels, require
 
 
 class Reader(Protocol):

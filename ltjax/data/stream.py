@@ -11,16 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.data.decode import (
-    DecodeError,
-    HostAugment,
-    centre_crop,
-    colour_jitter,
-    random_resized_crop,
-)
-from ltjax.data.plan import BatchPlan
+from ltjax.augment.host import HostAugment, centre_crop, colour_jitter, random_resized_crop
+from ltjax.data.decode import DecodeError
 from ltjax.data.sources import ArraySource, EncodedSource, Source
 from ltjax.errors import InputError
+from ltjax.samplers.base import BatchPlan
 
 
 class Loaded(NamedTuple):

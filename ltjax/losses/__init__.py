@@ -1,6 +1,7 @@
-"""Losses as composable transforms, mixing of batches, and what a config names of them."""
+"""Losses as composable transforms, and what a config names of them."""
 
-from ltjax.losses.base import (
+from ltjax.losses.bet import batch_embedded
+from ltjax.losses.combine import (
     LossInputs,
     LossTransform,
     batch_loss,
@@ -9,10 +10,8 @@ from ltjax.losses.base import (
     identity,
     loss_inputs,
 )
-from ltjax.losses.embedded import batch_embedded
 from ltjax.losses.lade import lade
-from ltjax.losses.make import make_loss, make_mixing
-from ltjax.losses.margins import (
+from ltjax.losses.logit_adjustment import (
     adjusted_logits,
     balanced_softmax,
     ldam,
@@ -20,22 +19,22 @@ from ltjax.losses.margins import (
     logit_adjustment,
     vector_scaling,
 )
-from ltjax.losses.mixing import BatchMixing, draw_shares, mix, mixup, partners, remix
-from ltjax.losses.negatives import equalization, seesaw
-from ltjax.losses.schedules import deferred, ramp
-from ltjax.losses.smoothing import label_aware_smoothing, label_smoothing
-from ltjax.losses.weighting import (
+from ltjax.losses.registry import make_loss
+from ltjax.losses.reweighting import (
     class_balanced,
     class_weights,
+    deferred,
     drw,
     effective_number,
     focal,
     inverse_frequency,
+    ramp,
     weighted,
 )
+from ltjax.losses.smoothing import label_aware_smoothing, label_smoothing
+from ltjax.losses.softmax_weights import equalization, seesaw
 
 __all__ = [
-    "BatchMixing",
     "LossInputs",
     "LossTransform",
     "adjusted_logits",
@@ -47,7 +46,6 @@ __all__ = [
     "class_weights",
     "cross_entropy",
     "deferred",
-    "draw_shares",
     "drw",
     "effective_number",
     "equalization",
@@ -62,12 +60,7 @@ __all__ = [
     "logit_adjustment",
     "loss_inputs",
     "make_loss",
-    "make_mixing",
-    "mix",
-    "mixup",
-    "partners",
     "ramp",
-    "remix",
     "seesaw",
     "vector_scaling",
     "weighted",

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.errors import require
-from ltjax.losses.base import PRIOR, LossInputs, LossTransform
-from ltjax.losses.margins import balanced_softmax, log_prior
+from ltjax.losses.combine import PRIOR, LossInputs, LossTransform
+from ltjax.losses.logit_adjustment import balanced_softmax, log_prior
 
 
 def lade(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from ltjax.errors import require
-from ltjax.losses.base import SMOOTHING, LossInputs, LossTransform, safe_counts
+from ltjax.losses.combine import SMOOTHING, LossInputs, LossTransform, safe_counts
 
 
 def label_smoothing(epsilon: float = 0.1) -> LossTransform:

@@ -1,5 +1,6 @@
 """The whole network: backbone, whitening, head."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import chex
@@ -7,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax.errors import require
+from ltjax.errors import FLAG, integer, number, one_of, option, require
 from ltjax.models.convnet import ConvNet
-from ltjax.models.heads import make_head
+from ltjax.models.heads import HEADS, make_head
 from ltjax.models.layers import DTYPES
 from ltjax.models.resnet import SHAPES, ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
@@ -148,3 +149,16 @@ def make_model(
             layer = StandardizedWhitening(first, layer)
         layer.check(backbone.features)
     return Classifier(backbone, make_head(head, num_classes, scale=head_scale), layer)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What a configuration says of the network."""
+
+    name: str = option("convnet", one_of(*BACKBONES), "backbone")
+    width: int = option(32, integer(1), "convnet: channels of the first stage; features: twice")
+    blocks: int = option(1, integer(1), "convnet: residual blocks per stage")
+    dtype: str = option("float32", one_of(*DTYPES), "of the backbone's computation")
+    zero_residual: bool = option(False, FLAG, "resnets: start blocks as the identity")
+    head: str = option("auto", one_of("auto", *HEADS), "classifier")
+    head_scale: float = option(30.0, number(0, open_low=True), "of the head cosine")

@@ -1,5 +1,6 @@
 """Scores of a trained network on the test images of any source."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,15 @@ import jax
 import numpy as np
 
 from ltjax import config as configs
+from ltjax.data.load import load_splits
 from ltjax.data.sources import ArraySource, Source
-from ltjax.data.splits import load_splits
 from ltjax.errors import require
 from ltjax.evaluation.calibration import Correction, correct
 from ltjax.evaluation.metrics import average
 from ltjax.evaluation.scores import intervals, scores, tally
-from ltjax.serving.trained import Trained, load_all, logits_function, read_config
-from ltjax.training.job import SPLIT_KEYS
+from ltjax.serving.load import Trained, load_all, logits_function
+from ltjax.training.build import SPLIT_KEYS
+from ltjax.training.restore import read_config
 from ltjax.training.workdir import read_json
 
 
@@ -35,7 +37,7 @@ def evaluate(workdir: str | Path, data: dict[str, Any] | None = None) -> dict[st
       InputError: no finished run, or a source of other classes or image sizes.
     """
     config = read_config(workdir)
-    section = dict(config.data) | (data or {})
+    section = dataclasses.asdict(config.data) | (data or {})
     # The profile thins the training part alone, which another source may be too small for.
     keys = {key: section[key] for key in SPLIT_KEYS} | {"profile": "as_is"}
     test = load_splits(**keys).test

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import export as jax_export
 
 from ltjax.errors import InputError, require
-from ltjax.serving.trained import Trained, folded_function
+from ltjax.serving.load import Trained, folded_function
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ltjax.data.decode import DecodeError, centre_crop, decode, resize
-from ltjax.data.files import SUFFIXES
+from ltjax.augment.host import centre_crop, resize
+from ltjax.data.decode import DecodeError, decode
+from ltjax.data.folder import SUFFIXES
 from ltjax.errors import InputError
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from ltjax.errors import InputError, require
 from ltjax.evaluation.scores import log_softmax
+from ltjax.serving.load import Trained, folded_function
 from ltjax.serving.npz import stream_images
 from ltjax.serving.pictures import UnreadableError, decode_file, picture_files
-from ltjax.serving.trained import Trained, folded_function
 
 Picture = tuple[str, np.ndarray]
 

@@ -12,22 +12,17 @@ import jax
 import numpy as np
 
 from ltjax import config as configs
-from ltjax.data.exposure import sentence
+from ltjax.config import Config
 from ltjax.errors import InputError, Interrupted
+from ltjax.samplers.exposure import sentence
+from ltjax.training.build import Job, build, describe_data, versions
 from ltjax.training.checkpoint import Checkpoints
-from ltjax.training.guard import StopRequest, check_finite, locked
-from ltjax.training.job import Job, build, describe_data, versions
-from ltjax.training.result import (
-    command_line,
-    course,
-    evaluation,
-    score_seeds,
-    write_details,
-)
-from ltjax.training.seeds import Seeds
+from ltjax.training.devices import Mapping, choose_devices
+from ltjax.training.multi_seed import Seeds
+from ltjax.training.progress import MetricsLog, Profile, SilentWatcher, Watcher, default_watcher
+from ltjax.training.result import command_line, course, evaluation, score_seeds, write_details
+from ltjax.training.safety import StopRequest, check_finite, locked
 from ltjax.training.state import TrainState
-from ltjax.training.step import Mapping, choose_devices
-from ltjax.training.watch import MetricsLog, Profile, SilentWatcher, Watcher, default_watcher
 from ltjax.training.workdir import Workdir, read_json, write_json
 
 
@@ -71,7 +66,11 @@ Start = Callable[["Session"], Beginning]
 
 
 def run(
-    config: Any, workdir: str | Path, *, watcher: Watcher | None = None, start: Start | None = None
+    config: Config,
+    workdir: str | Path,
+    *,
+    watcher: Watcher | None = None,
+    start: Start | None = None,
 ) -> Report:
     """Trains, or resumes, or finds the run finished; evaluates; writes `result.json`.
 
@@ -80,7 +79,7 @@ def run(
       workdir: folder of the run; the same call on the same folder resumes it.
       watcher: shows progress; by default a bar on a terminal and lines elsewhere.
       start: makes the states to start from; by default the initial ones. Stage two needs it,
-        so it is run by `ltjax.decoupled.run`.
+        so it is run by `ltjax.training.decoupled.run`.
 
     Raises:
       InputError: bad input; nothing of an earlier run is overwritten.
@@ -88,7 +87,9 @@ def run(
     """
     config = configs.resolve(config)
     if start is None and config.stage != "one":
-        raise InputError(f"config.stage = {config.stage} is run by ltjax.decoupled.run, not here")
+        raise InputError(
+            f"config.stage = {config.stage} is run by ltjax.training.decoupled.run, not here"
+        )
     mapping = Mapping(choose_devices(config.cpu_devices), backend=config.engine.mapping)
     configs.check_devices(config, mapping.count)
     job = build(config)
@@ -112,7 +113,7 @@ class Session:
 
     def __init__(
         self,
-        config: Any,
+        config: Config,
         job: Job,
         mapping: Mapping,
         folder: Workdir,

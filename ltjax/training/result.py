@@ -9,19 +9,22 @@ import jax
 import numpy as np
 
 from ltjax import config as configs
+from ltjax.config import Config
 from ltjax.data.sources import ArraySource
 from ltjax.data.stream import LoadRows, Rows
-from ltjax.diagnostics import correlation_matrix, describe, describe_classifier
+from ltjax.evaluation.details import HeldOut, details, post_hoc
+from ltjax.evaluation.diagnostics import correlation_matrix, describe, describe_classifier
 from ltjax.evaluation.metrics import average
-from ltjax.evaluation.outcome import HeldOut, details, post_hoc
 from ltjax.evaluation.scores import intervals, scores, tally
 from ltjax.models import Outputs
-from ltjax.training.job import Job
-from ltjax.training.seeds import Seeds
+from ltjax.training.build import Job
+from ltjax.training.multi_seed import Seeds
 from ltjax.training.workdir import write_json
 
 
-def score_seeds(config: Any, job: Job, seeds: Seeds) -> tuple[list[dict[str, Any]], list[Outputs]]:
+def score_seeds(
+    config: Config, job: Job, seeds: Seeds
+) -> tuple[list[dict[str, Any]], list[Outputs]]:
     """Test scores and outputs of every seed."""
     test, counts = job.splits.test, job.splits.train.class_counts
     outputs = [seeds.predict(test, seeds.state_of(index)) for index in range(seeds.count)]
@@ -29,7 +32,7 @@ def score_seeds(config: Any, job: Job, seeds: Seeds) -> tuple[list[dict[str, Any
     return [scores(each, counts, **configs.thresholds(config)) for each in sums], outputs
 
 
-def evaluation(config: Any, job: Job, seeds: Seeds) -> tuple[dict[str, Any], list[Outputs]]:
+def evaluation(config: Config, job: Job, seeds: Seeds) -> tuple[dict[str, Any], list[Outputs]]:
     """The part of `result.json` that tells of the test images.
 
     Returns:

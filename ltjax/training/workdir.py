@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ltjax import config as configs
+from ltjax.config import Config
 from ltjax.errors import InputError
 
 
@@ -46,11 +47,11 @@ class Workdir:
       InputError: it cannot be written, or belongs to another configuration.
     """
 
-    def __init__(self, path: str | Path, config: Any, *, claim: bool = True):
+    def __init__(self, path: str | Path, config: Config, *, claim: bool = True):
         self.path = Path(path)
-        self.config = json.loads(config.to_json())
+        self.config = json.loads(json.dumps(config.nested()))
         if claim:
-            self._claim(configs.flatten(config))
+            self._claim(config.flat())
 
     def _claim(self, flat: dict[str, Any]) -> None:
         try:

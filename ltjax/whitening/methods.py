@@ -1,5 +1,6 @@
 """The methods: each whitens one group of a batch; pure functions free of Flax."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -7,12 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ltjax.errors import InputError, require
-from ltjax.whitening.moments import (
-    gram,
-    matmul,
-    psum,
-)
+from ltjax.errors import FLAG, InputError, integer, number, number_or, one_of, option, require
+from ltjax.whitening.moments import gram, matmul, psum
 from ltjax.whitening.roots import decorrelate, eigh, inverse_sqrt
 from ltjax.whitening.shrinkage import RULES, check_shrinkage, intensity
 
@@ -194,3 +191,21 @@ def check_options(
         groups >= 1 and size % groups == 0, "groups", groups, f"a divisor of the {size} channels"
     )
     require(steps is None or steps >= 1, "steps", steps, "an integer >= 1, or None")
+
+
+@dataclasses.dataclass(frozen=True)
+class WhiteningConfig:
+    """What a configuration says of the whitening before the classifier."""
+
+    method: str = option("auto", one_of("auto", *METHODS), "before the classifier")
+    shrinkage: float | str = option(
+        0.1, number_or(number(0, 1, open_low=True), *RULES), "relative ridge; auto is D / (D + 2 N)"
+    )
+    momentum: float = option(0.9, number(0, 0.9999), "of the running covariance")
+    groups: int = option(1, integer(1), "of channels, whitened separately")
+    memory: float = option(0.0, number(0, 0.9999), "share of the running covariance in training")
+    standardize: bool = option(
+        False, FLAG, "divide channels by their standard deviation before they are whitened"
+    )
+    stats_every: int = option(1, integer(1), "steps between updates of the running values")
+    steps: int | None = option(None, integer(1), "of newton_schulz; None: until rounding")

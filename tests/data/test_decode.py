@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltjax.data.decode import (
-    DecodeError,
-    HostAugment,
-    centre_crop,
-    colour_jitter,
-    decode,
-    image_size,
-    random_resized_crop,
-)
+from ltjax.augment.host import HostAugment, centre_crop, colour_jitter, random_resized_crop
+from ltjax.data.decode import DecodeError, decode, image_size
 from tests.data.pictures import encoded, picture
 
 IMAGE = picture()

@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 
-from ltjax.data.files import read_folder, read_list
+from ltjax.data.folder import read_folder, read_list
+from ltjax.data.load import load_splits
 from ltjax.data.sources import DecodeError
-from ltjax.data.splits import load_splits
 from tests.data.pictures import encoded, picture, write_folder
 
 SETTINGS = {

@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
-from ltjax.data.augment import normalise, random_shift
+from ltjax.augment.device import normalise, random_shift
 from ltjax.data.loader import eval_batches, gather, pixel_statistics, train_batch
-from ltjax.data.samplers import PowerSampler
 from ltjax.data.sources import digits
+from ltjax.samplers.baselines import PowerSampler
 
 
 def test_train_batch_is_a_function_of_the_step():

@@ -101,8 +101,8 @@ def test_the_very_images_of_the_field(name, head, classes, factor):
     ("name", "head", "classes"), [("cifar10", 5000, 10), ("cifar100", 500, 100)]
 )
 def test_stored_sets_are_picked_by_rank_and_by_official_order(name, head, classes, monkeypatch):
-    from ltjax.data.records import read_tfds
-    from ltjax.data.splits import load_splits
+    from ltjax.data.load import load_splits
+    from ltjax.data.tfds import read_tfds
 
     official = np.load(SHARED / "lists" / f"{name}_train_labels.npy")
     whole = read_tfds(f"{name}_lt", str(SHARED / "tfds"), "train", size=None)
@@ -125,8 +125,8 @@ def test_stored_sets_are_picked_by_rank_and_by_official_order(name, head, classe
 
 def test_official_order_is_restored():
     """A source in another order, with its official places, gives the same images."""
+    from ltjax.data.load import _thin
     from ltjax.data.sources import ArraySource
-    from ltjax.data.splits import _thin
 
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 200)

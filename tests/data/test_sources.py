@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ltjax.data import sources
+from ltjax.data.load import largest_head, load_splits
 from ltjax.data.sources import ArraySource, digits, read_npz
-from ltjax.data.splits import largest_head, load_splits
 
 
 def splits(**changes):

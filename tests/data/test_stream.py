@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ltjax.data.decode import HostAugment
-from ltjax.data.files import read_folder
+from ltjax.augment.host import HostAugment
+from ltjax.data.folder import read_folder
 from ltjax.data.loader import (
     StreamSettings,
     TrainLoader,
@@ -12,9 +12,9 @@ from ltjax.data.loader import (
     is_resident,
     pixel_statistics,
 )
-from ltjax.data.samplers import PowerSampler
 from ltjax.data.sources import ArraySource, digits
 from ltjax.data.stream import LoadRows, OrderedRows, PlanRows, Rows, Stream, as_encoded, decode_all
+from ltjax.samplers.baselines import PowerSampler
 from tests.data.pictures import picture, write_folder
 
 AUGMENT = HostAugment(jitter=0.4)

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 import pytest
 
-from ltjax import modes
 from ltjax.data.sources import digits
 from ltjax.errors import InputError
-from ltjax.serving import export, predict, trained
+from ltjax.serving import export, modes, predict
+from ltjax.serving import load as trained
 from ltjax.serving.evaluate import evaluate
 from ltjax.training import loop
-from ltjax.training.watch import SilentWatcher
+from ltjax.training.progress import SilentWatcher
 from tests.helpers import small_config
 
 pytestmark = pytest.mark.slow

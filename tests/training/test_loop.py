@@ -13,8 +13,8 @@ from ltjax import report
 from ltjax.errors import Interrupted
 from ltjax.training import loop
 from ltjax.training.checkpoint import Checkpoints
-from ltjax.training.guard import locked
-from ltjax.training.watch import SilentWatcher, read_metrics
+from ltjax.training.progress import SilentWatcher, read_metrics
+from ltjax.training.safety import locked
 from tests.helpers import small_config
 
 pytestmark = pytest.mark.slow
@@ -242,7 +242,7 @@ def test_signal_writes_a_checkpoint_at_once(finished, tmp_path, number, code):
 def test_checkpoint_of_another_model_is_refused(finished, tmp_path):
     folder = cut_short(finished, tmp_path)
     other = small_config(model__width=4)
-    (folder / "config.json").write_text(configs.resolve(other).to_json())
+    (folder / "config.json").write_text(json.dumps(configs.resolve(other).nested()))
     with pytest.raises(ValueError, match=r"checkpoint .*28"):
         run(other, folder)
 
@@ -258,7 +258,7 @@ def test_exposure_is_told_before_training(finished):
 def test_changed_data_is_refused(finished, tmp_path):
     folder = cut_short(finished, tmp_path)
     other = small_config(data__test_per_class=60)
-    (folder / "config.json").write_text(configs.resolve(other).to_json())
+    (folder / "config.json").write_text(json.dumps(configs.resolve(other).nested()))
     with pytest.raises(ValueError, match="the data has changed"):
         run(other, folder)
 
@@ -266,7 +266,7 @@ def test_changed_data_is_refused(finished, tmp_path):
 def test_a_plan_that_draws_otherwise_is_refused(finished, tmp_path):
     folder = cut_short(finished, tmp_path)
     other = small_config(plan__balance=0.4)
-    (folder / "config.json").write_text(configs.resolve(other).to_json())
+    (folder / "config.json").write_text(json.dumps(configs.resolve(other).nested()))
     with pytest.raises(ValueError, match=r"fingerprint \w{16}.*, not .*balance=0.4"):
         run(other, folder)
 

@@ -6,9 +6,9 @@ import pytest
 
 from ltjax import config as configs
 from ltjax.evaluation.scores import scores, tally
-from ltjax.training.job import build
-from ltjax.training.seeds import Seeds
-from ltjax.training.step import Engine, Mapping, choose_devices, choose_engine
+from ltjax.training.build import build
+from ltjax.training.devices import Engine, Mapping, choose_devices, choose_engine
+from ltjax.training.multi_seed import Seeds
 from tests.helpers import small_config
 
 ON_CPU = choose_engine("cpu")

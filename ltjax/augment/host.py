@@ -1,0 +1,92 @@
+"""Crops, sizes and colors of single images on the host; OpenCV and NumPy, never JAX."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes to `[height, width, C]`: bilinear, by area where it shrinks to less than half.
+
+    Down to a half, bilinear interpolation sees every pixel, and takes a quarter of the time.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = 2 * height < image.shape[0] or 2 * width < image.shape[1]
+    kind = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    out = cv2.resize(image, (width, height), interpolation=kind)
+    return out if out.ndim == 3 else out[..., None]
+
+
+def centre_crop(image: np.ndarray, size: int, *, share: float = 0.875) -> np.ndarray:
+    """The field's evaluation view: shorter side to `size / share`, then the middle square.
+
+    An image that has the size already is left as it is.
+
+    Args:
+      image: `[H, W, C]`.
+      size: of the square, in pixels.
+      share: of the shorter side that is kept; 224 of 256 by default.
+    """
+    if image.shape[:2] == (size, size):
+        return image
+    scale = size / share / min(image.shape[:2])
+    height, width = (max(size, round(side * scale)) for side in image.shape[:2])
+    image = resize(image, height, width)
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+class HostAugment(NamedTuple):
+    """What is done to a training image on the host, before it goes to the device.
+
+    Attributes:
+      area: smallest and largest share of the area that a crop takes.
+      ratio: narrowest and widest aspect ratio of a crop.
+      jitter: largest relative change of brightness, contrast and saturation; 0 is none.
+
+    Source: Szegedy et al. (CVPR 2015), the crop; the ranges are the field's.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    jitter: float = 0.0
+
+
+def random_resized_crop(
+    image: np.ndarray, rng: np.random.Generator, size: int, settings: HostAugment
+) -> np.ndarray:
+    """A random rectangle of the image, resized to a square; ten tries, then the centre."""
+    height, width = image.shape[:2]
+    for _ in range(10):
+        area = height * width * rng.uniform(*settings.area)
+        ratio = np.exp(rng.uniform(*np.log(settings.ratio)))
+        h, w = round(np.sqrt(area / ratio)), round(np.sqrt(area * ratio))
+        if 0 < h <= height and 0 < w <= width:
+            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            return resize(image[top : top + h, left : left + w], size, size)
+    return centre_crop(image, size, share=1.0)
+
+
+def colour_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Scales brightness, contrast and saturation, in random order, by factors `1 - s` to `1 + s`.
+
+    Grey images have no saturation to change.
+    """
+    if not strength:
+        return image
+    order, factors = rng.permutation(3), rng.uniform(1 - strength, 1 + strength, 3)
+    out: np.ndarray = image.astype(np.float32)
+    grey = np.array([0.299, 0.587, 0.114], np.float32)
+    for which in order:
+        if which == 0:
+            out = out * np.float32(factors[0])
+        elif which == 1:
+            level = (out @ grey).mean() if out.shape[-1] == 3 else out.mean()
+            out = level + np.float32(factors[1]) * (out - level)
+        elif out.shape[-1] == 3:
+            level = (out @ grey)[..., None]
+            out = level + np.float32(factors[2]) * (out - level)
+        out = np.clip(out, 0, 255)
+    return np.round(out).astype(np.uint8)

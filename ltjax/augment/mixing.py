@@ -1,0 +1,138 @@
+"""Mixing of images and labels before the network: mixup and remix."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ltjax.errors import require
+from ltjax.losses.combine import safe_counts
+
+
+class BatchMixing(NamedTuple):
+    """Mixes every image of a batch with a partner of the same batch; pure functions.
+
+        x = lam x_i + (1 - lam) x_j,    t = m e_(y_i) + (1 - m) e_(y_j),    lam ~ Beta(a, a)
+
+    Attributes:
+      alpha: `a`.
+      init: class counts `[C]` to the state, the same counts, at least 1.
+      label_share: `(lam, y_i, y_j, state) -> m`, all `[B]`.
+    """
+
+    alpha: float
+    init: Callable[[jax.Array], jax.Array]
+    label_share: Callable[..., jax.Array]
+
+
+def mixup(alpha: float = 1.0) -> BatchMixing:
+    """Mixup: the labels are mixed as the images, `m = lam`.
+
+    Source: Zhang et al., mixup: Beyond Empirical Risk Minimization (ICLR 2018).
+    """
+    require(alpha > 0, "mixing_alpha", alpha, "a number > 0")
+    return BatchMixing(alpha, safe_counts, lambda lam, y, partner_y, state: lam)
+
+
+def remix(alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5) -> BatchMixing:
+    """Remix: where one class is much rarer, the label is the rarer one's.
+
+        m = 0    if n_i / n_j >= kappa  and lam < tau
+        m = 1    if n_i / n_j <= 1 / kappa  and 1 - lam < tau
+        m = lam  otherwise
+
+    Args:
+      alpha: of the Beta distribution.
+      kappa: ratio of counts from which a class is much rarer.
+      tau: largest share that the frequent class may have in the image.
+
+    Source: Chou et al., Remix: Rebalanced Mixup (ECCV 2020 workshops).
+    """
+    require(alpha > 0, "mixing_alpha", alpha, "a number > 0")
+    require(kappa >= 1, "remix_kappa", kappa, "a number >= 1")
+    require(0 <= tau <= 1, "remix_tau", tau, "a number from 0 to 1")
+
+    def label_share(lam, y, partner_y, state):
+        ratio = state[y] / state[partner_y]
+        one, zero = jnp.ones_like(lam), jnp.zeros_like(lam)
+        share = jnp.where((ratio >= kappa) & (lam < tau), zero, lam)
+        return jnp.where((ratio * kappa <= 1) & (1 - lam < tau), one, share)
+
+    return BatchMixing(alpha, safe_counts, label_share)
+
+
+def partners(key: jax.Array, embedded: jax.Array) -> jax.Array:
+    """A random permutation of the batch that mixes regular with regular, embedded with embedded.
+
+    BET weighs the two kinds apart, so an image of both would have no weight.
+
+    Args:
+      key: PRNG key.
+      embedded: bool `[B]`.
+
+    Returns:
+      int32 `[B]`, the place of every example's partner.
+
+    >>> flags = jnp.array([False, True, False, True, True])
+    >>> order = partners(jax.random.key(0), flags)
+    >>> bool((flags[order] == flags).all()), sorted(order.tolist())
+    (True, [0, 1, 2, 3, 4])
+    """
+    kinds = jnp.argsort(embedded, stable=True)
+    shuffled = jnp.lexsort((jax.random.uniform(key, embedded.shape), embedded))
+    return jnp.zeros(embedded.shape, jnp.int32).at[kinds].set(shuffled.astype(jnp.int32))
+
+
+def draw_shares(keys: jax.Array, alpha: float) -> jax.Array:
+    """`lam ~ Beta(alpha, alpha)`, float32 `[B]`, one for each of `keys [B]`."""
+    return jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(keys)
+
+
+def mix(
+    mixing: BatchMixing,
+    state: jax.Array,
+    images: tuple[jax.Array, jax.Array],
+    labels: tuple[jax.Array, jax.Array],
+    lam: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Mixes images and labels with their partners'.
+
+    Args:
+      mixing: mixup or remix.
+      state: `mixing.init(class_counts)`, `[C]`.
+      images: own and partners', float `[B, ...]`.
+      labels: own and partners', int `[B]`.
+      lam: share of the own image, `[B]`.
+
+    Returns:
+      Images `[B, ...]` and targets `[B, C]`.
+
+    >>> pair = jnp.zeros((1, 2)), jnp.ones((1, 2))
+    >>> classes = jnp.array([0]), jnp.array([1])
+    >>> x, t = mix(mixup(), jnp.ones(2), pair, classes, jnp.array([0.75]))
+    >>> x.tolist(), t.tolist()
+    ([[0.25, 0.25]], [[0.75, 0.25]])
+    """
+    share = lam.astype(images[0].dtype).reshape((-1,) + (1,) * (images[0].ndim - 1))
+    mixed = share * images[0] + (1 - share) * images[1]
+    m = mixing.label_share(lam, *labels, state)[:, None]
+    own, other = (jax.nn.one_hot(y, state.shape[0], dtype=m.dtype) for y in labels)
+    return mixed, m * own + (1 - m) * other
+
+
+MIXINGS = ("none", "mixup", "remix")
+
+
+def make_mixing(
+    *, name: str, alpha: float = 1.0, remix_kappa: float = 3.0, remix_tau: float = 0.5
+) -> BatchMixing | None:
+    """Builds the mixing that a config names; None for "none".
+
+    Raises:
+      InputError: an unknown name or a value out of range.
+    """
+    require(name in MIXINGS, "train.mixing", name, f"one of {', '.join(MIXINGS)}")
+    if name == "none":
+        return None
+    return mixup(alpha) if name == "mixup" else remix(alpha, remix_kappa, remix_tau)

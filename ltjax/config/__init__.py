@@ -1,0 +1,34 @@
+"""The configuration: keys with defaults, ranges and meanings; methods and stages; resolution."""
+
+from ltjax.config.recipes import METHODS, STAGES, UNTRAINED_STAGES
+from ltjax.config.resolve import (
+    FREE_ON_RESUME,
+    check_devices,
+    differences,
+    resolve,
+    steps,
+    thresholds,
+    training_epochs,
+)
+from ltjax.config.schema import SCHEMA, Config, default, flatten, get, key_table, put, suggestion
+
+__all__ = [
+    "FREE_ON_RESUME",
+    "METHODS",
+    "SCHEMA",
+    "STAGES",
+    "UNTRAINED_STAGES",
+    "Config",
+    "check_devices",
+    "default",
+    "differences",
+    "flatten",
+    "get",
+    "key_table",
+    "put",
+    "resolve",
+    "steps",
+    "suggestion",
+    "thresholds",
+    "training_epochs",
+]

@@ -1,0 +1,270 @@
+"""The configuration: the options of every room, composed into one tree of keys."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints
+
+import ml_collections
+from ml_collections import config_dict
+
+from ltjax.augment.mixing import MIXINGS
+from ltjax.augment.options import AugmentConfig
+from ltjax.config.recipes import METHODS, STAGES
+from ltjax.data.load import DataConfig
+from ltjax.errors import FLAG, TEXT, Allowed, Option, integer, number, one_of, option
+from ltjax.losses.registry import LossConfig
+from ltjax.models.classifier import ModelConfig
+from ltjax.samplers.registry import SamplerConfig
+from ltjax.whitening.methods import WhiteningConfig
+
+
+class Key(NamedTuple):
+    """One configuration key.
+
+    Attributes:
+      option: its default, what may be used, and what it means.
+      types: the types of a value, None's apart.
+      optional: whether it may be None.
+    """
+
+    option: Option
+    types: tuple[type, ...]
+    optional: bool
+
+    @property
+    def default(self) -> Any:
+        """Value in the base configuration."""
+        return self.option.default
+
+    @property
+    def allowed(self) -> str:
+        """What may be used, in words."""
+        return self.option.allowed.words
+
+
+def _integers(low: int) -> Allowed:
+    def check(v: Any) -> bool:
+        return len(set(v)) == len(v) and all(type(x) is int and x >= low for x in v)
+
+    return Allowed(check, f"a tuple of different integers >= {low}")
+
+
+def _interval() -> Allowed:
+    def check(v: Any) -> bool:
+        return len(v) == 0 or (len(v) == 2 and 0 <= v[0] < v[1])
+
+    return Allowed(check, "() or (FIRST, LAST), 0 <= FIRST < LAST")
+
+
+# The options of rooms above this one; those of lower rooms stand beside what they configure.
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """What a configuration says of the optimizer."""
+
+    name: str = option("sgd", one_of("sgd", "adamw"), "optax optimiser")
+    learning_rate: float = option(0.1, number(0, open_low=True), "peak")
+    momentum: float = option(0.9, number(0, 0.9999), "of sgd")
+    nesterov: bool = option(False, FLAG, "of sgd")
+    weight_decay: float = option(5e-4, number(0), "of kernels; not of biases and norms")
+    head_rate: float = option(
+        1.0, number(0, open_low=True), "the head's learning rate, as a multiple of the peak"
+    )
+    schedule: str = option("cosine", one_of("cosine", "constant", "steps"), "after the warm-up")
+    milestones: tuple[int, ...] = option(
+        (160, 180), _integers(1), "of steps: epochs that lower the rate"
+    )
+    milestone_factor: float = option(0.01, number(0, 1), "of steps: at each milestone")
+    warmup_epochs: int = option(5, integer(0), "linear, from 0")
+    clip_norm: float = option(0.0, number(0), "of the global gradient; 0 is off")
+    ema_decay: float = option(
+        0.0, number(0, 0.999999), "moving average of the parameters, for evaluation; 0 is off"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """What a configuration says of the training."""
+
+    batch_size: int = option(64, integer(1), "images, over all devices")
+    epochs: int = option(100, integer(1), "of ceil(N / batch_size) steps, in either stage")
+    mixing: str = option("auto", one_of("auto", *MIXINGS), "of images")
+    mixing_alpha: float = option(1.0, number(0, open_low=True), "of the Beta distribution")
+    remix_kappa: float = option(3.0, number(1), "ratio of counts: much rarer")
+    remix_tau: float = option(0.5, number(0, 1), "share below which the rarer label wins")
+    on_nan: str = option(
+        "stop", one_of("stop", "skip"), "a loss that is not finite: stop, or skip the update"
+    )
+    log_every_steps: int = option(20, integer(1), "a line of metrics.jsonl")
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoupledConfig:
+    """What a configuration says of stage two."""
+
+    tau: float | None = option(
+        None, number(0), "tau_norm; None: chosen on data.validation_fraction"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What a configuration says of the evaluation."""
+
+    batch_size: int = option(256, integer(1), "images, over all devices")
+    every_epochs: int = option(10, integer(1), "during training")
+    many_above: int = option(100, integer(0), "more training images are many")
+    few_below: int = option(20, integer(0), "fewer training images are few")
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+    """What a configuration says of how steps are run."""
+
+    mapping: str = option("pmap", one_of("pmap", "shard_map"), "how steps are mapped")
+    steps_per_call: int | None = option(
+        None, integer(1), "steps in one dispatch, at most; None: 2 on CPU, else 20"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """What a configuration says of the checkpoints."""
+
+    every_epochs: int = option(10, integer(1), "and at the end")
+    keep: int = option(2, integer(1), "newest ones; the best is kept besides")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The whole configuration of a run: a tree of frozen options.
+
+    `resolve` gives one without "auto"; `default` gives the same tree as an
+    `ml_collections.ConfigDict`, for files and flags to override.
+    """
+
+    method: str = option("cw_la_b3rs_bet", one_of(*METHODS), "sets every key that is auto")
+    stage: str = option("one", one_of(*STAGES), "two: the head alone, on the network of init_from")
+    init_from: str = option("", TEXT, "stage two: workdir of the finished stage one")
+    seed: int = option(0, integer(0), "of split, plan, initialisation and augmentation")
+    seeds: tuple[int, ...] = option(
+        (), _integers(0), "several seeds side by side, on one split; () is (seed,)"
+    )
+    cpu_devices: int = option(2, integer(1), "host devices to train on where there is only a CPU")
+    runlocal: bool = option(False, FLAG, "shrink the run to about a minute on two cores")
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    whitening: WhiteningConfig = dataclasses.field(default_factory=WhiteningConfig)
+    plan: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    decoupled: DecoupledConfig = dataclasses.field(default_factory=DecoupledConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
+    profile_steps: tuple[int, ...] = option(
+        (), _interval(), "trace of these steps, in the workdir's profile/"
+    )
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted keys to values."""
+        return flatten(self.nested())
+
+    def nested(self) -> dict[str, Any]:
+        """Nested dictionaries, as `config.json` holds them; a tuple is a list there."""
+        return dataclasses.asdict(self)
+
+
+def _keys(section: type, prefix: str = "") -> dict[str, Key]:
+    """The keys of a section and of those below it, in the order of their declaration."""
+    found: dict[str, Key] = {}
+    hints = get_type_hints(section)
+    for field in dataclasses.fields(section):
+        hint, path = hints[field.name], prefix + field.name
+        if dataclasses.is_dataclass(hint):
+            found |= _keys(cast(type, hint), f"{path}.")
+            continue
+        parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        kinds = tuple(get_origin(p) or p for p in parts if p is not type(None))
+        found[path] = Key(field.metadata["option"], kinds, type(None) in parts)
+    return found
+
+
+SCHEMA: dict[str, Key] = _keys(Config)
+
+
+def default() -> ml_collections.ConfigDict:
+    """The base configuration; configs override its values, never its keys or types."""
+    config = ml_collections.ConfigDict()
+    for path, key in SCHEMA.items():
+        *sections, name = path.split(".")
+        node = config
+        for section in sections:
+            if section not in node:
+                node[section] = ml_collections.ConfigDict()
+            node = node[section]
+        if len(key.types) > 1:
+            node[name] = config_dict.FieldReference(key.default, field_type=object)
+        elif key.optional:
+            node[name] = config_dict.placeholder(key.types[0])
+        else:
+            node[name] = key.default
+    return config
+
+
+def get(config: ml_collections.ConfigDict | Config, path: str) -> Any:
+    """The value at a dotted path."""
+    node: Any = config
+    for name in path.split("."):
+        node = getattr(node, name)
+    return node
+
+
+def put(config: ml_collections.ConfigDict, path: str, value: Any) -> None:
+    """Sets the value at a dotted path.
+
+    >>> config = default()
+    >>> put(config, "data.limit", 100)
+    >>> config.data.limit
+    100
+    """
+    *sections, name = path.split(".")
+    node = get(config, ".".join(sections)) if sections else config
+    node[name] = value
+
+
+def flatten(config: Mapping[str, Any] | ml_collections.ConfigDict | Config) -> dict[str, Any]:
+    """Dotted paths to values, of nested dictionaries, a `ConfigDict` or a `Config`."""
+    if isinstance(config, Config):
+        return config.flat()
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
+            flat.update({f"{name}.{path}": v for path, v in flatten(value).items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def suggestion(name: str) -> str:
+    """Words that point from an unknown key to one that exists."""
+    near = difflib.get_close_matches(name, SCHEMA, n=1, cutoff=0.5)
+    leaf = [key for key in SCHEMA if key.split(".")[-1] == name.split(".")[-1]]
+    hint = (leaf or near)[:1]
+    where = "the keys are listed in docs/config.md"
+    return f"did you mean config.{hint[0]}? ({where})" if hint else where
+
+
+def key_table() -> str:
+    """The keys as a Markdown table, as in docs/config.md."""
+    rows = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
+    for path, key in SCHEMA.items():
+        default_value = repr(key.default).replace("'", "")
+        optional = " or None" if key.optional else ""
+        rows.append(
+            f"| `{path}` | `{default_value or ' '}` | {key.allowed}{optional} | {key.option.help} |"
+        )
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,34 @@
+"""The command line of the report: one again, or several runs side by side."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ltjax.errors import InputError
+from ltjax.report.build import write
+from ltjax.report.compare import comparison
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m ltjax.report A [B C] --out FILE`: one report again, or several side by side."""
+    parser = argparse.ArgumentParser(prog="python -m ltjax.report")
+    parser.add_argument("workdirs", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, help="the comparison's file", default=None)
+    given = parser.parse_args(argv)
+    try:
+        if len(given.workdirs) == 1 and given.out is None:
+            print(write(given.workdirs[0]))
+            return 0
+        if given.out is None:
+            raise InputError("--out is missing; give the comparison's file")
+        given.out.write_text(comparison(given.workdirs), encoding="utf-8")
+        print(given.out)
+    except (InputError, OSError) as e:
+        print(f"ltjax: error: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

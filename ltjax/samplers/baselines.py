@@ -1,0 +1,215 @@
+"""The samplers of the field as batch plans. NumPy alone.
+
+Three of them weight classes; they differ in the weights alone. An epoch has exactly the
+draws of each class that the weights ask for, up to one, where independent draws, as of
+PyTorch's `WeightedRandomSampler`, would spread; the order of the classes is uniformly random,
+and the images of a class go round in shuffled cycles.
+"""
+
+import numpy as np
+
+from ltjax.errors import InputError, require, require_integer
+from ltjax.samplers.base import LabelIndex, LabelPlan
+from ltjax.samplers.shuffle import apportion, batch_shuffle, cyclic_times, random_slots
+
+
+class WeightedPlan(LabelPlan):
+    """Shared shell of the plans that draw classes in proportion to weights."""
+
+    def weights(self, epoch: int) -> np.ndarray:
+        """Weights of the classes that have images, most images first, float64 `[K]`."""
+        raise InputError(f"{type(self).__name__} does not define weights()")
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        """Indices of an epoch, int64 `[steps_per_epoch, batch_size]`."""
+        bits = self._bits(epoch)
+        total = self.steps_per_epoch * self.batch_size
+        draws = apportion(bits, self.weights(epoch), total)
+        slots = random_slots(bits, draws)
+        out = np.empty(total, np.int64)
+        self._fill(out, bits, slots, draws)
+        return out.reshape(self.steps_per_epoch, self.batch_size)
+
+
+class PowerSampler(WeightedPlan):
+    """Draws classes in proportion to a power of their size.
+
+        p_c = n_c^q / sum_k n_k^q
+
+    Power 1 is the ordinary instance-balanced epoch: every image once, in a fresh shuffle,
+    and where the last batch needs filling, some images once more.
+
+    Args:
+      labels: int `[N]`.
+      batch_size: images per batch.
+      power: `q`; 1 instance-balanced, 0.5 square root, 0 class-balanced, -1 reverse.
+      seed: integer >= 0.
+
+    Source: Kang et al., Decoupling Representation and Classifier (ICLR 2020), eq. 1.
+
+    >>> PowerSampler(np.array([0, 0, 0, 1]), 2, power=1, seed=0).epoch(0).shape
+    (2, 2)
+    """
+
+    tag = "PowerSampler"
+
+    def __init__(
+        self, labels: np.ndarray | LabelIndex, batch_size: int, *, power: float, seed: int
+    ):
+        super().__init__(labels, batch_size, seed=seed)
+        require(bool(np.isfinite(power)), "power", power, "a finite number")
+        self.power = float(power)
+        # Relative to the largest class, so that no power overflows in the head's favour.
+        with np.errstate(over="ignore"):
+            self._weights = (self.index.sizes / self.index.sizes[0]) ** self.power
+        if self.power == 1:
+            self._weights = self.index.sizes.astype(float)
+        finite = bool(np.isfinite(self._weights.sum()))
+        require(finite, "power", power, "a power under which the weights are finite")
+
+    def __repr__(self) -> str:
+        return self._describe(power=self.power)
+
+    def weights(self, epoch: int) -> np.ndarray:
+        """`n_c^q`, up to a factor."""
+        return self._weights
+
+
+class ProgressiveSampler(WeightedPlan):
+    """Goes from instance-balanced to class-balanced over the epochs.
+
+        p_c(t) = (1 - a) n_c / sum_k n_k + a / K,    a = t / (T - 1)
+
+    Epoch `t = 0` is instance-balanced (every image once), the last one, `t = T - 1`, and any
+    after it class-balanced. A single epoch (`T = 1`) is instance-balanced.
+
+    Args:
+      labels: int `[N]`.
+      batch_size: images per batch.
+      epochs: `T`, epochs of the whole schedule, >= 1.
+      seed: integer >= 0.
+
+    Source: Kang et al. (ICLR 2020), eq. 3, with `T - 1` for their `T`, so that the last
+    epoch is class-balanced.
+
+    >>> plan = ProgressiveSampler(np.array([0, 0, 0, 1]), 4, epochs=2, seed=0)
+    >>> [int((plan.labels[plan.epoch(e)] == 1).sum()) for e in (0, 1)]
+    [1, 2]
+    """
+
+    tag = "ProgressiveSampler"
+
+    def __init__(self, labels: np.ndarray | LabelIndex, batch_size: int, *, epochs: int, seed: int):
+        super().__init__(labels, batch_size, seed=seed)
+        self.epochs = require_integer("epochs", epochs, 1)
+
+    def __repr__(self) -> str:
+        return self._describe(epochs=self.epochs)
+
+    def weights(self, epoch: int) -> np.ndarray:
+        """`N p_c(t)`."""
+        sizes = self.index.sizes
+        share = min(epoch / max(self.epochs - 1, 1), 1.0)
+        return (1 - share) * sizes + share * (sizes.sum() / len(sizes))
+
+
+class RepeatFactorSampler(WeightedPlan):
+    """Repeats the images of rare classes, and leaves the others as frequent as they are.
+
+        r_c = max(1, sqrt(t / f_c)),    f_c = n_c / N,    p_c = n_c r_c / sum_k n_k r_k
+
+    LVIS repeats each image `r_c` times, rounded at random, and lets the epoch grow; here the
+    epoch has its `ceil(N / B)` steps, and a class its share of them.
+
+    Args:
+      labels: int `[N]`.
+      batch_size: images per batch.
+      threshold: `t` in (0, 1]; classes with a smaller share of the images are repeated.
+      seed: integer >= 0.
+
+    Source: Gupta et al., LVIS (CVPR 2019), appendix; for one label per image.
+
+    >>> labels = np.repeat([0, 1], [96, 4])
+    >>> RepeatFactorSampler(labels, 10, threshold=0.16, seed=0).repeats.tolist()
+    [1.0, 2.0]
+    """
+
+    tag = "RepeatFactorSampler"
+
+    def __init__(
+        self,
+        labels: np.ndarray | LabelIndex,
+        batch_size: int,
+        *,
+        threshold: float = 0.001,
+        seed: int,
+    ):
+        super().__init__(labels, batch_size, seed=seed)
+        require(0 < threshold <= 1, "threshold", threshold, "a number in (0, 1]")
+        self.threshold = float(threshold)
+        share = self.index.sizes / len(self.labels)
+        self.repeats = np.maximum(1.0, np.sqrt(self.threshold / share))
+
+    def __repr__(self) -> str:
+        return self._describe(threshold=self.threshold)
+
+    def weights(self, epoch: int) -> np.ndarray:
+        """`n_c r_c`."""
+        return self.index.sizes * self.repeats
+
+
+class ClassAwareSampler(LabelPlan):
+    """Goes round the classes in shuffled cycles and takes `k` images of each class drawn.
+
+    The `k` images are neighbours in the stream of slots, so they fall into one batch where
+    `k` divides the batch size. Slots are shuffled within their batch.
+
+    Args:
+      labels: int `[N]`.
+      batch_size: images per batch.
+      images_per_class: `k`, from 1 to the batch size.
+      seed: integer >= 0.
+
+    Source: Shen et al., Relay Backpropagation (ECCV 2016); `k = 4` on ImageNet-LT and
+    Places-LT is of Liu et al. (CVPR 2019). Their epoch goes round until the largest class
+    is through; here it has the `ceil(N / B)` steps of every plan.
+
+    >>> plan = ClassAwareSampler(np.array([0] * 6 + [1] * 2), 4, images_per_class=2, seed=0)
+    >>> plan.labels[np.sort(plan[0])].tolist()
+    [0, 0, 1, 1]
+    """
+
+    tag = "ClassAwareSampler"
+
+    def __init__(
+        self,
+        labels: np.ndarray | LabelIndex,
+        batch_size: int,
+        *,
+        images_per_class: int = 4,
+        seed: int,
+    ):
+        super().__init__(labels, batch_size, seed=seed)
+        self.images_per_class = require_integer("images_per_class", images_per_class, 1)
+        allowed = f"an integer from 1 to the batch size {self.batch_size}"
+        fits = self.images_per_class <= self.batch_size
+        require(fits, "images_per_class", images_per_class, allowed)
+
+    def __repr__(self) -> str:
+        return self._describe(images_per_class=self.images_per_class)
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        """Indices of an epoch, int64 `[steps_per_epoch, batch_size]`."""
+        bits, each = self._bits(epoch), self.images_per_class
+        total = self.steps_per_epoch * self.batch_size
+        turns = -(-total // each)
+        place = batch_shuffle(bits, self.steps_per_epoch, self.batch_size)
+        times = cyclic_times(bits, len(self.index.order), turns)
+        drawn = times < turns
+        slots = (times[drawn].astype(np.int64) * each)[:, None] + np.arange(each)
+        slots = place.take(np.minimum(slots.ravel(), total)).astype(
+            np.int64
+        )  # the last turn may be cut short
+        out = np.empty(total + 1, np.int64)
+        self._fill(out, bits, slots, drawn.sum(axis=1) * each)
+        return out[:-1].reshape(self.steps_per_epoch, self.batch_size)

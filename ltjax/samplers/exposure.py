@@ -1,0 +1,153 @@
+"""How often a plan shows each class and each image: over-exposure, before training. NumPy alone."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ltjax.errors import require, require_integer
+from ltjax.samplers.base import BatchPlan
+
+
+class Exposure(NamedTuple):
+    """Draws of a plan.
+
+    Attributes:
+      epochs: epochs of the schedule.
+      counted: epochs that were counted; where fewer than `epochs`, schedules are scaled up.
+      image_epoch: int64 `[N]`, draws of each image in the first epoch.
+      image_schedule: float64 `[N]`, draws of each image in the schedule.
+      class_counts: int64 `[C]`, images of each class.
+      class_epoch: int64 `[C]`, draws of each class in the first epoch.
+      class_schedule: float64 `[C]`, draws of each class in the schedule.
+      class_least: float64 `[C]`, schedule's draws of the class's least shown image.
+      class_most: float64 `[C]`, schedule's draws of the class's most shown image.
+    """
+
+    epochs: int
+    counted: int
+    image_epoch: np.ndarray
+    image_schedule: np.ndarray
+    class_counts: np.ndarray
+    class_epoch: np.ndarray
+    class_schedule: np.ndarray
+    class_least: np.ndarray
+    class_most: np.ndarray
+
+
+def exposure(
+    plan: BatchPlan, labels: np.ndarray, epochs: int, *, most_draws: float = 2e8
+) -> Exposure:
+    """Counts a plan's draws per class and per image, in an epoch and in a whole schedule.
+
+    Args:
+      plan: any plan.
+      labels: int `[N]`, labels of its images.
+      epochs: epochs of the schedule, >= 1.
+      most_draws: where the schedule has more draws than this, evenly spaced epochs of it
+        are counted and scaled up.
+
+    Raises:
+      InputError: `epochs` or `most_draws` out of range.
+
+    >>> from ltjax.samplers.baselines import PowerSampler
+    >>> labels = np.array([0, 0, 0, 1])
+    >>> exposure(PowerSampler(labels, 4, power=0, seed=0), labels, 10).class_schedule.tolist()
+    [20.0, 20.0]
+    """
+    epochs = require_integer("epochs", epochs, 1)
+    require(most_draws > 0, "most_draws", most_draws, "a number > 0")
+    per_epoch = plan.steps_per_epoch * plan.batch_size
+    counted = int(np.clip(most_draws // per_epoch, 1, epochs))
+    size = len(labels)
+    first = np.bincount(plan.epoch(0).ravel(), minlength=size)
+    total = np.zeros(size, np.int64)
+    for epoch in np.unique(np.linspace(0, epochs - 1, counted).astype(int)).tolist():
+        total += np.bincount(plan.epoch(epoch).ravel(), minlength=size) if epoch else first
+    schedule = total * (epochs / counted)
+    counts = np.bincount(labels)
+    least = np.full(len(counts), np.inf)
+    most = np.zeros(len(counts))
+    np.minimum.at(least, labels, schedule)
+    np.maximum.at(most, labels, schedule)
+    return Exposure(
+        epochs,
+        counted,
+        first,
+        schedule,
+        counts,
+        np.bincount(labels, weights=first).astype(np.int64),
+        np.bincount(labels, weights=schedule),
+        np.where(counts > 0, least, 0.0),
+        most,
+    )
+
+
+def summary(seen: Exposure) -> dict[str, Any]:
+    """What a report needs of an exposure: everything per class, nothing per image."""
+    names = ("class_counts", "class_epoch", "class_schedule", "class_least", "class_most")
+    arrays = {name: getattr(seen, name).tolist() for name in names}
+    return {"epochs": seen.epochs, "counted": seen.counted, **arrays}
+
+
+def sentence(seen: dict[str, Any], class_names: Sequence[str]) -> str:
+    """One line: how often the rarest image will be seen, and the most common one.
+
+    Args:
+      seen: as `summary` gives.
+      class_names: of all classes.
+    """
+    counts = np.array(seen["class_counts"])
+    present = np.flatnonzero(counts)
+    rare = int(present[np.argmin(counts[present])])
+    common = int(np.argmax(counts))
+    about = "" if seen["counted"] == seen["epochs"] else "about "
+
+    def words(c: int) -> str:
+        least, most = round(seen["class_least"][c]), round(seen["class_most"][c])
+        mean = round(seen["class_schedule"][c] / counts[c])
+        spread = "" if least == most else f" ({least:,} to {most:,})"
+        return f"{about}{mean:,} times{spread}"
+
+    def image(c: int) -> str:
+        return f"(class {class_names[c]}, {counts[c]:,} image{'s' if counts[c] > 1 else ''})"
+
+    return (
+        f"in {seen['epochs']:,} epoch{'s' if seen['epochs'] > 1 else ''} the rarest image "
+        f"{image(rare)} will be seen {words(rare)}, the most common {image(common)} {words(common)}"
+    )
+
+
+def table(
+    seen: dict[str, Any], class_names: Sequence[str], *, most_rows: int = 12
+) -> list[tuple[str, ...]]:
+    """Rows `(class, images, draws in an epoch, share of draws, times an image is seen)`.
+
+    Args:
+      seen: as `summary` gives.
+      class_names: of all classes.
+      most_rows: where there are more classes, so many of them, evenly spaced by rank.
+
+    Returns:
+      A header, then one row per class, most images first.
+    """
+    counts = np.array(seen["class_counts"])
+    order = np.argsort(-counts, kind="stable")
+    if len(order) > most_rows:
+        order = order[np.linspace(0, len(order) - 1, most_rows).round().astype(int)]
+    drawn = sum(seen["class_epoch"])
+    rows: list[tuple[str, ...]] = [
+        ("class", "images", "draws in an epoch", "share of draws", "times an image is seen")
+    ]
+    for c in order.tolist():
+        least, most = round(seen["class_least"][c]), round(seen["class_most"][c])
+        rows.append(
+            (
+                str(class_names[c]),
+                f"{counts[c]:,}",
+                f"{seen['class_epoch'][c]:,}",
+                f"{100 * seen['class_epoch'][c] / drawn:.2g}%",
+                f"{most:,}" if least == most else f"{least:,} to {most:,}",
+            )
+        )
+    return rows

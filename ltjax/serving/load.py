@@ -1,0 +1,125 @@
+"""A trained network, read from its workdir alone: no data set, no optimiser."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax.config import Config
+from ltjax.models import Classifier, Outputs
+from ltjax.training.build import model_of
+from ltjax.training.restore import read_config, restore_states
+from ltjax.training.state import TrainState
+from ltjax.training.workdir import read_json
+from ltjax.whitening import StandardizedWhitening, fold_into_dense
+from ltjax.whitening.linen import FROZEN, freeze
+
+
+class Trained(NamedTuple):
+    """The first seed's network and what it needs to know.
+
+    Attributes:
+      path: the workdir.
+      config: resolved.
+      dataset: content of `dataset.json`: classes, image shape, normalisation.
+      model: network.
+      variables: parameters, statistics and frozen whitening roots.
+      temperature: fitted on held-out training images, 1 where none were held out.
+    """
+
+    path: Path
+    config: Config
+    dataset: dict[str, Any]
+    model: Classifier
+    variables: dict[str, Any]
+    temperature: float
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """`(H, W, C)`."""
+        return tuple(self.dataset["image_shape"])
+
+
+def load_all(workdir: str | Path) -> list[Trained]:
+    """Reads the final network of every seed.
+
+    Args:
+      workdir: of a finished run.
+
+    Raises:
+      InputError: no finished run is there, or its checkpoint cannot be read.
+    """
+    path, config = Path(workdir), read_config(workdir)
+    dataset, result = (read_json(path / name) for name in ("dataset.json", "result.json"))
+    shape, classes = tuple(dataset["image_shape"]), len(dataset["class_names"])
+    states: list[TrainState] = restore_states(path, config, classes, shape)
+    model = model_of(config, classes)
+    image = jnp.zeros((1, *shape), jnp.float32)
+    roots = jax.jit(lambda variables: freeze(model, variables, image, train=False))
+    temperature = result.get("post_hoc", {}).get("temperature", {}).get("temperature", 1.0)
+    return [
+        Trained(path, config, dataset, model, roots(state.variables), temperature)
+        for state in states
+    ]
+
+
+def load(workdir: str | Path) -> Trained:
+    """Reads the final network of the first seed; see `load_all`."""
+    return load_all(workdir)[0]
+
+
+def normalised(trained: Trained, images: jax.Array) -> jax.Array:
+    """uint8 `[B, H, W, C]` as the network expects them."""
+    mean, std = (np.asarray(trained.dataset[name], np.float32) for name in ("mean", "std"))
+    return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
+
+
+def logits_function(trained: Trained) -> Callable[[jax.Array], jax.Array]:
+    """uint8 `[B, H, W, C]` to logits `[B, C]`, as the evaluation computes them."""
+
+    def logits(images: jax.Array) -> jax.Array:
+        out = trained.model.apply(trained.variables, normalised(trained, images), train=False)
+        assert isinstance(out, Outputs)  # a pair only where variables are mutable
+        return out.logits
+
+    return logits
+
+
+def _whitenings(trained: Trained) -> list[tuple[jax.Array, jax.Array]]:
+    """Running mean and frozen matrix of each whitening, in the order in which they are applied."""
+    stats, frozen = trained.variables["batch_stats"]["whitening"], trained.variables[FROZEN]
+    if isinstance(trained.model.whitening, StandardizedWhitening):
+        names = ("standardize", "whiten")
+        return [(stats[n]["mean"], frozen["whitening"][n]["matrix"]) for n in names]
+    return [(stats["mean"], frozen["whitening"]["matrix"])]
+
+
+def folded_function(trained: Trained) -> tuple[Callable[[jax.Array], jax.Array], bool]:
+    """The same with whitening and classifier as one affine map, where the head is linear.
+
+    Returns:
+      The function and whether it is folded: `cosine` heads divide by the norm of the whitened
+      features, so they stay apart.
+    """
+    model, params = trained.model, trained.variables["params"]
+    if trained.config.model.head == "cosine":
+        return logits_function(trained), False
+    kernel, bias = model.head.as_dense(params["head"])
+    if model.whitening is not None:
+        for mean, matrix in reversed(_whitenings(trained)):
+            kernel, bias = fold_into_dense(mean, matrix, kernel, bias)
+    backbone = {
+        name: trained.variables[name]["backbone"]
+        for name in ("params", "batch_stats")
+        if "backbone" in trained.variables.get(name, {})
+    }
+
+    def logits(images: jax.Array) -> jax.Array:
+        features = model.backbone.apply(backbone, normalised(trained, images), train=False)
+        assert isinstance(features, jax.Array)
+        return features.astype(jnp.float32) @ kernel + bias[None, :]
+
+    return logits, True

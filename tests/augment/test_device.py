@@ -1,0 +1,101 @@
+"""Augmentation on the device: what each does, and that it follows image and key alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltjax.augment.device import Augment, augment, cutout, random_flip
+from ltjax.augment.policies import OPERATIONS, apply, rand_augment
+from tests.data.pictures import picture
+
+IMAGES = jnp.asarray(np.stack([picture(16, 16, seed=i) for i in range(8)]))
+KEYS = jax.random.split(jax.random.key(0), 8)
+
+
+def test_flip_mirrors_about_half():
+    keys = jax.random.split(jax.random.key(1), 400)
+    images = jnp.repeat(IMAGES[:1], 400, axis=0)
+    out = np.asarray(jax.jit(random_flip)(images, keys))
+    original, mirrored = np.asarray(IMAGES[0]), np.asarray(IMAGES[0][:, ::-1])
+    flipped = (out == mirrored).all(axis=(1, 2, 3))
+    assert (flipped | (out == original).all(axis=(1, 2, 3))).all()
+    assert 150 < flipped.sum() < 250
+
+
+def test_cutout_erases_one_square():
+    images = jnp.full((200, 16, 16, 3), 9, jnp.uint8)
+    out = np.asarray(cutout(images, jax.random.split(jax.random.key(2), 200), 6))
+    holes = (out == 0).all(axis=3)
+    sizes = holes.sum(axis=(1, 2))
+    assert sizes.max() == 36
+    assert sizes.min() >= 9  # its centre is inside
+    for hole in holes:
+        rows, columns = hole.any(axis=1), hole.any(axis=0)
+        assert hole.sum() == rows.sum() * columns.sum()
+
+
+def test_follows_image_and_key_alone():
+    settings = Augment(max_shift=2, flip=True, rand_ops=2, cutout=4)
+    run = jax.jit(lambda images, keys: augment(images, keys, settings))
+    whole = run(IMAGES, KEYS)
+    assert whole.dtype == jnp.uint8
+    order = np.array([3, 1, 0, 2, 7, 6, 5, 4])
+    np.testing.assert_array_equal(run(IMAGES[order], KEYS[order]), whole[order])
+
+
+def test_nothing_asked_nothing_done():
+    assert augment(IMAGES, KEYS, Augment()) is IMAGES
+
+
+one = jax.jit(apply)
+
+
+def by_name(name, strength, image=None):
+    image = np.asarray(IMAGES[0]) if image is None else image
+    which = jnp.asarray(OPERATIONS.index(name))
+    return np.asarray(one(jnp.asarray(image, jnp.float32), which, jnp.float32(strength)))
+
+
+def test_operations_against_their_definitions():
+    image = np.asarray(IMAGES[0]).astype(np.float32)
+    np.testing.assert_array_equal(by_name("identity", 0.9), image)
+    np.testing.assert_allclose(by_name("brightness", -1.0), image * 0.1, rtol=1e-5)
+    np.testing.assert_array_equal(by_name("solarize", 1.0), 255 - image)
+    np.testing.assert_array_equal(by_name("posterize", 1.0), image // 16 * 16)
+    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
+    np.testing.assert_allclose(by_name("colour", -1.0), grey + 0.1 * (image - grey), atol=1e-3)
+    np.testing.assert_allclose(
+        by_name("contrast", -1.0), grey.mean() + 0.1 * (image - grey.mean()), atol=1e-3
+    )
+    stretched = by_name("auto_contrast", 1.0)
+    assert stretched.min(axis=(0, 1)).tolist() == [0, 0, 0]
+    np.testing.assert_allclose(stretched.max(axis=(0, 1)), 255)
+
+
+def test_equalize_as_pillow():
+    from PIL import Image, ImageOps
+
+    image = np.asarray(picture(32, 32, seed=5))
+    expected = np.asarray(ImageOps.equalize(Image.fromarray(image)))
+    np.testing.assert_array_equal(by_name("equalize", 1.0, image), expected)
+
+
+@pytest.mark.parametrize("name", OPERATIONS[OPERATIONS.index("rotate") :])
+def test_geometry(name):
+    image = np.asarray(IMAGES[0]).astype(np.float32)
+    np.testing.assert_allclose(by_name(name, 0.0), image, atol=1e-3)
+    assert np.abs(by_name(name, 0.9) - image).mean() > 1
+
+
+def test_translation_by_a_third():
+    moved = by_name("translate_x", 0.9375)  # 5 pixels of 16
+    np.testing.assert_allclose(moved[:, :11], np.asarray(IMAGES[0])[:, 5:].astype(float), atol=1e-2)
+    np.testing.assert_allclose(moved[:, 11:], 128)
+
+
+def test_all_operations_are_drawn():
+    keys = jax.random.split(jax.random.key(3), 300)
+    images = jnp.repeat(IMAGES[:1], 300, axis=0)
+    out = np.asarray(jax.jit(lambda i, k: rand_augment(i, k, ops=1, magnitude=9.0))(images, keys))
+    assert len({x.tobytes() for x in out}) >= 20  # most operations have two directions

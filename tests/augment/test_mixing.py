@@ -1,0 +1,87 @@
+"""Mixup and remix: shares, partners, limits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltjax.augment.mixing import draw_shares, make_mixing, mix, mixup, partners, remix
+
+COUNTS = jnp.array([400, 90, 20, 5])
+MIXUP, REMIX = mixup(), remix()
+
+
+def batch(size=16):
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(size, 4, 4, 1)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 4, size))
+    order = partners(jax.random.key(1), jnp.zeros(size, bool))
+    return (images, images[order]), (labels, labels[order])
+
+
+@pytest.mark.parametrize("mixing", [MIXUP, REMIX], ids=["mixup", "remix"])
+def test_share_1_is_no_mixing(mixing):
+    images, labels = batch()
+    mixed, targets = mix(mixing, mixing.init(COUNTS), images, labels, jnp.ones(16))
+    np.testing.assert_array_equal(mixed, images[0])
+    np.testing.assert_array_equal(targets, jax.nn.one_hot(labels[0], 4))
+
+
+@pytest.mark.parametrize("mixing", [MIXUP, REMIX], ids=["mixup", "remix"])
+def test_mixes_against_numpy(mixing):
+    images, labels = batch()
+    lam = np.random.default_rng(2).uniform(size=16).astype(np.float32)
+    mixed, targets = jax.jit(lambda *args: mix(mixing, *args))(
+        mixing.init(COUNTS), images, labels, lam
+    )
+    for i in range(16):
+        own, other = (int(y[i]) for y in labels)
+        expected = lam[i] * np.asarray(images[0][i]) + (1 - lam[i]) * np.asarray(images[1][i])
+        np.testing.assert_allclose(mixed[i], expected, atol=1e-6)
+        share = lam[i]
+        if mixing is REMIX:
+            ratio = float(COUNTS[own] / COUNTS[other])
+            if ratio >= 3 and lam[i] < 0.5:
+                share = 0.0
+            elif ratio <= 1 / 3 and 1 - lam[i] < 0.5:
+                share = 1.0
+        row = np.zeros(4)
+        row[own] += share
+        row[other] += 1 - share
+        np.testing.assert_allclose(targets[i], row, atol=1e-6)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+
+
+def test_remix_gives_the_rare_class_its_label():
+    state = remix().init(COUNTS)
+    y, other = jnp.array([3, 3, 0, 0, 1, 2]), jnp.array([0, 0, 3, 3, 0, 1])
+    lam = jnp.array([0.6, 0.4, 0.4, 0.6, 0.9, 0.7])
+    share = remix().label_share(lam, y, other, state)
+    np.testing.assert_allclose(share, [1, 0.4, 0, 0.6, 1, 1], atol=1e-6)
+
+
+def test_partners_keep_the_kinds_of_bet_apart_and_change():
+    flags = jnp.arange(64) >= 40
+    first, second = (partners(jax.random.key(seed), flags) for seed in (0, 1))
+    for order in (first, second):
+        np.testing.assert_array_equal(np.sort(order), np.arange(64))
+        np.testing.assert_array_equal(flags[order], flags)
+    assert (first != second).sum() > 50
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_shares_follow_the_beta_distribution(alpha):
+    lam = np.asarray(draw_shares(jax.random.split(jax.random.key(0), 4000), alpha))
+    assert ((lam >= 0) & (lam <= 1)).all()
+    assert lam.mean() == pytest.approx(0.5, abs=0.03)
+    assert lam.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), abs=0.01)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"train.mixing = 'x'"):
+        make_mixing(name="x")
+    with pytest.raises(ValueError, match=r"mixing_alpha = 0"):
+        make_mixing(name="mixup", alpha=0.0)
+    with pytest.raises(ValueError, match=r"remix_kappa = 0.5"):
+        make_mixing(name="remix", remix_kappa=0.5)
+    assert make_mixing(name="none") is None

@@ -1,0 +1,119 @@
+"""Every key is checked; methods fill what is auto; the documented table is the real one."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from ltjax import config as configs
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_default_resolves_without_auto():
+    resolved = configs.resolve(configs.default())
+    flat = configs.flatten(configs.default())
+    assert set(flat) == set(configs.SCHEMA)
+    values = configs.flatten(resolved)
+    assert [key for key, value in values.items() if value == "auto"] == ["data.residency"]
+    assert resolved.data.seed == 0
+    with pytest.raises(AttributeError):
+        resolved.seed = 1
+
+
+@pytest.mark.parametrize("method", list(configs.METHODS))
+def test_methods(method):
+    config = configs.default()
+    config.method = method
+    resolved = configs.resolve(config)
+    for path, value in configs.METHODS[method].items():
+        assert configs.get(resolved, path) == value
+
+
+def test_explicit_value_beats_the_method():
+    config = configs.default()
+    config.whitening.method = "none"
+    config.seed = 3
+    config.data.seed = 5
+    resolved = configs.resolve(config)
+    assert resolved.whitening.method == "none"
+    assert resolved.data.seed == 5
+
+
+BAD = {
+    "method": "x",
+    "seed": -1,
+    "cpu_devices": 0,
+    "data.imbalance_factor": 0.9,
+    "data.test_per_class": 0,
+    "model.width": -4,
+    "whitening.shrinkage": 0.0,
+    "whitening.momentum": 1.0,
+    "plan.balance": 1.1,
+    "plan.every": 0,
+    "plan.fraction": 0.0,
+    "loss.tau": float("nan"),
+    "loss.embedded_weight": -0.1,
+    "optimizer.learning_rate": 0.0,
+    "train.batch_size": 0,
+    "train.epochs": -1,
+    "checkpoint.keep": 0,
+}
+
+
+@pytest.mark.parametrize("path", BAD)
+def test_values_out_of_range_name_key_value_and_range(path):
+    config = configs.default()
+    configs.put(config, path, BAD[path])
+    with pytest.raises(ValueError, match="is not allowed; use") as caught:
+        configs.resolve(config)
+    message = str(caught.value)
+    assert f"config.{path} = {BAD[path]!r}" in message
+    assert configs.SCHEMA[path].allowed in message
+    assert "\n" not in message
+
+
+def test_unknown_and_missing_keys():
+    config = configs.default()
+    config.train.batchsize = 3
+    with pytest.raises(ValueError, match=r"config.train.batchsize is not a key; did you mean"):
+        configs.resolve(config)
+    config = configs.default()
+    del config.train.epochs
+    with pytest.raises(ValueError, match=r"config.train.epochs is missing"):
+        configs.resolve(config)
+
+
+def test_groups_may_not_overlap():
+    config = configs.default()
+    config.evaluation.few_below = 150
+    with pytest.raises(ValueError, match="groups would overlap"):
+        configs.resolve(config)
+
+
+def test_devices_must_divide_the_batches():
+    config = configs.default()
+    config.train.batch_size = 66
+    resolved = configs.resolve(config)
+    configs.check_devices(resolved, 2)
+    with pytest.raises(ValueError, match=r"train.batch_size = 66 is not divisible by the 4"):
+        configs.check_devices(resolved, 4)
+
+
+def test_differences():
+    assert configs.differences({"a": 1, "b": 2}, {"a": 1, "b": 3}) == ["b: 3 -> 2"]
+    assert configs.differences({"a": 1}, {}) == ["a: (absent) -> 1"]
+    assert configs.differences({"cpu_devices": 1}, {"cpu_devices": 4}) == []
+    assert set(configs.FREE_ON_RESUME) < set(configs.SCHEMA)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.name)
+def test_config_files_resolve(path):
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert isinstance(configs.resolve(module.get_config()), configs.Config)
+
+
+def test_documented_keys_are_the_real_ones():
+    assert configs.key_table() in (ROOT / "docs" / "config.md").read_text()

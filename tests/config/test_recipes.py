@@ -1,0 +1,90 @@
+"""Every method of the README's table and of docs/losses.md is one that runs."""
+
+import ast
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ltjax import config as configs
+from ltjax.augment.device import Augment
+from ltjax.config.recipes import METHODS, STAGES
+from ltjax.data.loader import Batch
+from ltjax.training.build import build, keys
+from ltjax.training.state import init_state
+from ltjax.training.step import AXIS, Resident, make_train_step
+
+ROOT = Path(__file__).parents[2]
+ROW = re.compile(r"^\| `ltjax --config configs/digits_lt.py (.*?)` \|", re.MULTILINE)
+RECIPES = ROW.findall((ROOT / "README.md").read_text())
+
+
+def parsed(recipe):
+    """The configuration that a recipe's flags make."""
+    config = configs.default()
+    for flag in recipe.split():
+        path, text = flag.removeprefix("--config.").split("=", 1)
+        default = configs.SCHEMA[path].default
+        value = text if isinstance(default, str) else ast.literal_eval(text)
+        configs.put(config, path, value)
+    return config
+
+
+def test_every_method_and_stage_has_a_recipe():
+    found = [parsed(recipe) for recipe in RECIPES]
+    assert {c.method for c in found} == set(METHODS)
+    assert {c.stage for c in found} == set(STAGES)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_its_step_can_be_traced(recipe):
+    config = configs.resolve(parsed(recipe))
+    job = build(config)
+    image = job.splits.train.images.shape[1:]
+    size = config.train.batch_size
+
+    def step():
+        init, augment = keys(0)
+        state = init_state(job.model, job.optimizer, init, image)
+        mixed = () if job.mixing is None else job.mixing.init(np.ones(10, np.int32))
+        state_of_loss = job.losses[0].init(job.loss_counts[0])
+        data = Resident(
+            job.splits.train.images,
+            *(np.ones(image[-1], np.float32),) * 2,
+            state_of_loss,
+            augment,
+            mixed,
+        )
+        train = make_train_step(
+            job.model,
+            job.losses[0],
+            job.optimizer,
+            augment=Augment(max_shift=1),
+            mixing=job.mixing,
+            trainable=job.trainable,
+        )
+        numbers, flags = np.zeros((1, size), np.int32), np.ones((1, size), bool)
+        batch = Batch(numbers, numbers, numbers, flags, flags)
+        return jax.vmap(train, in_axes=(None, None, 0), axis_name=AXIS)(state, data, batch)
+
+    _, metrics = jax.eval_shape(step)
+    assert metrics["loss"].shape == (1,)
+
+
+def test_losses_document_names_every_setting():
+    text = (ROOT / "docs" / "losses.md").read_text()
+    for key in ("loss.name", "loss.weighting", "loss.smoothing", "train.mixing", "model.head"):
+        names = configs.SCHEMA[key].allowed.removeprefix("one of ").split(", ")
+        for name in set(names) - {"auto", "none"}:
+            assert f"{key}={name}" in text or f"| `{name}` |" in text, f"{key}={name}"
+    for stage in set(STAGES) - {"one"}:
+        assert f"| `{stage}` |" in text
+
+
+def test_example_of_the_document_runs(capsys):
+    text = (ROOT / "docs" / "losses.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(code, "docs/losses.md", "exec"), {})
+    assert float(capsys.readouterr().out) > 0

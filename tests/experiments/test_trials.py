@@ -1,0 +1,213 @@
+"""The store, the tables and the rows that the experiments on accuracy share."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments import tables, trials
+from experiments.ablation import run as ablation
+from experiments.mechanism import stability
+from experiments.protocols import PROTOCOLS, ROWS
+from experiments.rival.gap import accuracy_of_halves
+from experiments.trials import Runner, Store, Trial, make_config
+from ltjax import config as configs
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_of_every_protocol_is_a_valid_configuration(protocol, row):
+    changes = {"init_from": "somewhere", "decoupled__tau": 1.0} if "stage" in ROWS[row] else {}
+    config = make_config(PROTOCOLS[protocol], Trial(row, 3), "data", **changes)
+    resolved = configs.resolve(config)
+    assert resolved.seed == 3
+    assert resolved.data.imbalance_factor == configs.get(config, "data.imbalance_factor")
+
+
+def test_a_row_with_changes():
+    trial = Trial("cw_la whitening.shrinkage=0.01 plan.name=b3rs", 0)
+    config = configs.resolve(make_config(PROTOCOLS["digits_20"], trial, ""))
+    assert config.whitening.shrinkage == 0.01
+    assert config.plan.name == "b3rs"
+    assert config.whitening.method == "zca"
+
+
+def test_paired_interval_is_scipys():
+    rng = np.random.default_rng(0)
+    a, b = rng.random(8), rng.random(8)
+    rows = {
+        name: {str(i): {"accuracy": float(v)} for i, v in enumerate(x)}
+        for name, x in (("a", a), ("b", b))
+    }
+    found = tables.paired(rows, "a", "b")
+    expected = stats.ttest_rel(a, b).confidence_interval()
+    np.testing.assert_allclose([found.low, found.high], [expected.low, expected.high])
+    assert found.sign == 0
+    rows["b"] = {seed: {"accuracy": r["accuracy"] - 0.2} for seed, r in rows["a"].items()}
+    assert tables.paired(rows, "a", "b").sign == 1
+    assert tables.paired(rows, "b", "a").sign == -1
+    assert tables.paired(rows, "a", "absent") is None
+
+
+RESULT = {"accuracy": 0.5, "many": 0.6, "medium": None, "few": 0.4, "seconds": 2.0}
+
+
+def test_store_keeps_every_run_and_refuses_another_protocol(tmp_path):
+    path = tmp_path / "digits_20.json"
+    store = Store(path, PROTOCOLS["digits_20"], "command")
+    for seed in (11, 2):
+        store.put(Trial("ce", seed), RESULT, {"jax": "1"})
+    again = Store(path, PROTOCOLS["digits_20"], "command")
+    assert Trial("ce", 2) in again
+    assert Trial("ce", 3) not in again
+    assert list(again.rows["ce"]) == ["2", "11"]
+    assert again.content["versions"] == {"jax": "1"}
+    with pytest.raises(SystemExit, match="another protocol"):
+        Store(path, PROTOCOLS["digits_50"], "command")
+
+
+def test_table_shows_what_is_missing():
+    rows = {"ce": {"0": RESULT, "1": RESULT | {"accuracy": 0.7}}, "cw": {"0": RESULT}}
+    lines = tables.accuracy_table(rows, ["ce", "cw", "crt"], ["ce"]).splitlines()
+    assert len(lines) == 4
+    assert lines[2].startswith("| `ce` | 60.0 ± 14.1 | 60.0 ± 0.0 | – | 40.0 ± 0.0 |  | 2 |")
+    assert "| – | 1 |" in lines[3]
+
+
+def test_parts_are_differences_of_rows_that_exist():
+    assert {name for pair in ablation.CLAIMS.values() for name in pair} <= set(ROWS)
+    rows = {
+        name: {seed: RESULT | {"accuracy": level} for seed in ("0", "1", "2")}
+        for name, level in (("ce", 0.5), ("cw", 0.6))
+    }
+    text = ablation.claims({"rows": rows})
+    assert "| whitening, plain loss | `cw` − `ce` | **+10.0** [+10.0, +10.0] | +0.0" in text
+    assert "`ce_b3rs`" not in text
+
+
+def test_agreement_sees_a_difference():
+    stored = {"ce": {str(i): {"accuracy": 0.9 + 0.01 * (i % 2)} for i in range(20)}}
+    near = {"ce": {"0": {"accuracy": 0.9}, "1": {"accuracy": 0.91}}}
+    far = {"ce": {"0": {"accuracy": 0.8}, "1": {"accuracy": 0.81}}}
+    assert "agrees" in ablation.agreement(near, stored)
+    assert "DIFFERS" in ablation.agreement(far, stored)
+
+
+@pytest.mark.slow
+def test_second_stages_share_their_stage_one(tmp_path):
+    small = PROTOCOLS["digits_50"]
+    overrides = {**small.overrides, "train.epochs": 1, "optimizer.warmup_epochs": 0}
+    small = small._replace(
+        overrides={**overrides, "model.width": 4, "cpu_devices": 1}, stage_two_epochs=1
+    )
+    runner = Runner(small, tmp_path, "", probe="experiments.rival.gap:measure")
+    rows = ("crt", "tau_norm", "cw_la", "cw_crt")
+    found = {row: runner(Trial(row, 0)) for row in rows}
+    folders = {path.name for path in tmp_path.iterdir()}
+    assert folders == {
+        *("ce 0", "ce held out 0", "choose tau 0"),
+        *("crt 0", "tau_norm 0", "cw_la 0", "cw 0", "cw_crt 0"),
+    }
+    assert found["tau_norm"]["tau"] >= 0
+    assert 0 <= found["crt"]["accuracy"] <= 1
+    probe = found["cw_la"]["probe"]
+    assert probe["gap"] > 0
+    assert 0 < probe["low_half_energy"] < 1
+    assert found["cw_la"]["diagnostics"]["after_whitening/effective_rank"] > 1
+    assert probe["high_half_accuracy"] > 0
+    steady = stability.measure(tmp_path / "ce 0")
+    assert set(steady) == {f"{plan}/{w}" for plan in stability.PLANS for w in ("own", "balanced")}
+    assert steady["b3rs/own"] < steady["class_balanced/own"]
+    assert stability.measure(tmp_path / "cw_la 0") == {}
+    json.dumps(found)
+
+
+def test_a_worker_does_not_keep_the_programs_of_its_runs(monkeypatch):
+    kept = []  # as if something held a run's functions for good
+
+    def run(self, trial):
+        function = jax.jit(lambda x: x + trial.seed)
+        kept.append(function)
+        return {"accuracy": float(function(jnp.ones(trial.seed + 3)).sum())}
+
+    def programs():
+        return len(jax.local_devices()[0].client.live_executables())
+
+    monkeypatch.setattr(Runner, "__call__", run)
+    trials._work("digits_50", [Trial("ce", 0)], "", None, False)
+    before = programs()
+    trials._work("digits_50", [Trial("ce", seed) for seed in range(5)], "", None, False)
+    assert len(kept) == 6
+    assert programs() == before
+
+
+def test_halves_know_where_the_classes_are():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 400)
+    signal = np.eye(4)[labels] + 0.05 * rng.normal(size=(400, 4))
+    noise = rng.normal(size=(400, 4))
+    for strong, low in ((10 * noise, True), (0.01 * noise, False)):
+        x = np.concatenate([signal, strong], axis=1)
+        found = accuracy_of_halves(x[:300], labels[:300], x[300:], labels[300:])
+        assert (found["low_half_accuracy"] > 0.95) == low
+        assert (found["high_half_accuracy"] > 0.95) != low
+
+
+def test_classifiers_on_pixels_see_the_run_s_data():
+    runner = Runner(PROTOCOLS["digits_20"], Path("nowhere"), "")
+    found = runner(Trial("rbf_svm", 0))
+    assert 0.85 < found["accuracy"] < 0.97
+    assert found["few"] < found["many"]
+    stored = json.loads((ROOT / "experiments/ablation/results/digits_20.json").read_text())
+    assert found["accuracy"] == pytest.approx(stored["rows"]["rbf_svm"]["0"]["accuracy"])
+
+
+def test_summary_has_a_column_for_every_protocol():
+    stores = {
+        "digits_20": {"rows": {"ce": {"0": RESULT}, "cw": {"0": RESULT, "1": RESULT}}},
+        "cifar10_small": {"rows": {"ce": {"0": RESULT}}},
+    }
+    lines = ablation.summary(stores).splitlines()
+    assert lines[0] == "| row | digits, IF 20 | CIFAR-10-LT, small network |"
+    assert lines[2:] == [
+        "| `ce` | 50.0 | 50.0 |",
+        "| `cw` | 50.0 ± 0.0 | – |",
+        "| seeds | 1 to 2 | 1 |",
+    ]
+
+
+def test_rows_by_name():
+    assert ablation.rows_of("digits_20", "main")[0] == "logistic_regression"
+    assert ablation.rows_of("cifar10_small", "main")[0] == "ce"
+    assert "seesaw" in ablation.rows_of("digits_50", "losses")
+    assert ablation.rows_of("digits_50", "ce,cw") == ["ce", "cw"]
+    assert set(ablation.rows_of("digits_50", "losses")) <= set(ROWS)
+
+
+STORED = sorted(ROOT.glob("experiments/ablation/results/*.json"))
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_stored_tables_are_those_of_their_json(path):
+    content = json.loads(path.read_text())
+    assert content["protocol"] == json.loads(json.dumps(PROTOCOLS[path.stem].describe()))
+    assert path.with_suffix(".md").read_text() == ablation.table(content)
+    parts = path.with_name(f"{path.stem}_parts.md")
+    assert parts.read_text() == ablation.claims(content)
+    losses = path.with_name(f"{path.stem}_losses.md")
+    if losses.exists():
+        assert losses.read_text() == ablation.losses_table(content)
+    assert re.search(r"\d+ x ", content["versions"]["device"])
+
+
+def test_stored_summary_is_of_all_stored_tables():
+    stores = {path.stem: json.loads(path.read_text()) for path in STORED}
+    summary = ROOT / "experiments" / "ablation" / "results" / "summary.md"
+    assert summary.read_text() == ablation.summary(stores)

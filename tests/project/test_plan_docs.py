@@ -1,0 +1,52 @@
+"""The tables of the plans' documents are those of the stored results."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments.sampler_speed import covariance, run
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "experiments" / "sampler_speed" / "results"
+
+
+def stored(name):
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def shown(document, name):
+    text = (ROOT / document).read_text()
+    return re.findall(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", text, re.DOTALL)[0].strip()
+
+
+@pytest.mark.parametrize("document", ["docs/plans.md", "experiments/sampler_speed/README.md"])
+def test_speed(document):
+    sets = stored("speed")["sets"]
+    made = {name: run.table(result) for name, result in sets.items()}
+    assert shown(document, "speed") == made["imagenet_lt"]
+    text = (RESULTS / "speed.md").read_text()
+    assert text == "\n\n".join(f"### {n}\n\n{t}" for n, t in made.items()) + "\n"
+
+
+def test_the_goals_are_met_in_the_stored_run():
+    sets = stored("speed")["sets"]
+    b3rs = sets["imagenet_lt"]["rows"]["b3rs"]
+    assert b3rs["times_WeightedRandomSampler"] >= 1
+    assert b3rs["times_python_class_aware"] >= 5
+    assert sets["zipf_10m"]["images"] == 10_000_000
+    assert all(sets["zipf_10m"]["rows"][name]["seconds"] < 3 for name in run.PLANS)
+
+
+def test_covariance():
+    batches = stored("covariance")["batches"]
+    assert shown("docs/plans.md", "covariance") == covariance.table(batches["64"])
+
+
+def test_example_of_the_document_runs(capsys):
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "plans.md").read_text(), re.DOTALL
+    )
+    exec(compile(code, "docs/plans.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("(32,) 16 (8,)")
