@@ -1,0 +1,32 @@
+"""Runs the README's snippet where only the core of ltjax is installed.
+
+    .venv-core/bin/python tests/project/core.py
+
+`make core` makes that environment with `pip install .`, without the extra `train`.
+"""
+
+import importlib.util
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[2] / "README.md"
+# What the extra `train` brings, and a core installation therefore does not have.
+TRAINER = ("grain", "ml_collections", "orbax", "tensorflow_datasets", "tensorboardX")
+
+
+def snippet(text: str) -> str:
+    """The first block of Python in a document."""
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+
+
+def main() -> None:
+    """Fails where the snippet does, or where the environment is not the core alone."""
+    found = [name for name in TRAINER if importlib.util.find_spec(name)]
+    assert not found, f"not a core installation: {', '.join(found)} found"
+    code = snippet(README.read_text())
+    print(code)
+    exec(compile(code, str(README), "exec"), {})
+
+
+if __name__ == "__main__":
+    main()

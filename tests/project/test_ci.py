@@ -1,0 +1,53 @@
+"""The files that other tools read are valid, and call what the Makefile has."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+
+
+def steps():
+    return [step for job in WORKFLOW["jobs"].values() for step in job["steps"]]
+
+
+def test_every_target_is_explained_and_phony():
+    text = (ROOT / "Makefile").read_text()
+    assert set(re.findall(r"^# make (\S+)", text, re.MULTILINE)) == TARGETS - {"clean"}
+    (phony,) = re.findall(r"^\.PHONY: (.*)", text, re.MULTILINE)
+    assert set(phony.split()) == TARGETS
+
+
+def test_workflow_calls_make_alone():
+    commands = [step["run"] for step in steps() if "run" in step]
+    called = [re.fullmatch(r"make (\S+) PYTHON=python", command) for command in commands]
+    assert all(called), commands
+    assert {match[1] for match in called} <= TARGETS
+    assert {"core", "test", "docs", "coverage"} == {match[1] for match in called}
+
+
+def test_workflow_runs_the_oldest_and_the_newest_python():
+    assert WORKFLOW["jobs"]["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.13"]
+
+
+def test_runner_of_this_repository_calls_make():
+    assert "make test\n" in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.parametrize("tool", ["ruff", "mypy", "import-linter"])
+def test_hooks_use_the_pinned_tools(tool):
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert tool in {hook["id"] for hook in hooks}
+    assert all(hook["entry"].startswith(".venv/bin/") for hook in hooks)
+    assert re.search(rf"^{tool}==", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE)
+
+
+def test_citation():
+    content = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    version = re.search(r'__version__ = "(.*)"', (ROOT / "ltjax/__init__.py").read_text())[1]
+    assert content["version"] == version
+    assert "https://arxiv.org/abs/2112.05958" in [r["url"] for r in content["references"]]
