@@ -6,7 +6,6 @@ from typing import Any
 from ltjax import config as configs
 from ltjax.data.load import load_splits
 from ltjax.evaluation.metrics import summarize
-from ltjax.training.build import SPLIT_KEYS
 
 
 def classical(name: str, config: Any) -> dict[str, Any]:
@@ -17,8 +16,7 @@ def classical(name: str, config: Any) -> dict[str, Any]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import SVC
 
-    data = configs.resolve(config).data
-    train, test = load_splits(**{key: getattr(data, key) for key in SPLIT_KEYS})
+    train, test = load_splits(configs.resolve(config).data)
     model = (
         LogisticRegression(class_weight="balanced", max_iter=5000)
         if name == "logistic_regression"

@@ -113,7 +113,7 @@ def cutout(images: jax.Array, keys: jax.Array, size: int) -> jax.Array:
     return jax.vmap(erase)(images, keys)
 
 
-def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+def normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
     """uint8 `[B, H, W, C]` to float32, `(x - mean) / std` per channel, in units of 0 ... 255."""
     shape = (1, 1, 1, -1)
     return (images.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)

@@ -19,7 +19,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return out if out.ndim == 3 else out[..., None]
 
 
-def centre_crop(image: np.ndarray, size: int, *, share: float = 0.875) -> np.ndarray:
+def center_crop(image: np.ndarray, size: int, *, share: float = 0.875) -> np.ndarray:
     """The field's evaluation view: shorter side to `size / share`, then the middle square.
 
     An image that has the size already is left as it is.
@@ -66,10 +66,10 @@ def random_resized_crop(
         if 0 < h <= height and 0 < w <= width:
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
             return resize(image[top : top + h, left : left + w], size, size)
-    return centre_crop(image, size, share=1.0)
+    return center_crop(image, size, share=1.0)
 
 
-def colour_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+def color_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
     """Scales brightness, contrast and saturation, in random order, by factors `1 - s` to `1 + s`.
 
     Grey images have no saturation to change.

@@ -1,20 +1,31 @@
-"""From a file's bytes to an RGB image, and from images to the size of the network; OpenCV alone."""
+"""From the bytes of a file to an RGB image, by OpenCV."""
+
+import functools
 
 import cv2
 import numpy as np
 
-# More pixels than this are not a photograph, but a mistake or an attack: 2^27 are 400 MB.
-MOST_PIXELS = 2**27
-cv2.setNumThreads(0)  # images are decoded side by side; threads inside one are in the way
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # told in our own words
+# A header that promises more pixels than this is a mistake or an attack: 2^27 pixels are 400 MB.
+MAX_PIXELS = 2**27
 
 
 class DecodeError(ValueError):
-    """Bytes that are no image, or not a whole one; the message is the reason alone."""
+    """The bytes are no complete image; the message is the reason only."""
+
+
+@functools.cache
+def _prepare_opencv() -> None:
+    """Sets up OpenCV for this process, once, before its first image is decoded.
+
+    Several images are decoded at once, so threads within one only get in the way. OpenCV's own
+    warnings are off, since `DecodeError` and the files' names say more.
+    """
+    cv2.setNumThreads(0)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width that a JPEG or PNG header names; None for another format.
+    """Height and width from the header of a JPEG or PNG file; None for other formats.
 
     >>> signature = b"\\x89PNG\\r\\n\\x1a\\n"
     >>> image_size(signature + bytes(11) + b"\\x05" + bytes(3) + b"\\x07")
@@ -44,23 +55,26 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 def decode(data: bytes, *, at_least: int | None = None) -> np.ndarray:
     """Decodes an image to uint8 RGB `[H, W, 3]`.
 
-    Grey, RGBA (alpha is dropped), CMYK and 16-bit images become 8-bit RGB; the EXIF orientation is
-    followed.
+    Gray, RGBA (alpha is dropped), CMYK and 16-bit images become 8-bit RGB, and the EXIF
+    orientation is applied.
 
     Args:
-      data: the file's content.
-      at_least: decode a JPEG at 1/2, 1/4 or 1/8 of its size, as long as the shorter side keeps
-        this many pixels; several times faster for large photographs.
+      data: content of the file.
+      at_least: decode a JPEG at 1/2, 1/4 or 1/8 of its size if its shorter side keeps at least
+        this many pixels, which is several times faster for large photographs.
 
     Raises:
-      DecodeError: not an image, cut off, or larger than `MOST_PIXELS`.
+      DecodeError: the data are no image, a truncated one, or one of more than `MAX_PIXELS`.
     """
+    _prepare_opencv()
     size = image_size(data)
     jpeg = data[:2] == b"\xff\xd8"
-    if size is not None and size[0] * size[1] > MOST_PIXELS:
-        raise DecodeError(f"its header says {size[1]} x {size[0]} pixels, at most 2^27 are read")
-    # Coded pixels never hold these markers, so the end must lie behind the last scan, wherever
-    # the end of a thumbnail in the header may lie.
+    if size is not None and size[0] * size[1] > MAX_PIXELS:
+        raise DecodeError(
+            f"its header says {size[1]} x {size[0]} pixels, more than the 2^27 allowed"
+        )
+    # Coded pixels never contain these markers. The end marker must follow the last scan: an
+    # earlier one may belong to a thumbnail in the header.
     if jpeg and data[-2:] != b"\xff\xd9" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise DecodeError("the JPEG is cut off: it has no end marker")
     flag = cv2.IMREAD_COLOR

@@ -15,14 +15,14 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class FileReader:
-    """Files below a root."""
+    """Reads files below a root folder."""
 
     root: str
     paths: tuple[str, ...]
 
     @property
     def identity(self) -> str:
-        """The names, not the root: a data set may be moved."""
+        """The file names without the root: moving a data set does not change it."""
         return "\n".join(self.paths)
 
     def read(self, position: int) -> bytes:
@@ -31,7 +31,7 @@ class FileReader:
             return file.read()
 
     def name(self, position: int) -> str:
-        """Its path, printable whatever its bytes."""
+        """The path of the file, printable whatever its bytes."""
         path = os.path.join(self.root, self.paths[position])
         return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -39,72 +39,84 @@ class FileReader:
 def read_folder(
     root: str, *, size: int, classes: tuple[str, ...] | None = None, key: str = "data.dir"
 ) -> EncodedSource:
-    """Images in `root/class/name.jpg`; classes and files in the order of their names.
+    """Images in `root/CLASS/name.jpg`, sorted by class name, then by file name.
 
-    The names found are kept in a cache beside the data, keyed by the classes and by when their
-    folders last changed, so that the next start does not scan them again.
+    The list of files is kept in a cache, keyed by the class folders and the times of their last
+    change, so that the next start does not scan the folders again.
 
     Args:
-      root: folder with a folder for every class.
-      size: pixels of the square that the network sees.
-      classes: names of all classes, in order; None takes the folders'.
+      root: folder with one folder per class.
+      size: side in pixels of the square that the network sees.
+      classes: names of all classes in order, as the training part has them; None takes the
+        names of the folders.
       key: what to call `root` in messages.
 
     Raises:
-      InputError: no such folder, no class in it, a class that is not one of `classes`, or no
-        image.
+      InputError: `root` is no folder, has no class folder, has one that is not in `classes`, or
+        has no image.
     """
-    require(os.path.isdir(root), key, root, "a folder with a folder of images for every class")
-    with os.scandir(root) as entries:
-        found = sorted((e.name, e.stat().st_mtime_ns) for e in entries if _is_class(e))
-    if not found:
-        raise InputError(
-            f"{key} = {root!r} has no folder of a class in it; put images in {root}/CLASS/"
-        )
-    names = tuple(_printable(name) for name, _ in found)
-    unknown = sorted(set(names) - set(classes or names))
+    folders = _class_folders(root, key)
+    names = tuple(_printable(name) for name, _ in folders)
+    classes = classes or names
+    unknown = sorted(set(names) - set(classes))
     if unknown:
         raise InputError(
             f"{key} = {root!r} has the class {unknown[0]!r}, which the training images lack; "
-            "give both the same class folders"
+            "give both parts the same class folders"
         )
-    cache = Cache(Path(root), "folder", repr(found))
-    stored = cache.load()
-    if stored is None:
-        listed: list[str] = []
-        numbers: list[int] = []
-        for label, (name, _) in enumerate(found):
-            files = sorted(f for f in os.listdir(os.path.join(root, name)) if _is_image(f))
-            listed += [os.path.join(name, f) for f in files]
-            numbers += [label] * len(files)
-        stored = {
-            "paths": np.array([os.fsencode(p) for p in listed], dtype="S"),
-            "labels": np.array(numbers, np.int64),
-        }
-        cache.store(stored)
-    if not len(stored["paths"]):
+    cache = Cache(Path(root), "folder", repr(folders))
+    listing = cache.load()
+    if listing is None:
+        listing = _list_images(root, [name for name, _ in folders])
+        cache.store(listing)
+    if not len(listing["paths"]):
         raise InputError(
             f"{key} = {root!r} has class folders but no image in them; "
             f"names must end in {', '.join(SUFFIXES)}"
         )
-    paths = tuple(os.fsdecode(p) for p in stored["paths"].tolist())
-    labels = stored["labels"]
-    if classes is not None:
-        labels = np.array([classes.index(name) for name in names], np.int64)[labels]
+    paths = tuple(os.fsdecode(path) for path in listing["paths"].tolist())
+    labels = np.array([classes.index(name) for name in names], np.int64)[listing["labels"]]
     positions = np.arange(len(labels), dtype=np.int64)
-    return EncodedSource(FileReader(root, paths), positions, labels, classes or names, size)
+    return EncodedSource(FileReader(root, paths), positions, labels, classes, size)
+
+
+def _class_folders(root: str, key: str) -> list[tuple[str, int]]:
+    """Name and time of the last change (ns) of every class folder, sorted by name."""
+    require(os.path.isdir(root), key, root, "a folder with one folder of images per class")
+    with os.scandir(root) as entries:
+        folders = sorted(
+            (entry.name, entry.stat().st_mtime_ns)
+            for entry in entries
+            if entry.is_dir() and not entry.name.startswith(".")
+        )
+    if not folders:
+        raise InputError(
+            f"{key} = {root!r} has no class folders; put the images into {root}/CLASS/"
+        )
+    return folders
+
+
+def _list_images(root: str, folders: list[str]) -> dict[str, np.ndarray]:
+    """Paths below `root` (bytes) and place of the folder in `folders`, one for each image."""
+    paths: list[bytes] = []
+    labels: list[int] = []
+    for label, folder in enumerate(folders):
+        files = sorted(name for name in os.listdir(os.path.join(root, folder)) if _is_image(name))
+        paths += [os.fsencode(os.path.join(folder, name)) for name in files]
+        labels += [label] * len(files)
+    return {"paths": np.array(paths, dtype="S"), "labels": np.array(labels, np.int64)}
 
 
 def read_list(
     path: str, root: str, *, size: int, classes: int | None = None, key: str = "data.path"
 ) -> EncodedSource:
-    """Images of a list file with a line `path label` for each, such as `ImageNet_LT_train.txt`.
+    """Images of a list file, one line `path label` per image, such as `ImageNet_LT_train.txt`.
 
     Args:
       path: the list.
-      root: folder that its paths start from.
-      size: pixels of the square that the network sees.
-      classes: number of classes; None is one more than the largest label.
+      root: folder that the listed paths are relative to.
+      size: side in pixels of the square that the network sees.
+      classes: number of classes; None is the largest label plus one.
       key: what to call `path` in messages.
 
     Raises:
@@ -112,7 +124,7 @@ def read_list(
     """
     require(os.path.isfile(path), key, path, "a file with lines 'path label'")
     require(
-        os.path.isdir(root), "data.dir", root, "the folder that the paths of the list start from"
+        os.path.isdir(root), "data.dir", root, "the folder that the listed paths are relative to"
     )
     paths, labels = [], []
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -126,7 +138,7 @@ def read_list(
             paths.append(name)
             labels.append(int(label))
     if not paths:
-        raise InputError(f"{key} = {path!r} has no lines; it needs lines 'path label'")
+        raise InputError(f"{key} = {path!r} is empty; it needs lines 'path label'")
     top = max(labels)
     if classes is not None and top >= classes:
         raise InputError(
@@ -137,10 +149,6 @@ def read_list(
     positions = np.arange(len(labels), dtype=np.int64)
     reader = FileReader(root, tuple(paths))
     return EncodedSource(reader, positions, np.array(labels, np.int64), names, size)
-
-
-def _is_class(entry: os.DirEntry) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
 
 
 def _is_image(name: str) -> bool:

@@ -2,217 +2,242 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from ltjax.data.folder import read_folder, read_list
 from ltjax.data.loader import RESIDENCIES
 from ltjax.data.longtail import (
-    exponential_counts,
+    PROFILES,
+    Profile,
     holdout,
-    pareto_counts,
-    step_counts,
+    largest_head,
+    stratified_sample,
     subset_indices,
 )
 from ltjax.data.sources import Source, Splits, digits, read_npz
 from ltjax.data.tfds import read_tfds
-from ltjax.errors import FLAG, TEXT, Allowed, InputError, integer, number, one_of, option, require
+from ltjax.errors import (
+    FLAG,
+    TEXT,
+    Allowed,
+    InputError,
+    integer,
+    number,
+    one_of,
+    option,
+    options_of,
+)
 
-# Any other name is one of TFDS.
-OWN_SOURCES = ("digits", "npz", "folder", "list")
-PROFILES: dict[str, Callable[[int, int, float], np.ndarray] | None] = {
-    "exponential": exponential_counts,
-    "step": step_counts,
-    "pareto": pareto_counts,
-    "as_is": None,
-}
+# Side of the square that the network sees where neither the configuration nor the data says.
+DEFAULT_SIZE = 224
+# Names of the folder of test images beside `train`, in the order in which they are looked for.
+TEST_FOLDERS = ("test", "val")
 
-
-def load_splits(
-    *,
-    name: str,
-    path: str = "",
-    test_path: str = "",
-    dir: str = "",
-    train_split: str = "train",
-    test_split: str = "test",
-    image_size: int | None = None,
-    profile: str,
-    imbalance_factor: float,
-    max_count: int | None = None,
-    test_per_class: int,
-    limit: int | None = None,
-    seed: int,
-) -> Splits:
-    """Loads a data set, holds out a balanced test set and thins the rest to a long tail.
-
-    Args:
-      name: "digits", "npz", "folder", "list", or a name of TFDS.
-      path: file of "npz"; training list of "list".
-      test_path: test list of "list"; "" holds images out.
-      dir: folder of "folder", which may hold `train` and `test` (or `val`) folders; root of
-        "list"; TFDS's `data_dir`.
-      train_split: TFDS's split to train on.
-      test_split: TFDS's split to test on.
-      image_size: pixels of the square that the network sees; None: as stored, else 224.
-      profile: "exponential", "step" or "pareto" thin the training part, "as_is" leaves it.
-      imbalance_factor: of the profile, >= 1.
-      max_count: images of the largest class; None is the most that the profile can have.
-      test_per_class: test images of each class, where the data has no test set of its own.
-      limit: keep about so many images of each part, every class in proportion.
-      seed: of the split; 0 with the official order is the field's CIFAR-LT.
-
-    Raises:
-      InputError: a bad value, or data that cannot be read or split so.
-    """
-    require(profile in PROFILES, "data.profile", profile, f"one of {', '.join(PROFILES)}")
-    train, test = _read(name, path, test_path, dir, (train_split, test_split), image_size)
-    if test is None:
-        train_indices, test_indices = holdout(train.labels, test_per_class, seed)
-        train, test = train.subset(train_indices), train.subset(test_indices)
-    counts = PROFILES[profile]
-    if counts is not None:
-        train = _thin(train, counts, imbalance_factor, max_count, seed)
-    if limit is not None:
-        train, test = (part.subset(_sample(part.labels, limit, seed)) for part in (train, test))
-    return Splits(train, test)
+# A training part and a test part; None where the data set has no test part of its own.
+Parts = tuple[Source, Source | None]
 
 
-def _read(
-    name: str,
-    path: str,
-    test_path: str,
-    folder: str,
-    splits: tuple[str, str],
-    size: int | None,
-) -> tuple[Source, Source | None]:
-    if name == "digits":
-        return digits(), None
-    if name == "npz":
-        return read_npz(path)
-    if name == "list":
-        train = read_list(path, folder, size=size or 224)
-        if not test_path:
-            return train, None
-        classes = len(train.class_names)
-        test = read_list(test_path, folder, size=size or 224, classes=classes, key="data.test_path")
-        return train, test
-    if name == "folder":
-        return _read_folder(folder, size or 224)
-    return (
-        read_tfds(name, folder, splits[0], size=size),
-        read_tfds(name, folder, splits[1], size=size),
-    )
+def _read_digits(config: "DataConfig") -> Parts:
+    return digits(), None
 
 
-def _read_folder(folder: str, size: int) -> tuple[Source, Source | None]:
-    from pathlib import Path
+def _read_npz(config: "DataConfig") -> Parts:
+    return read_npz(config.path)
 
-    root = Path(folder)
+
+def _read_folder(config: "DataConfig") -> Parts:
+    root, size = Path(config.dir), config.image_size or DEFAULT_SIZE
     if not (root / "train").is_dir():
-        return read_folder(folder, size=size), None
+        return read_folder(config.dir, size=size), None
     train = read_folder(str(root / "train"), size=size)
-    for name in ("test", "val"):
+    for name in TEST_FOLDERS:
         if (root / name).is_dir():
             return train, read_folder(str(root / name), size=size, classes=train.class_names)
     return train, None
 
 
-def _thin(
-    train: Source,
-    profile: Callable[[int, int, float], np.ndarray],
-    imbalance_factor: float,
-    max_count: int | None,
-    seed: int,
+def _read_list(config: "DataConfig") -> Parts:
+    size = config.image_size or DEFAULT_SIZE
+    train = read_list(config.path, config.dir, size=size)
+    if not config.test_path:
+        return train, None
+    classes = len(train.class_names)
+    test = read_list(config.test_path, config.dir, size=size, classes=classes, key="data.test_path")
+    return train, test
+
+
+def _read_tfds(config: "DataConfig") -> Parts:
+    train, test = (
+        read_tfds(config.name, config.dir, split, size=config.image_size)
+        for split in (config.train_split, config.test_split)
+    )
+    return train, test
+
+
+# Every `data.name` and its reader. Any other name is the name of a TFDS data set.
+SOURCES: dict[str, Callable[["DataConfig"], Parts]] = {
+    "digits": _read_digits,
+    "npz": _read_npz,
+    "folder": _read_folder,
+    "list": _read_list,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images to read, how to split them, and where to keep them."""
+
+    name: str = option(
+        "digits",
+        Allowed(lambda v: v != "", f"{', '.join(SOURCES)}, or the name of a TFDS data set"),
+        "data set to read",
+    )
+    path: str = option("", TEXT, "npz: the file; list: the training list, lines of `path label`")
+    test_path: str = option("", TEXT, "list: the test list; if empty, test images are held out")
+    dir: str = option(
+        "",
+        TEXT,
+        "folder: the folder of CLASS/, or of train/CLASS/ and test/CLASS/; list: the root of the "
+        "listed paths; TFDS: its data_dir",
+    )
+    train_split: str = option("train", TEXT, "TFDS: name of the training split")
+    test_split: str = option("test", TEXT, "TFDS: name of the test split")
+    image_size: int | None = option(
+        None,
+        integer(1),
+        f"side in pixels of the network's square input; None: as stored, or {DEFAULT_SIZE} where "
+        "images differ in size",
+    )
+    residency: str = option(
+        "auto",
+        one_of(*RESIDENCIES),
+        "resident: all images stay in device memory; streamed: images are decoded while training; "
+        "auto: resident if they fit",
+    )
+    resident_megabytes: int = option(
+        4096, integer(0), "largest data set that auto keeps in device memory, in MiB"
+    )
+    workers: int = option(
+        0, integer(0), "number of decoding processes; 0 decodes in threads of the main process"
+    )
+    threads: int = option(
+        2, integer(1), "number of decoding threads in the main process or in each worker"
+    )
+    skip_corrupt: bool = option(
+        False, FLAG, "replace an unreadable image with another of its class instead of stopping"
+    )
+    limit: int | None = option(
+        None, integer(1), "keep about this many images of each part, every class in proportion"
+    )
+    profile: str = option(
+        "exponential", one_of(*PROFILES), "shape of the long tail; as_is keeps every image"
+    )
+    imbalance_factor: float = option(
+        20.0, number(1), "ratio of the largest to the smallest class of the long tail"
+    )
+    max_count: int | None = option(
+        None, integer(1), "images of the largest class; None: as many as the profile permits"
+    )
+    test_per_class: int = option(
+        50, integer(1), "test images per class to hold out, if the data set has no test part"
+    )
+    seed: int | None = option(
+        None,
+        integer(0),
+        "seed of the split and of the long tail; None: same as seed; 0 gives the subsets of the "
+        "published CIFAR-LT code",
+    )
+    validation_fraction: float = option(
+        0.0, number(0, 0.5), "fraction of each class's training images to hold out for validation"
+    )
+
+
+def load_splits(config: DataConfig) -> Splits:
+    """Reads a data set and makes the training part long-tailed.
+
+    The training part is thinned to `config.profile`. A data set without a test part of its own
+    first gives up `config.test_per_class` images of each class as a balanced test part.
+
+    Args:
+      config: what to read and how to split it; a `seed` of None is 0 here.
+
+    Returns:
+      The training part and the test part.
+
+    Raises:
+      InputError: a value out of range, or data that cannot be read or split as asked.
+
+    >>> train, test = load_splits(DataConfig(name="digits", imbalance_factor=10))
+    >>> train.class_counts.tolist()
+    [128, 99, 76, 59, 46, 35, 27, 21, 16, 12]
+    >>> len(test)
+    500
+    """
+    for name, declared in options_of(config).items():
+        declared.check(f"data.{name}", getattr(config, name))
+    seed = config.seed or 0
+    train, test = SOURCES.get(config.name, _read_tfds)(config)
+    if test is None:
+        kept, held_out = holdout(train.labels, config.test_per_class, seed)
+        train, test = train.subset(kept), train.subset(held_out)
+    profile = PROFILES[config.profile]
+    if profile is not None:
+        train = thin(
+            train,
+            profile,
+            imbalance_factor=config.imbalance_factor,
+            max_count=config.max_count,
+            seed=seed,
+        )
+    if config.limit is not None:
+        train, test = (
+            part.subset(stratified_sample(part.labels, config.limit, seed))
+            for part in (train, test)
+        )
+    return Splits(train, test)
+
+
+def thin(
+    train: Source, profile: Profile, *, imbalance_factor: float, max_count: int | None, seed: int
 ) -> Source:
-    """The long-tailed subset, ascending: by rank where the data has it, else by the shuffle."""
+    """The long-tailed subset of a source, its images in the order of the source.
+
+    Which images of a class are kept: with seed 0, those of lowest `rank` where the data set
+    stores one; otherwise the first ones after a shuffle in the official order, `subset_indices`.
+
+    Args:
+      train: training images.
+      profile: one of `PROFILES`.
+      imbalance_factor: of the profile, >= 1.
+      max_count: images of the largest class; None is the most that every class can fill.
+      seed: of the shuffle.
+
+    Raises:
+      InputError: a class would be left empty, or has fewer images than the profile asks for.
+    """
     available, classes = train.class_counts, len(train.class_names)
     head = max_count or largest_head(available, imbalance_factor, profile)
     counts = profile(max(head, 1), classes, imbalance_factor)
     if head < 1 or counts.min() < 1:
         raise InputError(
             f"data.imbalance_factor = {imbalance_factor:g} leaves the rarest class without "
-            f"an image (the training part has {available.max()} images of its "
-            "largest class); use a smaller one"
+            f"an image (the largest class of the training part has {available.max()} images); "
+            "use a smaller factor"
         )
     if np.any(counts > available):
         short = int(np.argmax(counts - available))
         raise InputError(
             f"data.max_count = {max_count} asks for {counts[short]} images of class {short}, which "
-            f"has {available[short]}; use a smaller one, or None for the most there can be"
+            f"has {available[short]}; use a smaller number, or None for the most possible"
         )
     rank = getattr(train, "rank", None)
     if rank is not None and seed == 0:
         return train.subset(np.flatnonzero(rank < counts[train.labels]))
     if train.order is None:
         return train.subset(np.sort(subset_indices(train.labels, counts, seed)))
-    # The rule shuffles in official order; what it picks are places in that order.
+    # The rule shuffles in the official order, so what it picks are places in that order.
     official = np.argsort(train.order)
     picked = subset_indices(train.labels[official], counts, seed)
     return train.subset(np.sort(official[picked]))
-
-
-def largest_head(
-    available: np.ndarray,
-    imbalance_factor: float,
-    profile: Callable[[int, int, float], np.ndarray] = exponential_counts,
-) -> int:
-    """The largest `n_max` whose profile every class can fill.
-
-    >>> largest_head(np.array([100, 10, 100]), 4)
-    21
-    """
-    low, high = 0, int(available.max(initial=0))
-    while low < high:  # counts grow with the head, so the largest is found by halving
-        middle = (low + high + 1) // 2
-        if np.any(profile(middle, len(available), imbalance_factor) > available):
-            high = middle - 1
-        else:
-            low = middle
-    return low
-
-
-def _sample(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """Indices of about `limit` images, ascending: of each class its share, at least one."""
-    if len(labels) <= limit:
-        return np.arange(len(labels))
-    counts = np.bincount(labels)
-    kept = np.minimum(counts, np.maximum(np.round(counts * (limit / len(labels))), 1).astype(int))
-    return np.sort(subset_indices(labels, kept, seed))
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """What a configuration says of the images."""
-
-    name: str = option(
-        "digits",
-        Allowed(lambda v: v != "", f"{', '.join(OWN_SOURCES)}, or a name of TFDS"),
-        "data set; any other name is one of TFDS",
-    )
-    path: str = option("", TEXT, "npz: file; list: training list with lines 'path label'")
-    test_path: str = option("", TEXT, "list: test list; empty: images are held out")
-    dir: str = option(
-        "", TEXT, "folder: of CLASS/ or train/CLASS/ and test/CLASS/; list: root; TFDS: data_dir"
-    )
-    train_split: str = option("train", TEXT, "TFDS: split to train on")
-    test_split: str = option("test", TEXT, "TFDS: split to test on")
-    image_size: int | None = option(
-        None, integer(1), "pixels of the network's square; None: as stored, else 224"
-    )
-    residency: str = option("auto", one_of(*RESIDENCIES), "in device memory, or read")
-    resident_megabytes: int = option(4096, integer(0), "most that auto keeps in device memory")
-    workers: int = option(0, integer(0), "processes that decode; 0: threads of this one")
-    threads: int = option(2, integer(1), "that decode, of this process or of each worker")
-    skip_corrupt: bool = option(False, FLAG, "replace a damaged image by another of its class")
-    limit: int | None = option(None, integer(1), "keep about so many images of each part")
-    profile: str = option("exponential", one_of(*PROFILES), "thinning of the data")
-    imbalance_factor: float = option(20.0, number(1), "largest over smallest class")
-    max_count: int | None = option(
-        None, integer(1), "images of the largest class; None: the most there can be"
-    )
-    test_per_class: int = option(50, integer(1), "test images held out of each class")
-    seed: int | None = option(None, integer(0), "of the split; None takes seed")
-    validation_fraction: float = option(
-        0.0, number(0, 0.5), "of each class's training images, held out of training"
-    )

@@ -1,5 +1,6 @@
-"""Long-tailed class profiles, the subsets that realise them, and shot groups. NumPy alone."""
+"""Long-tailed class counts, the subsets that have them, and shot groups. NumPy only."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -89,6 +90,40 @@ def _check_profile(max_count: int, num_classes: int, imbalance_factor: float) ->
     require(num_classes >= 1, "num_classes", num_classes, "an integer >= 1")
 
 
+# Images of the largest class, number of classes, imbalance factor -> images per class `[C]`.
+Profile = Callable[[int, int, float], np.ndarray]
+# Every `data.profile`; None keeps all images.
+PROFILES: dict[str, Profile | None] = {
+    "exponential": exponential_counts,
+    "step": step_counts,
+    "pareto": pareto_counts,
+    "as_is": None,
+}
+
+
+def largest_head(
+    available: np.ndarray, imbalance_factor: float, profile: Profile = exponential_counts
+) -> int:
+    """The largest `n_max` for which every class has as many images as the profile asks for.
+
+    Args:
+      available: int `[C]`, images of each class.
+      imbalance_factor: of the profile, >= 1.
+      profile: one of `PROFILES`.
+
+    >>> largest_head(np.array([100, 10, 100]), 4)
+    21
+    """
+    low, high = 0, int(available.max(initial=0))
+    while low < high:  # counts grow with the head, so bisection finds the largest
+        middle = (low + high + 1) // 2
+        if np.any(profile(middle, len(available), imbalance_factor) > available):
+            high = middle - 1
+        else:
+            low = middle
+    return low
+
+
 def subset_indices(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     """Picks `counts[c]` images of each class.
 
@@ -147,6 +182,24 @@ def holdout(labels: np.ndarray, per_class: int, seed: int) -> tuple[np.ndarray, 
     counts = np.full(int(labels.max()) + 1, per_class)
     test = np.sort(subset_indices(labels, counts, seed))
     return np.setdiff1d(np.arange(len(labels)), test), test
+
+
+def stratified_sample(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Indices of about `limit` images, ascending: of each class its share, but at least one.
+
+    Args:
+      labels: int `[N]`.
+      limit: number of images to keep, >= 1.
+      seed: of the draw.
+
+    >>> stratified_sample(np.array([0, 0, 0, 0, 1, 1]), 3, seed=0)
+    array([2, 3, 4])
+    """
+    if len(labels) <= limit:
+        return np.arange(len(labels))
+    counts = np.bincount(labels)
+    kept = np.minimum(counts, np.maximum(np.round(counts * (limit / len(labels))), 1).astype(int))
+    return np.sort(subset_indices(labels, kept, seed))
 
 
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ltjax.augment.host import centre_crop
+from ltjax.augment.host import center_crop
 from ltjax.data.decode import DecodeError, decode
 from ltjax.errors import InputError, check_labels, require
 
@@ -184,7 +184,7 @@ class EncodedSource(_Labelled):
     def view(self, index: int) -> np.ndarray:
         """The image as evaluation sees it, uint8 `image_shape`."""
         image = self.image(index, at_least=round(self.size / 0.875))
-        return centre_crop(image, self.size)
+        return center_crop(image, self.size)
 
 
 Source = ArraySource | EncodedSource

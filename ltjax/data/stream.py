@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.augment.host import HostAugment, centre_crop, colour_jitter, random_resized_crop
+from ltjax.augment.host import HostAugment, center_crop, color_jitter, random_resized_crop
 from ltjax.data.decode import DecodeError
 from ltjax.data.sources import ArraySource, EncodedSource, Source
 from ltjax.errors import InputError
@@ -134,8 +134,8 @@ class LoadRows:
             if self.augment.area != (1.0, 1.0):
                 image = random_resized_crop(image, rng, size, self.augment)
             else:
-                image = centre_crop(image, size)
-            image = colour_jitter(image, rng, self.augment.jitter)
+                image = center_crop(image, size)
+            image = color_jitter(image, rng, self.augment.jitter)
         channels = self.source.channels
         if image.shape[-1] != channels:  # arrays may be grey among colours
             image = np.repeat(image[..., :1], channels, axis=-1)

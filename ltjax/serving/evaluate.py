@@ -8,26 +8,25 @@ import jax
 import numpy as np
 
 from ltjax import config as configs
-from ltjax.data.load import load_splits
+from ltjax.data.load import DataConfig, load_splits
 from ltjax.data.sources import ArraySource, Source
 from ltjax.errors import require
 from ltjax.evaluation.calibration import Correction, correct
 from ltjax.evaluation.metrics import average
 from ltjax.evaluation.scores import intervals, scores, tally
 from ltjax.serving.load import Trained, load_all, logits_function
-from ltjax.training.build import SPLIT_KEYS
 from ltjax.training.restore import read_config
 from ltjax.training.workdir import read_json
 
 
-def evaluate(workdir: str | Path, data: dict[str, Any] | None = None) -> dict[str, Any]:
+def evaluate(workdir: str | Path, data: DataConfig | None = None) -> dict[str, Any]:
     """Evaluates every seed of a finished run.
 
     Classes, normalisation and the counts that make the shot groups are those of its training.
 
     Args:
       workdir: of a finished run.
-      data: keys of the config's section `data` that name another source.
+      data: another source to evaluate on; None is the data set of the run.
 
     Returns:
       `test`, with several seeds also `test_std`, `seeds` and `per_seed`; `intervals` of each
@@ -37,10 +36,9 @@ def evaluate(workdir: str | Path, data: dict[str, Any] | None = None) -> dict[st
       InputError: no finished run, or a source of other classes or image sizes.
     """
     config = read_config(workdir)
-    section = dataclasses.asdict(config.data) | (data or {})
-    # The profile thins the training part alone, which another source may be too small for.
-    keys = {key: section[key] for key in SPLIT_KEYS} | {"profile": "as_is"}
-    test = load_splits(**keys).test
+    # The profile thins the training part only, and another source may be too small for it.
+    source = dataclasses.replace(data or config.data, profile="as_is")
+    test = load_splits(source).test
     networks = load_all(workdir)
     dataset = networks[0].dataset
     same = list(test.class_names) == list(dataset["class_names"])
@@ -66,7 +64,7 @@ def evaluate(workdir: str | Path, data: dict[str, Any] | None = None) -> dict[st
         changed = tally(test.labels, correct(logits[0], np.asarray(counts), by))
         post = by._asdict() | {"test": scores(changed, counts, **thresholds)}
         result.setdefault("post_hoc", {})[name] = post
-    return result | {"data": {"name": section["name"], "fingerprint": test.fingerprint()}}
+    return result | {"data": {"name": source.name, "fingerprint": test.fingerprint()}}
 
 
 def pixels(source: Source, indices: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What is done with a finished run: evaluate, predict, export. Each needs its workdir alone."""
 
 import ast
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -90,8 +91,10 @@ def serve(
 
 def _evaluate(request: Request, changes: dict[str, Any]) -> None:
     from ltjax.serving.evaluate import evaluate
+    from ltjax.training.restore import read_config
 
-    result = evaluate(str(request.workdir), changes)
+    stored = read_config(str(request.workdir)).data
+    result = evaluate(str(request.workdir), dataclasses.replace(stored, **changes))
     if request.output:
         Path(request.output).write_text(json.dumps(result, indent=2) + "\n")
     for name, value in result["test"].items():

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ltjax.augment.host import centre_crop, resize
+from ltjax.augment.host import center_crop, resize
 from ltjax.data.decode import DecodeError, decode
 from ltjax.data.folder import SUFFIXES
 from ltjax.errors import InputError
@@ -54,7 +54,7 @@ def decode_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     except (OSError, DecodeError) as e:
         raise UnreadableError(f"{path}: {' '.join(str(e).split())}") from e
     if height == width:
-        pixels = centre_crop(pixels, height)
+        pixels = center_crop(pixels, height)
     pixels = resize(pixels, height, width)
     if channels == 1:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]

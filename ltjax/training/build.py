@@ -69,13 +69,6 @@ TRAINED_IN_STAGE: dict[str, Trainable] = {
 }
 
 
-# Keys of the config's data section that make the splits.
-SPLIT_KEYS = (
-    *("name", "path", "test_path", "dir", "train_split", "test_split", "image_size", "profile"),
-    *("imbalance_factor", "max_count", "test_per_class", "limit", "seed"),
-)
-
-
 def build(config: Config) -> Job:
     """Builds the parts of a run.
 
@@ -86,7 +79,7 @@ def build(config: Config) -> Job:
       InputError: values that do not go together, or data that cannot be read.
     """
     data = config.data
-    splits = load_splits(**{key: getattr(data, key) for key in SPLIT_KEYS})
+    splits = load_splits(data)
     splits, resident, damaged = _place(splits, config)
     assert data.seed is not None  # a resolved configuration's is a number
     splits, validation = _hold_out(splits, data.validation_fraction, data.seed)

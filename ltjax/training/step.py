@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltjax.augment.device import Augment, normalise
+from ltjax.augment.device import Augment, normalize
 from ltjax.augment.device import augment as augment_images
 from ltjax.augment.mixing import BatchMixing, draw_shares, mix, partners
 from ltjax.data.loader import Batch, gather
@@ -81,7 +81,7 @@ def make_train_step(
         images = gather(data.images, batch)
         if augment is not None:
             images = augment_images(images, keys, augment)
-        images, targets = normalise(images, data.mean, data.std), batch.labels
+        images, targets = normalize(images, data.mean, data.std), batch.labels
         if mixing is not None:
             images, targets = _mixed(mixing, data, images, batch, keys, step_key)
 
@@ -166,7 +166,7 @@ def make_eval_step(model: Classifier) -> EvalStep:
     """The evaluation of one device's part of a batch: `Outputs` per example."""
 
     def step(variables: Variables, data: Resident, batch: Batch) -> Outputs:
-        images = normalise(gather(data.images, batch), data.mean, data.std)
+        images = normalize(gather(data.images, batch), data.mean, data.std)
         out = model.apply(variables, images, train=False)
         assert isinstance(out, Outputs)  # apply returns a pair only where variables are mutable
         return out

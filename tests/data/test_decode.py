@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltjax.augment.host import HostAugment, centre_crop, colour_jitter, random_resized_crop
+from ltjax.augment.host import HostAugment, center_crop, color_jitter, random_resized_crop
 from ltjax.data.decode import DecodeError, decode, image_size
 from tests.data.pictures import encoded, picture
 
@@ -113,14 +113,14 @@ def test_size_from_the_header():
     assert image_size(b"BM") is None
 
 
-def test_centre_crop():
-    assert centre_crop(picture(100, 200), 32).shape == (32, 32, 3)
-    assert centre_crop(picture(10, 7), 32).shape == (32, 32, 3)
+def test_center_crop():
+    assert center_crop(picture(100, 200), 32).shape == (32, 32, 3)
+    assert center_crop(picture(10, 7), 32).shape == (32, 32, 3)
     same = picture(32, 32)
-    assert centre_crop(same, 32) is same
+    assert center_crop(same, 32) is same
     # 256 of 512: the middle half of the height is kept, times 0.875.
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 512, axis=1)[..., None]
-    out = centre_crop(ramp, 224)
+    out = center_crop(ramp, 224)
     assert out.shape == (224, 224, 1)
     assert abs(int(out[0, 0, 0]) - 16) <= 1
     assert abs(int(out[-1, 0, 0]) - 239) <= 1
@@ -151,12 +151,12 @@ def test_random_crops_have_the_areas_asked_for():
 
 def test_jitter():
     image = picture()
-    assert colour_jitter(image, np.random.default_rng(0), 0.0) is image
-    changed = colour_jitter(image, np.random.default_rng(0), 0.4)
+    assert color_jitter(image, np.random.default_rng(0), 0.0) is image
+    changed = color_jitter(image, np.random.default_rng(0), 0.4)
     assert changed.dtype == np.uint8
     assert (changed != image).any()
     grey = image[..., :1]
-    assert colour_jitter(grey, np.random.default_rng(0), 0.4).shape == grey.shape
+    assert color_jitter(grey, np.random.default_rng(0), 0.4).shape == grey.shape
 
 
 def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax.data.folder import read_folder, read_list
-from ltjax.data.load import load_splits
+from ltjax.data.load import DataConfig, load_splits
 from ltjax.data.sources import DecodeError
 from tests.data.pictures import encoded, picture, write_folder
 
@@ -78,18 +78,18 @@ def test_names_that_are_not_utf8(tmp_path):
 def test_separate_test_folder(tmp_path):
     write_folder(tmp_path / "train", {"a": 3, "b": 4, "c": 5})
     write_folder(tmp_path / "test", {"a": 2, "c": 2})
-    train, test = load_splits(name="folder", dir=str(tmp_path), **SETTINGS)
+    train, test = load_splits(DataConfig(name="folder", dir=str(tmp_path), **SETTINGS))
     assert train.class_counts.tolist() == [3, 4, 5]
     assert test.class_counts.tolist() == [2, 0, 2]
     (tmp_path / "test" / "d").mkdir()
     with pytest.raises(ValueError, match="class 'd', which the training images lack"):
-        load_splits(name="folder", dir=str(tmp_path), **SETTINGS)
+        load_splits(DataConfig(name="folder", dir=str(tmp_path), **SETTINGS))
 
 
 def test_folder_bad_input(tmp_path):
     with pytest.raises(ValueError, match=r"data.dir = .*nowhere"):
         read_folder(str(tmp_path / "nowhere"), size=32)
-    with pytest.raises(ValueError, match="no folder of a class"):
+    with pytest.raises(ValueError, match="has no class folders"):
         read_folder(str(tmp_path), size=32)
     (tmp_path / "set" / "a").mkdir(parents=True)
     with pytest.raises(ValueError, match="no image in them"):
@@ -101,7 +101,7 @@ def test_a_class_without_images(tmp_path):
     (root / "b").mkdir()
     assert read_folder(str(root), size=32).class_counts.tolist() == [4, 0, 4]
     with pytest.raises(ValueError, match="the smallest class has 0 images"):
-        load_splits(name="folder", dir=str(root), **SETTINGS)
+        load_splits(DataConfig(name="folder", dir=str(root), **SETTINGS))
 
 
 def test_list(tmp_path):
@@ -110,7 +110,7 @@ def test_list(tmp_path):
     (tmp_path / "train.txt").write_text("\n".join(lines))
     (tmp_path / "test.txt").write_text("a/2.jpg 0\n")
     settings = {"path": str(tmp_path / "train.txt"), "test_path": str(tmp_path / "test.txt")}
-    train, test = load_splits(name="list", dir=str(root), **settings, **SETTINGS)
+    train, test = load_splits(DataConfig(name="list", dir=str(root), **settings, **SETTINGS))
     assert train.labels.tolist() == [0, 0, 1, 1, 0]
     assert test.class_counts.tolist() == [1, 0]
     np.testing.assert_array_equal(train.view(4), test.view(0))
@@ -122,7 +122,7 @@ def test_list(tmp_path):
         ("a/0.jpg zero", "line 1: 'a/0.jpg zero' is not 'path label'"),
         ("a/0.jpg 0\na/1.jpg -1", "line 2"),
         ("a/0.jpg", "line 1"),
-        ("\n", "has no lines"),
+        ("\n", "is empty; it needs lines"),
         ("a/0.jpg 7", "label 7 is out of range; the training list has classes 0 to 1"),
     ],
 )

@@ -101,7 +101,7 @@ def test_the_very_images_of_the_field(name, head, classes, factor):
     ("name", "head", "classes"), [("cifar10", 5000, 10), ("cifar100", 500, 100)]
 )
 def test_stored_sets_are_picked_by_rank_and_by_official_order(name, head, classes, monkeypatch):
-    from ltjax.data.load import load_splits
+    from ltjax.data.load import DataConfig, load_splits
     from ltjax.data.tfds import read_tfds
 
     official = np.load(SHARED / "lists" / f"{name}_train_labels.npy")
@@ -110,12 +110,7 @@ def test_stored_sets_are_picked_by_rank_and_by_official_order(name, head, classe
     for factor in (10, 100):
         counts = exponential_counts(head, classes, factor)
         train, test = load_splits(
-            name=f"{name}_lt",
-            dir=str(SHARED / "tfds"),
-            profile="exponential",
-            imbalance_factor=factor,
-            test_per_class=1,
-            seed=0,
+            DataConfig(name=f"{name}_lt", dir=str(SHARED / "tfds"), imbalance_factor=factor)
         )
         assert len(test) == 10_000
         numbers = [int(r["id"][6:]) for r in records.__getitems__(train.positions.tolist())]
@@ -125,7 +120,7 @@ def test_stored_sets_are_picked_by_rank_and_by_official_order(name, head, classe
 
 def test_official_order_is_restored():
     """A source in another order, with its official places, gives the same images."""
-    from ltjax.data.load import _thin
+    from ltjax.data.load import thin
     from ltjax.data.sources import ArraySource
 
     rng = np.random.default_rng(0)
@@ -134,7 +129,7 @@ def test_official_order_is_restored():
     expected = subset_indices(labels, exponential_counts(30, 3, 5), 0)
     places = rng.permutation(200)
     stored = ArraySource(images[places], labels[places], ("a", "b", "c"), places)
-    thinned = _thin(stored, exponential_counts, 5, 30, 0)
+    thinned = thin(stored, exponential_counts, imbalance_factor=5, max_count=30, seed=0)
     assert sorted(thinned.images.ravel()) == sorted(expected)
 
 

@@ -4,20 +4,13 @@ import numpy as np
 import pytest
 
 from ltjax.data import sources
-from ltjax.data.load import largest_head, load_splits
+from ltjax.data.load import DataConfig, load_splits
+from ltjax.data.longtail import largest_head
 from ltjax.data.sources import ArraySource, digits, read_npz
 
 
 def splits(**changes):
-    settings = {
-        "name": "digits",
-        "path": "",
-        "profile": "exponential",
-        "imbalance_factor": 20.0,
-        "test_per_class": 50,
-        "seed": 0,
-    }
-    return load_splits(**{**settings, **changes})
+    return load_splits(DataConfig(**changes))
 
 
 def test_digits_splits():

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from ltjax.data.load import DataConfig
 from ltjax.data.sources import digits
 from ltjax.errors import InputError
 from ltjax.serving import export, modes, predict
@@ -57,7 +58,7 @@ def test_evaluate_agrees_with_the_run(workdir, tmp_path):
     other = digits().subset(np.arange(200))
     np.savez(tmp_path / "a.npz", images=other.images, labels=other.labels)
     file = str(tmp_path / "a.npz")
-    found = evaluate(workdir, {"name": "npz", "path": file, "test_per_class": 5})
+    found = evaluate(workdir, DataConfig(name="npz", path=file, test_per_class=5))
     assert found["data"]["fingerprint"] != again["data"]["fingerprint"]
     assert len(found["test"]["per_class"]) == 10
 
