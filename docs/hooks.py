@@ -1,4 +1,4 @@
-"""Puts README.md and the experiments' READMEs into the site, as pages, with their links."""
+"""Puts the READMEs, CONTRIBUTING.md and CHANGELOG.md into the site, as pages, with their links."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -6,7 +6,9 @@ from pathlib import Path, PurePosixPath
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
-LINK = re.compile(r"(\]\()([^)#:\s]+)")
+# A link or a picture to a file; one to the web has a colon.
+LINK = re.compile(r"""(\]\(|\bsrc="|\bsrcset=")([^)"#:\s]+)(?=[)"#\s])""")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def _page_of(path: PurePosixPath) -> PurePosixPath:
@@ -15,6 +17,8 @@ def _page_of(path: PurePosixPath) -> PurePosixPath:
         return PurePosixPath(*path.parts[1:])
     if path == PurePosixPath("README.md"):
         return PurePosixPath("index.md")
+    if str(path) in PAGES:
+        return PurePosixPath(path.name.lower())
     if path.name == "README.md":
         return path.parent.with_suffix(".md")
     return path
@@ -47,11 +51,12 @@ def moved(text: str, source: PurePosixPath) -> str:
 
 def on_files(files, config):
     """Adds the pages and the pictures and tables they show."""
-    sources = [ROOT / "README.md", *sorted(ROOT.glob("experiments/*/README.md"))]
+    sources = [*(ROOT / name for name in PAGES), *sorted(ROOT.glob("experiments/*/README.md"))]
     for path in sources:
         source = PurePosixPath(path.relative_to(ROOT).as_posix())
         content = moved(path.read_text(), source)
         files.append(File.generated(config, str(_page_of(source)), content=content))
+    files.append(File.generated(config, "CITATION.cff", abs_src_path=str(ROOT / "CITATION.cff")))
     for path in sorted(ROOT.glob("experiments/*/results/*")):
         if path.suffix in (".png", ".svg", ".md"):
             name = path.relative_to(ROOT).as_posix()

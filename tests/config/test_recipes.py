@@ -1,4 +1,4 @@
-"""Every method of the README's table and of docs/losses.md is one that runs."""
+"""Every method of docs/recipes.md and of docs/losses.md is one that runs."""
 
 import ast
 import re
@@ -17,8 +17,8 @@ from ltjax.training.state import init_state
 from ltjax.training.step import AXIS, Resident, make_train_step
 
 ROOT = Path(__file__).parents[2]
-ROW = re.compile(r"^\| `ltjax --config configs/digits_lt.py (.*?)` \|", re.MULTILINE)
-RECIPES = ROW.findall((ROOT / "README.md").read_text())
+ROW = re.compile(r"^\| `(--config\.method=.*?)` \|", re.MULTILINE)
+RECIPES = ROW.findall((ROOT / "docs" / "recipes.md").read_text())
 
 
 def parsed(recipe):

@@ -3,16 +3,23 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 
+from docs import hooks
+from experiments.ablation import figure
+from experiments.tables import values
 from ltjax import config as configs
+from tests.project import core
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
 DOCUMENTS = [
-    ROOT / "README.md",
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *(ROOT / "docs").glob("*.md"),
     *ROOT.glob("experiments/*/README.md"),
 ]
@@ -26,15 +33,33 @@ def test_tables_come_from_the_stored_results():
         assert (ROOT / path).read_text().strip() == shown.strip(), path
 
 
-def test_readme_code_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_readme_table_and_picture_come_from_the_stored_results():
+    assert figure.table() == (figure.RESULTS / "readme.md").read_text()
+    canvas = FigureCanvasAgg(figure.draw(figure.stored("digits_20"), figure.THEMES["light"]))
+    canvas.figure.set_dpi(figure.DPI)
+    canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba(), float)
+    image = Image.open(ROOT / "docs/images/accuracy-light.png").convert("RGBA")
+    # Another version of the fonts may move a letter by a pixel, not a point of the data.
+    assert np.abs(drawn - np.asarray(image, float)).mean() < 1
+
+
+def test_readme_says_what_the_picture_shows():
+    rows = figure.stored("digits_20")
+    for name in ("logit_adjustment", "cw_la"):
+        assert f"{figure.interval(values(rows, name))[0]:.1f}%" in README.split("<picture>")[0]
+
+
+def test_readme_code_is_six_lines_and_runs(capsys):
+    code = core.snippet(README)
+    assert len([line for line in code.splitlines() if line]) == 6
     exec(compile(code, "README.md", "exec"), {})
-    counts = capsys.readouterr().out
-    assert counts.startswith("[")
+    assert capsys.readouterr().out
 
 
-def test_readme_keys_have_their_real_defaults():
-    rows = re.findall(r"^\| (`\S+`(?:, `\S+`)*) \| (.*?) \|", README, re.MULTILINE)
+def test_keys_used_most_have_their_real_defaults():
+    text = (ROOT / "docs" / "recipes.md").read_text()
+    rows = re.findall(r"^\| (`\S+`(?:, `\S+`)*) \| (.*?) \|", text, re.MULTILINE)
     checked = 0
     for names, defaults in rows:
         keys = re.findall(r"`([^`]+)`", names)
@@ -49,7 +74,7 @@ def test_readme_keys_have_their_real_defaults():
 
 def test_no_document_names_a_missing_file():
     for document in DOCUMENTS:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+        for _, target in hooks.LINK.findall(document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 

@@ -1,0 +1,144 @@
+"""The README's picture, accuracy on the long-tailed digits by method, and its table of differences.
+
+    python -m experiments.ablation.figure
+
+Both come from the stored results: docs/images/accuracy-light.png and accuracy-dark.png show
+`digits_20`, whose test set holds 50 images of every class, so that accuracy is balanced accuracy;
+results/readme.md compares rows of three protocols.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from experiments.tables import Rows, paired, points, values
+
+ROOT = Path(__file__).parents[2]
+DPI = 200
+RESULTS = Path(__file__).parent / "results"
+# The row of the table, and its words in the picture.
+METHODS = {
+    "ce": "cross-entropy",
+    "crt": "cRT",
+    "posthoc_la": "post-hoc logit adjustment",
+    "bn": "BatchNorm before the classifier",
+    "ldam_drw": "LDAM-DRW",
+    "balanced_softmax": "balanced softmax",
+    "logit_adjustment": "logit adjustment",
+    "bn_la": "BatchNorm + logit adjustment",
+    "cw": "whitening",
+    "cw_la_b3rs_bet": "whitening + logit adjustment + B3RS, BET",
+    "cw_crt": "whitening + cRT",
+    "cw_la": "whitening + logit adjustment",
+}
+# The columns of the table, and its rows: with a part of the method, and without.
+PROTOCOLS = {
+    "digits_20": "digits",
+    "cifar10_small": "CIFAR-10-LT",
+    "cifar100_small": "CIFAR-100-LT",
+}
+DIFFERENCES = {
+    "whitening, with logit adjustment": ("cw_la", "logit_adjustment"),
+    "whitening instead of BatchNorm, with logit adjustment": ("cw_la", "bn_la"),
+    "B3RS and BET, with both": ("cw_la_b3rs_bet", "cw_la"),
+    "the whole method instead of cRT": ("cw_la_b3rs_bet", "crt"),
+    "the whole method instead of cRT on whitening": ("cw_la_b3rs_bet", "cw_crt"),
+}
+
+
+class Colors(NamedTuple):
+    """Colors of the picture for one background."""
+
+    background: str
+    text: str
+    grid: str
+    plain: str
+    whitened: str
+
+
+THEMES = {
+    "light": Colors("#ffffff", "#1f2328", "#d1d9e0", "#818b98", "#0969da"),
+    "dark": Colors("#0d1117", "#e6edf3", "#30363d", "#8b949e", "#58a6ff"),
+}
+
+
+def interval(x: np.ndarray) -> tuple[float, float]:
+    """Mean, and half the width of its 95% confidence interval by Student's t, in percent."""
+    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    return 100 * float(x.mean()), 100 * float(half)
+
+
+def draw(rows: Rows, colors: Colors) -> Figure:
+    """One line a method, the best at the top: its mean, the interval, and every seed."""
+    found = {name: values(rows, name) for name in METHODS}
+    order = sorted(found, key=lambda name: found[name].mean())
+    figure = Figure(figsize=(8, 3.7), layout="constrained", facecolor=colors.background)
+    axes = figure.subplots()
+    axes.set_facecolor(colors.background)
+    for place, name in enumerate(order):
+        whitened = name.startswith("cw")
+        color = colors.whitened if whitened else colors.plain
+        x = found[name]
+        mean, half = interval(x)
+        axes.scatter(100 * x, np.full(len(x), place), s=9, color=color, alpha=0.3, linewidths=0)
+        axes.errorbar(mean, place, xerr=half, fmt="o", ms=6, capsize=4, lw=2, color=color)
+        axes.annotate(
+            f"{mean:.1f}",
+            (1, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            color=color,
+            weight="bold" if whitened else "normal",
+        )
+    axes.set_yticks(range(len(order)), [METHODS[name] for name in order])
+    for label, name in zip(axes.get_yticklabels(), order, strict=True):
+        label.set_color(colors.whitened if name.startswith("cw") else colors.text)
+    seeds = {len(x) for x in found.values()}
+    assert len(seeds) == 1, f"rows of different numbers of seeds: {seeds}"
+    figure.supxlabel(
+        f"balanced accuracy, %: the mean, its 95% CI, and every one of {seeds.pop()} seeds",
+        color=colors.text,
+        size=10.5,
+    )
+    axes.grid(axis="x", color=colors.grid, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=colors.text, length=0)
+    axes.tick_params(axis="y", labelsize=10.5)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def stored(protocol: str) -> Rows:
+    """The stored results of a protocol."""
+    return json.loads((RESULTS / f"{protocol}.json").read_text())["rows"]
+
+
+def table() -> str:
+    """Paired differences in points with their intervals, bold where the interval excludes 0."""
+    rows = [stored(protocol) for protocol in PROTOCOLS]
+    lines = ["| | " + " | ".join(PROTOCOLS.values()) + " |", "|---" * (len(rows) + 1) + "|"]
+    for words, (name, reference) in DIFFERENCES.items():
+        cells = [points(paired(found, name, reference)) for found in rows]
+        lines.append(f"| {words} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Draws the picture for a light and for a dark background; writes the table."""
+    rows = stored("digits_20")
+    for name, colors in THEMES.items():
+        path = ROOT / "docs" / "images" / f"accuracy-{name}.png"
+        draw(rows, colors).savefig(path, dpi=DPI, metadata={"Software": None})
+        print(path.relative_to(ROOT))
+    (RESULTS / "readme.md").write_text(table())
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
