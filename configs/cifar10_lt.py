@@ -24,7 +24,7 @@ def get_config():
     config.model.name = "resnet32_cifar"
     config.augment.max_shift = 4
     config.augment.flip = True
-    config.whitening.shrinkage = 0.5  # not 0.1, nor 0.9: experiments/rival says why
+    config.whitening.shrinkage = 0.5  # not 0.1, nor 0.9: experiments/baseline says why
     config.train.batch_size = 128
     config.train.epochs = 200
     config.train.log_every_steps = 50

@@ -1,7 +1,12 @@
 """Data, network and schedule of the experiments on accuracy, and their rows."""
 
+import ast
 import importlib
 from typing import Any, NamedTuple
+
+import ml_collections
+
+from ltjax import config as configs
 
 
 class Protocol(NamedTuple):
@@ -19,13 +24,9 @@ class Protocol(NamedTuple):
     overrides: dict[str, Any]
     stage_two_epochs: int = 10
 
-    def make(self) -> Any:
+    def make(self) -> ml_collections.ConfigDict:
         """A fresh configuration, before the overrides."""
         return importlib.import_module(self.config).get_config()
-
-    def describe(self) -> dict[str, Any]:
-        """JSON of everything above."""
-        return self._asdict()
 
 
 def _digits(factor: float) -> Protocol:
@@ -77,7 +78,8 @@ def _cifar(classes: int, small: bool) -> Protocol:
     )
 
 
-# The ridge that a row of the rival has unless it names another, whatever the defaults become.
+# The ridge of the rows of experiments/baseline, unless they name another, whatever the default
+# becomes.
 _RIDGE = {"whitening.shrinkage": 0.1}
 
 
@@ -90,8 +92,8 @@ PROTOCOLS: dict[str, Protocol] = {
     **{EQUAL_SIZE[f]: _digits_of_equal_size(f, most) for f, most in _LARGEST.items()},
     "cifar10_small": _cifar(10, True),
     "cifar100_small": _cifar(100, True),
-    "rival_cifar10": _with_ridge(_cifar(10, True)),
-    "rival_digits": _with_ridge(_digits(50)),
+    "baseline_cifar10": _with_ridge(_cifar(10, True)),
+    "baseline_digits": _with_ridge(_digits(50)),
     "cifar10": _cifar(10, False),
     "cifar100": _cifar(100, False),
 }
@@ -146,3 +148,70 @@ def stage_one(row: str) -> str | None:
         return None
     del keys["stage"]
     return next(name for name in MAIN if MAIN[name] == keys)
+
+
+class Trial(NamedTuple):
+    """One training run.
+
+    Attributes:
+      row: a name of `ROWS`, or `NAME KEY=VALUE ...` with changes of configuration keys.
+      seed: of split, sampler, initialization and augmentation.
+    """
+
+    row: str
+    seed: int
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Configuration keys and values."""
+        name, *changes = self.row.split(" ")
+        found = dict(ROWS[name])
+        for change in changes:
+            key, text = change.split("=", 1)
+            try:
+                found[key] = ast.literal_eval(text)
+            except (ValueError, SyntaxError):
+                found[key] = text
+        return found
+
+    @property
+    def first(self) -> "Trial | None":
+        """The run whose network it starts from, if it is of stage two."""
+        row = stage_one(self.row.split(" ")[0])
+        return None if row is None else Trial(row, self.seed)
+
+
+def make_config(
+    protocol: Protocol,
+    trial: Trial,
+    data_dir: str = "",
+    *,
+    init_from: str = "",
+    tau: float | None = None,
+    validation_fraction: float = 0.0,
+) -> ml_collections.ConfigDict:
+    """The configuration of a run, not yet resolved.
+
+    Args:
+      protocol: what all rows share.
+      trial: row and seed.
+      data_dir: folder of the prepared TFDS data sets.
+      init_from: workdir of stage one, for a trial of stage two.
+      tau: of `tau_norm`; None leaves the choice to the held-out images.
+      validation_fraction: of the training images, to hold out.
+    """
+    changes = {"cpu_devices": 1, **protocol.overrides, "seed": trial.seed, "data.dir": data_dir}
+    changes |= trial.overrides
+    stage = trial.overrides.get("stage", "one")
+    if stage != "one":
+        changes["init_from"] = init_from
+    if stage in ("crt", "lws"):
+        changes |= {"train.epochs": protocol.stage_two_epochs, "optimizer.warmup_epochs": 0}
+    if stage == "tau_norm" and tau is not None:
+        changes["decoupled.tau"] = tau
+    if validation_fraction:
+        changes["data.validation_fraction"] = validation_fraction
+    config = protocol.make()
+    for path, value in changes.items():
+        configs.put(config, path, value)
+    return config

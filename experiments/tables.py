@@ -1,16 +1,16 @@
 """Tables of stored trials: mean, deviation, and paired differences with their interval."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-Rows = dict[str, dict[str, dict[str, Any]]]
+from experiments.store import Rows
 
 
 class Paired(NamedTuple):
-    """Mean difference over the seeds that two rows share, with its interval of 95%."""
+    """Mean difference over the seeds that two rows share, with its 95% CI."""
 
     mean: float
     low: float
@@ -19,22 +19,24 @@ class Paired(NamedTuple):
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval leaves 0 out, else 0."""
+        """1 or -1 where the CI excludes 0, else 0."""
         return int(self.low > 0) - int(self.high < 0)
 
 
 def paired(rows: Rows, name: str, reference: str, column: str = "accuracy") -> Paired | None:
-    """Row `name` minus row `reference`, seed by seed; Student's t. None below two common values.
+    """Row `name` minus row `reference`, paired by seed; Student's t.
 
-    >>> rows = {"a": {"0": {"accuracy": 0.5}, "1": {"accuracy": 0.7}},
-    ...         "b": {"0": {"accuracy": 0.4}, "1": {"accuracy": 0.6}, "2": {"accuracy": 0.9}}}
+    None where the rows share fewer than two values.
+
+    >>> rows = {"a": {0: {"accuracy": 0.5}, 1: {"accuracy": 0.7}},
+    ...         "b": {0: {"accuracy": 0.4}, 1: {"accuracy": 0.6}, 2: {"accuracy": 0.9}}}
     >>> found = paired(rows, "a", "b")
     >>> round(found.mean, 3), round(found.low, 3), found.seeds
     (0.1, 0.1, 2)
     """
     first, second = rows.get(name, {}), rows.get(reference, {})
-    pairs = [(first[seed][column], second[seed][column]) for seed in first if seed in second]
-    differences = np.array([a - b for a, b in pairs if a is not None and b is not None])
+    seeds = [seed for seed in first if column in first[seed] and column in second.get(seed, {})]
+    differences = np.array([first[seed][column] - second[seed][column] for seed in seeds])
     if len(differences) < 2:
         return None
     deviation = differences.std(ddof=1) / np.sqrt(len(differences))
@@ -47,13 +49,12 @@ def rarest(rows: Rows) -> str:
     """The group of the rarest classes that the data have: few, medium or many."""
     results = [result for seeds in rows.values() for result in seeds.values()]
     groups = ("few", "medium", "many")
-    return next((g for g in groups if any(r[g] is not None for r in results)), "few")
+    return next((g for g in groups if any(g in r for r in results)), "few")
 
 
 def values(rows: Rows, name: str, column: str = "accuracy") -> np.ndarray:
     """A column of a row over its seeds, without those that have none."""
-    found = [result[column] for result in rows[name].values()]
-    return np.array([value for value in found if value is not None], float)
+    return np.array([r[column] for r in rows[name].values() if column in r], float)
 
 
 def percent(x: np.ndarray) -> str:
@@ -68,9 +69,9 @@ def percent(x: np.ndarray) -> str:
 
 
 def points(found: Paired | None) -> str:
-    """A paired difference in points, bold where its interval leaves 0 out.
+    """A paired difference in points, bold where its 95% CI excludes 0.
 
-    The interval of two seeds says nothing and is left out.
+    The CI of two seeds says nothing and is left out.
 
     >>> points(Paired(0.012, 0.01, 0.014, 5))
     '**+1.2** [+1.0, +1.4]'

@@ -7,7 +7,6 @@ Both come from the stored results: docs/images/accuracy-light.png and accuracy-d
 results/readme.md compares rows of three protocols.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from experiments.tables import Rows, paired, points, values
+from experiments.store import Rows, read
+from experiments.tables import paired, points, values
 
 ROOT = Path(__file__).parents[2]
 DPI = 200
@@ -116,7 +116,7 @@ def draw(rows: Rows, colors: Colors) -> Figure:
 
 def stored(protocol: str) -> Rows:
     """The stored results of a protocol."""
-    return json.loads((RESULTS / f"{protocol}.json").read_text())["rows"]
+    return read(RESULTS / f"{protocol}.csv")
 
 
 def table() -> str:

@@ -9,12 +9,12 @@ the table says whether these agree.
 """
 
 import argparse
-import json
 from pathlib import Path
 
-from experiments.protocols import CLASSICAL, LOSSES, MAIN, PROTOCOLS, ROWS, stage_one
+from experiments.protocols import CLASSICAL, LOSSES, MAIN, PROTOCOLS, ROWS, Trial, stage_one
+from experiments.store import Rows, read
 from experiments.tables import accuracy_table, paired, percent, points, rarest, values
-from experiments.trials import Store, Trial, command, run_trials, standard_arguments
+from experiments.trials import run_and_store, standard_arguments
 
 STORED = Path(__file__).parent / "results"
 SHORT = {
@@ -49,27 +49,26 @@ PUBLISHED = {
 }
 
 
-def table(content: dict) -> str:
-    """The table of a store."""
-    config = content["protocol"]["overrides"].get("data.name", "")
-    published = PUBLISHED.get(config.removesuffix("_lt"), {})
-    names = [*CLASSICAL, *MAIN]
-    return accuracy_table(content["rows"], names, REFERENCES, published=published)
+def table(protocol: str, rows: Rows) -> str:
+    """The main rows of a protocol."""
+    data = PROTOCOLS[protocol].overrides.get("data.name", "")
+    published = PUBLISHED.get(data.removesuffix("_lt"), {})
+    return accuracy_table(rows, [*CLASSICAL, *MAIN], REFERENCES, published=published)
 
 
-def losses_table(content: dict) -> str:
+def losses_table(rows: Rows) -> str:
     """Second stages and losses on the plain network, against plain cross entropy."""
     plain = [name for name in MAIN if stage_one(name) == "ce"]
     plain += ["logit_adjustment", "balanced_softmax", "ldam_drw", *LOSSES]
-    return accuracy_table(content["rows"], ["ce", *plain, "cw", "cw_la"], ("ce",))
+    return accuracy_table(rows, ["ce", *plain, "cw", "cw_la"], ("ce",))
 
 
-def summary(stores: dict[str, dict]) -> str:
+def summary(stores: dict[str, Rows]) -> str:
     """Top-1 in percent of every main row, a column for every protocol."""
     protocols = [name for name in SHORT if name in stores]
     lines = ["| row | " + " | ".join(SHORT[name] for name in protocols) + " |"]
     lines.append("|---" * (len(protocols) + 1) + "|")
-    rows = [stores[name]["rows"] for name in protocols]
+    rows = [stores[name] for name in protocols]
     shown = [name for name in (*CLASSICAL, *MAIN) if any(name in found for found in rows)]
     for name in shown:
         cells = [percent(values(found, name)) if name in found else "–" for found in rows]
@@ -79,15 +78,20 @@ def summary(stores: dict[str, dict]) -> str:
     return "\n".join([*lines, "| seeds | " + " | ".join(cells) + " |"]) + "\n"
 
 
-def write(folder: Path, protocol: str, content: dict) -> None:
+def stored(folder: Path) -> dict[str, Rows]:
+    """The stored results of a folder, by protocol."""
+    return {
+        name: read(folder / f"{name}.csv") for name in SHORT if (folder / f"{name}.csv").exists()
+    }
+
+
+def write(folder: Path, protocol: str, rows: Rows) -> None:
     """The tables of a protocol, and the summary of all that are stored in the folder."""
-    (folder / f"{protocol}.md").write_text(table(content))
-    (folder / f"{protocol}_parts.md").write_text(claims(content))
-    if any(name in content["rows"] for name in LOSSES):
-        (folder / f"{protocol}_losses.md").write_text(losses_table(content))
-    stored = [path for path in folder.glob("*.json") if path.stem in SHORT]
-    stores = {path.stem: json.loads(path.read_text()) for path in stored}
-    (folder / "summary.md").write_text(summary(stores))
+    (folder / f"{protocol}.md").write_text(table(protocol, rows))
+    (folder / f"{protocol}_parts.md").write_text(claims(rows))
+    if any(name in rows for name in LOSSES):
+        (folder / f"{protocol}_losses.md").write_text(losses_table(rows))
+    (folder / "summary.md").write_text(summary(stored(folder)))
 
 
 def rows_of(protocol: str, text: str) -> list[str]:
@@ -120,9 +124,8 @@ CLAIMS = {
 }
 
 
-def claims(content: dict) -> str:
-    """What each part brings to top-1 and to the rare classes, paired over seeds, as Markdown."""
-    rows = content["rows"]
+def claims(rows: Rows) -> str:
+    """What each part adds to top-1 and to the rare classes, paired by seed, as Markdown."""
     columns = ("accuracy", rarest(rows))
     lines = [f"| part | rows | top-1 | {columns[1]} |", "|---|---|---|---|"]
     for words, (name, reference) in CLAIMS.items():
@@ -133,10 +136,10 @@ def claims(content: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def agreement(rows: dict, stored: dict) -> str:
-    """Whether rows run now lie where the stored ones do, as text.
+def agreement(rows: Rows, stored: Rows) -> str:
+    """Whether rows run now agree with the stored ones, as text.
 
-    Two means agree where the stored mean lies within the interval of 95% of a run of so few
+    Two means agree where their difference lies within the 95% prediction interval for so few
     seeds: `|difference| <= t s sqrt(1/n + 1/m)`, with the stored deviation `s`.
     """
     import numpy as np
@@ -172,18 +175,14 @@ def main() -> None:
     for protocol in GROUPS.get(args.protocol, (args.protocol,)):
         names = rows_of(protocol, args.rows)
         count = args.seeds or (20 if protocol.startswith("digits") else 3)
-        path = args.out / f"{protocol}.json" if args.out else None
-        store = Store(path, PROTOCOLS[protocol], command("ablation", protocol))
         # Row by row for every seed, so that what there is at any time compares.
         trials = [Trial(name, seed) for seed in range(count) for name in names]
-        run_trials(protocol, trials, store, processes=args.processes, data_dir=args.data_dir)
-        made = table(store.content)
-        print(f"\n{PROTOCOLS[protocol].words}\n\n{made}\n{claims(store.content)}")
-        stored = STORED / f"{protocol}.json"
-        if path is not None:
-            write(args.out, protocol, store.content)
-        elif stored.exists():
-            print(agreement(store.rows, json.loads(stored.read_text())["rows"]) + "\n")
+        rows = run_and_store(protocol, trials, args, parser).rows
+        print(f"\n{PROTOCOLS[protocol].words}\n\n{table(protocol, rows)}\n{claims(rows)}")
+        if args.out:
+            write(args.out, protocol, rows)
+        else:
+            print(agreement(rows, read(STORED / f"{protocol}.csv")) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,21 +7,27 @@ that imbalance is not mixed up with having less data.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.mechanism.stability import PLANS
-from experiments.protocols import EQUAL_SIZE, PROTOCOLS
-from experiments.tables import Rows, paired, values
-from experiments.trials import Store, Trial, run_trials, standard_arguments
+from experiments.protocols import EQUAL_SIZE, Trial
+from experiments.store import Curve, Rows, read
+from experiments.tables import paired, values
+from experiments.trials import Extras, run_and_store, standard_arguments
 
-COMMAND = "python -m experiments.mechanism.run --out experiments/mechanism/results"
 ROWS = ("ce", "logit_adjustment", "bn_la", "cw_la", "cw_la_b3rs_bet")
 PROBE = "experiments.mechanism.stability:measure"
-COURSE_AT = 100
+# The imbalance factor whose runs keep their curves, and what these show.
+CURVES_AT = 100
+CURVES = {
+    "test/balanced_accuracy": "balanced accuracy",
+    "before_whitening/mean_abs_correlation": "mean correlation of the features",
+    "before_whitening/effective_rank": "effective rank of the features",
+    "after_whitening/effective_rank": "effective rank, classifier's input",
+}
 # Name in the results, words, whether it is shown on a logarithmic scale.
 MEASURES = {
     "before_whitening/mean_abs_correlation": ("mean correlation of the features", False),
@@ -35,14 +41,14 @@ MEASURES = {
 
 
 def flat(rows: Rows) -> Rows:
-    """Rows with the diagnostics as columns, and the logarithms of those on such a scale."""
+    """The accuracy and the measures of rows, those on a logarithmic scale as logarithms."""
     found: Rows = {}
     for name, seeds in rows.items():
         for seed, result in seeds.items():
             line = {"accuracy": result["accuracy"]}
             for measure, (_, logarithmic) in MEASURES.items():
-                value = result["diagnostics"][measure]
-                line[measure] = np.log10(value) if logarithmic else value
+                value = result[measure]
+                line[measure] = float(np.log10(value)) if logarithmic else value
             found.setdefault(name, {})[seed] = line
     return found
 
@@ -74,7 +80,7 @@ def _change(rows: Rows, name: str, reference: str, measure: str) -> str:
 def table(stores: dict[int, Rows]) -> str:
     """Every measure of every row at the least and the most imbalance, and its change.
 
-    Changes are paired over seeds, with intervals of 95%; bold where the interval leaves out no
+    Changes are paired by seed, with 95% CIs; bold where the interval excludes no
     change. Condition numbers change by factors.
     """
     rows = joined(stores)
@@ -123,23 +129,17 @@ def figure_of_imbalance(stores: dict[int, Rows], path: Path) -> None:
     picture.savefig(path, dpi=110)
 
 
-def figure_of_training(rows: Rows, path: Path) -> None:
+def figure_of_training(curves: dict[str, dict[int, Curve]], path: Path) -> None:
     """Correlation and effective rank over training, means over seeds."""
     from matplotlib.figure import Figure
 
     picture = Figure(figsize=(13, 3.4), layout="constrained")
     axes = picture.subplots(1, 4)
-    shown = {
-        "test/balanced_accuracy": "balanced accuracy",
-        "before_whitening/mean_abs_correlation": "mean correlation of the features",
-        "before_whitening/effective_rank": "effective rank of the features",
-        "after_whitening/effective_rank": "effective rank, classifier's input",
-    }
-    for axis, (key, words) in zip(axes, shown.items(), strict=True):
+    for axis, (key, words) in zip(axes, CURVES.items(), strict=True):
         for name in ROWS:
-            courses = [result["course"] for result in rows[name].values()]
-            steps = [line["step"] for line in courses[0]]
-            mean = np.mean([[line[key] for line in course] for course in courses], axis=0)
+            found = list(curves[name].values())
+            steps = [at["step"] for at in found[0]]
+            mean = np.mean([[at[key] for at in curve] for curve in found], axis=0)
             axis.plot(steps, mean, label=name)
         axis.set_title(words, fontsize=10)
         axis.set_xlabel("step")
@@ -148,7 +148,7 @@ def figure_of_training(rows: Rows, path: Path) -> None:
 
 
 def _deviation(rows: Rows, plan: str, words: str) -> np.ndarray:
-    return np.array([result["probe"][f"{plan}/{words}"] for result in rows["ce"].values()])
+    return values(rows, "ce", f"{plan}/{words}")
 
 
 def table_of_stability(stores: dict[int, Rows]) -> str:
@@ -188,25 +188,25 @@ def main() -> None:
     standard_arguments(parser)
     args = parser.parse_args()
     stores: dict[int, Rows] = {}
+    curves: dict[str, dict[int, Curve]] = {}
     for factor, protocol in EQUAL_SIZE.items():
-        path = args.out / f"{protocol}.json" if args.out else None
-        store = Store(path, PROTOCOLS[protocol], COMMAND)
         trials = [Trial(row, seed) for seed in range(args.seeds) for row in ROWS]
-        run_trials(protocol, trials, store, processes=args.processes, probe=PROBE, course=True)
+        extras = Extras(PROBE, tuple(CURVES) if factor == CURVES_AT else ())
+        store = run_and_store(protocol, trials, args, parser, extras)
         stores[factor] = store.rows
+        curves = store.curves or curves
     print("\n" + table(stores))
     if args.out:
         (args.out / "mechanism.md").write_text(table(stores))
         (args.out / "stability.md").write_text(table_of_stability(stores))
         figure_of_stability(stores, args.out / "stability.png")
         figure_of_imbalance(stores, args.out / "imbalance.png")
-        figure_of_training(stores[COURSE_AT], args.out / "training.png")
+        figure_of_training(curves, args.out / "training.png")
 
 
 def stored(folder: Path) -> dict[int, Rows]:
-    """The rows of stored results, by imbalance factor."""
-    files = {factor: folder / f"{protocol}.json" for factor, protocol in EQUAL_SIZE.items()}
-    return {factor: json.loads(file.read_text())["rows"] for factor, file in files.items()}
+    """The stored results, by imbalance factor."""
+    return {factor: read(folder / f"{name}.csv") for factor, name in EQUAL_SIZE.items()}
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.protocols import PROTOCOLS, Protocol
+from experiments.protocols import PROTOCOLS, Trial
+from experiments.store import Rows
 from experiments.tables import paired, percent, points, rarest, values
-from experiments.trials import Store, Trial, command, run_trials, standard_arguments
+from experiments.trials import run_and_store, standard_arguments
 from ltjax import config as configs
 
 BASE = "cw_la_b3rs_bet"
@@ -39,32 +40,31 @@ def row_of(key: str, value: Any) -> str:
     return f"{BASE} {key}={value}"
 
 
-def default_of(content: dict, key: str) -> Any:
+def default_of(protocol: str, key: str) -> Any:
     """What the protocol leaves a key at."""
-    protocol = Protocol(**content["protocol"])
-    return protocol.overrides.get(key, configs.get(protocol.make(), key))
+    found = PROTOCOLS[protocol]
+    return found.overrides.get(key, configs.get(found.make(), key))
 
 
-def varied(content: dict) -> list[str]:
+def varied(protocol: str, rows: Rows) -> list[str]:
     """The keys that have results beside the default's."""
-    return [key for key in GRIDS if len(grid(content, key)) > 1]
+    return [key for key in GRIDS if len(grid(protocol, rows, key)) > 1]
 
 
-def grid(content: dict, key: str) -> list[tuple[Any, str]]:
+def grid(protocol: str, rows: Rows, key: str) -> list[tuple[Any, str]]:
     """Values of a key that have results, numbers in order, and their rows."""
-    known = [(default_of(content, key), BASE)]
-    known += [(v, row_of(key, v)) for v in GRIDS[key] if row_of(key, v) in content["rows"]]
+    known = [(default_of(protocol, key), BASE)]
+    known += [(v, row_of(key, v)) for v in GRIDS[key] if row_of(key, v) in rows]
     numbers = sorted((pair for pair in known if not isinstance(pair[0], str)), key=lambda p: p[0])
     return [*numbers, *(pair for pair in known if isinstance(pair[0], str))]
 
 
-def table(content: dict) -> str:
-    """Accuracy at every value, and the paired difference to the default, in percent."""
-    rows = content["rows"]
+def table(protocol: str, rows: Rows) -> str:
+    """Accuracy at every value, and the paired difference from the default, in percent."""
     rare = rarest(rows)
     lines = [f"| key | value | top-1 | {rare} | minus default |", "|---" * 5 + "|"]
-    for key in varied(content):
-        for value, row in grid(content, key):
+    for key in varied(protocol, rows):
+        for value, row in grid(protocol, rows, key):
             chosen = row == BASE
             lines.append(
                 f"| `{key}` | {value}{' (default)' * chosen} | {percent(values(rows, row))} | "
@@ -74,23 +74,22 @@ def table(content: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def figure(content: dict, path: Path) -> None:
+def figure(protocol: str, rows: Rows, path: Path) -> None:
     """A panel for every key: mean and standard deviation at every value."""
     from matplotlib.figure import Figure
 
-    rows = content["rows"]
-    keys = varied(content)
+    keys = varied(protocol, rows)
     lines = -(-len(keys) // 5)
     columns = -(-len(keys) // lines)
     picture = Figure(figsize=(2.6 * columns, 2.6 * lines), layout="constrained")
     axes = np.ravel(picture.subplots(lines, columns, sharey=True))
     for axis, key in zip(axes, keys, strict=False):
-        pairs = grid(content, key)
+        pairs = grid(protocol, rows, key)
         for place, (_, row) in enumerate(pairs):
             x = 100 * values(rows, row)
             spread = x.std(ddof=1) if len(x) > 1 else 0.0
-            colour = "#d65f1f" if row == BASE else "#3b6fb6"
-            axis.errorbar(place, x.mean(), yerr=spread, fmt="o", color=colour, capsize=3)
+            color = "#d65f1f" if row == BASE else "#3b6fb6"
+            axis.errorbar(place, x.mean(), yerr=spread, fmt="o", color=color, capsize=3)
         axis.set_xticks(range(len(pairs)), [str(value) for value, _ in pairs], fontsize=8)
         axis.set_title(key, fontsize=10)
         axis.set_xlim(-0.5, len(pairs) - 0.5)
@@ -112,15 +111,13 @@ def main() -> None:
     keys = args.keys.split(",")
     if unknown := [key for key in keys if key not in GRIDS]:
         parser.error(f"--keys {','.join(unknown)}: allowed are {', '.join(GRIDS)}")
-    path = args.out / f"{args.protocol}.json" if args.out else None
-    store = Store(path, PROTOCOLS[args.protocol], command("sensitivity", args.protocol))
-    rows = [BASE] + [row_of(key, v) for key in keys for v in GRIDS[key]]
-    trials = [Trial(row, FIRST_SEED + seed) for row in rows for seed in range(args.seeds)]
-    run_trials(args.protocol, trials, store, processes=args.processes, data_dir=args.data_dir)
-    print("\n" + table(store.content))
-    if path is not None:
-        path.with_suffix(".md").write_text(table(store.content))
-        figure(store.content, path.with_suffix(".png"))
+    names = [BASE] + [row_of(key, v) for key in keys for v in GRIDS[key]]
+    trials = [Trial(name, FIRST_SEED + seed) for name in names for seed in range(args.seeds)]
+    rows = run_and_store(args.protocol, trials, args, parser).rows
+    print("\n" + table(args.protocol, rows))
+    if args.out:
+        (args.out / f"{args.protocol}.md").write_text(table(args.protocol, rows))
+        figure(args.protocol, rows, args.out / f"{args.protocol}.png")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
-"""The store, the tables and the rows that the experiments on accuracy share."""
+"""The runs, the tables and the rows that the experiments on accuracy share."""
 
-import json
-import re
 from pathlib import Path
 
 import jax
@@ -10,22 +8,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import tables, trials
+from experiments import store, tables, trials
 from experiments.ablation import run as ablation
+from experiments.baseline.gap import accuracy_of_halves
 from experiments.mechanism import stability
-from experiments.protocols import PROTOCOLS, ROWS
-from experiments.rival.gap import accuracy_of_halves
-from experiments.trials import Runner, Store, Trial, make_config
+from experiments.protocols import PROTOCOLS, ROWS, Trial, make_config
+from experiments.trials import Extras, Run, Runner
 from ltjax import config as configs
 
-ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parents[2] / "experiments/ablation/results"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_of_every_protocol_is_a_valid_configuration(protocol, row):
-    changes = {"init_from": "somewhere", "decoupled__tau": 1.0} if "stage" in ROWS[row] else {}
-    config = make_config(PROTOCOLS[protocol], Trial(row, 3), "data", **changes)
+    config = make_config(PROTOCOLS[protocol], Trial(row, 3), "data", init_from="run", tau=1.0)
     resolved = configs.resolve(config)
     assert resolved.seed == 3
     assert resolved.data.imbalance_factor == configs.get(config, "data.imbalance_factor")
@@ -43,7 +40,7 @@ def test_paired_interval_is_scipys():
     rng = np.random.default_rng(0)
     a, b = rng.random(8), rng.random(8)
     rows = {
-        name: {str(i): {"accuracy": float(v)} for i, v in enumerate(x)}
+        name: {i: {"accuracy": float(v)} for i, v in enumerate(x)}
         for name, x in (("a", a), ("b", b))
     }
     found = tables.paired(rows, "a", "b")
@@ -56,25 +53,11 @@ def test_paired_interval_is_scipys():
     assert tables.paired(rows, "a", "absent") is None
 
 
-RESULT = {"accuracy": 0.5, "many": 0.6, "medium": None, "few": 0.4, "seconds": 2.0}
-
-
-def test_store_keeps_every_run_and_refuses_another_protocol(tmp_path):
-    path = tmp_path / "digits_20.json"
-    store = Store(path, PROTOCOLS["digits_20"], "command")
-    for seed in (11, 2):
-        store.put(Trial("ce", seed), RESULT, {"jax": "1"})
-    again = Store(path, PROTOCOLS["digits_20"], "command")
-    assert Trial("ce", 2) in again
-    assert Trial("ce", 3) not in again
-    assert list(again.rows["ce"]) == ["2", "11"]
-    assert again.content["versions"] == {"jax": "1"}
-    with pytest.raises(SystemExit, match="another protocol"):
-        Store(path, PROTOCOLS["digits_50"], "command")
+RESULT = {"accuracy": 0.5, "many": 0.6, "few": 0.4, "seconds": 2.0}
 
 
 def test_table_shows_what_is_missing():
-    rows = {"ce": {"0": RESULT, "1": RESULT | {"accuracy": 0.7}}, "cw": {"0": RESULT}}
+    rows = {"ce": {0: RESULT, 1: RESULT | {"accuracy": 0.7}}, "cw": {0: RESULT}}
     lines = tables.accuracy_table(rows, ["ce", "cw", "crt"], ["ce"]).splitlines()
     assert len(lines) == 4
     assert lines[2].startswith("| `ce` | 60.0 ± 14.1 | 60.0 ± 0.0 | – | 40.0 ± 0.0 |  | 2 |")
@@ -84,18 +67,18 @@ def test_table_shows_what_is_missing():
 def test_parts_are_differences_of_rows_that_exist():
     assert {name for pair in ablation.CLAIMS.values() for name in pair} <= set(ROWS)
     rows = {
-        name: {seed: RESULT | {"accuracy": level} for seed in ("0", "1", "2")}
+        name: {seed: RESULT | {"accuracy": level} for seed in range(3)}
         for name, level in (("ce", 0.5), ("cw", 0.6))
     }
-    text = ablation.claims({"rows": rows})
+    text = ablation.claims(rows)
     assert "| whitening, plain loss | `cw` − `ce` | **+10.0** [+10.0, +10.0] | +0.0" in text
     assert "`ce_b3rs`" not in text
 
 
 def test_agreement_sees_a_difference():
-    stored = {"ce": {str(i): {"accuracy": 0.9 + 0.01 * (i % 2)} for i in range(20)}}
-    near = {"ce": {"0": {"accuracy": 0.9}, "1": {"accuracy": 0.91}}}
-    far = {"ce": {"0": {"accuracy": 0.8}, "1": {"accuracy": 0.81}}}
+    stored = {"ce": {i: {"accuracy": 0.9 + 0.01 * (i % 2)} for i in range(20)}}
+    near = {"ce": {0: {"accuracy": 0.9}, 1: {"accuracy": 0.91}}}
+    far = {"ce": {0: {"accuracy": 0.8}, 1: {"accuracy": 0.81}}}
     assert "agrees" in ablation.agreement(near, stored)
     assert "DIFFERS" in ablation.agreement(far, stored)
 
@@ -107,7 +90,8 @@ def test_second_stages_share_their_stage_one(tmp_path):
     small = small._replace(
         overrides={**overrides, "model.width": 4, "cpu_devices": 1}, stage_two_epochs=1
     )
-    runner = Runner(small, tmp_path, "", probe="experiments.rival.gap:measure")
+    extras = Extras("experiments.baseline.gap:measure", ("before_whitening/effective_rank",))
+    runner = Runner(small, tmp_path, extras=extras)
     rows = ("crt", "tau_norm", "cw_la", "cw_crt")
     found = {row: runner(Trial(row, 0)) for row in rows}
     folders = {path.name for path in tmp_path.iterdir()}
@@ -115,18 +99,21 @@ def test_second_stages_share_their_stage_one(tmp_path):
         *("ce 0", "ce held out 0", "choose tau 0"),
         *("crt 0", "tau_norm 0", "cw_la 0", "cw 0", "cw_crt 0"),
     }
-    assert found["tau_norm"]["tau"] >= 0
-    assert 0 <= found["crt"]["accuracy"] <= 1
-    probe = found["cw_la"]["probe"]
-    assert probe["gap"] > 0
-    assert 0 < probe["low_half_energy"] < 1
-    assert found["cw_la"]["diagnostics"]["after_whitening/effective_rank"] > 1
-    assert probe["high_half_accuracy"] > 0
+    assert found["tau_norm"].result["tau"] >= 0
+    assert 0 <= found["crt"].result["accuracy"] <= 1
+    whitened = found["cw_la"].result
+    assert whitened["gap"] > 0
+    assert 0 < whitened["low_half_energy"] < 1
+    assert whitened["after_whitening/effective_rank"] > 1
+    assert whitened["high_half_accuracy"] > 0
+    assert all(
+        type(value) in (int, float) for run in found.values() for value in run.result.values()
+    )
+    assert [set(at) for at in found["cw_la"].curve] == [{"step", "before_whitening/effective_rank"}]
     steady = stability.measure(tmp_path / "ce 0")
     assert set(steady) == {f"{plan}/{w}" for plan in stability.PLANS for w in ("own", "balanced")}
     assert steady["b3rs/own"] < steady["class_balanced/own"]
     assert stability.measure(tmp_path / "cw_la 0") == {}
-    json.dumps(found)
 
 
 def test_a_worker_does_not_keep_the_programs_of_its_runs(monkeypatch):
@@ -135,15 +122,15 @@ def test_a_worker_does_not_keep_the_programs_of_its_runs(monkeypatch):
     def run(self, trial):
         function = jax.jit(lambda x: x + trial.seed)
         kept.append(function)
-        return {"accuracy": float(function(jnp.ones(trial.seed + 3)).sum())}
+        return Run({"accuracy": float(function(jnp.ones(trial.seed + 3)).sum())}, [])
 
     def programs():
         return len(jax.local_devices()[0].client.live_executables())
 
     monkeypatch.setattr(Runner, "__call__", run)
-    trials._work("digits_50", [Trial("ce", 0)], "", None, False)
+    trials._work("digits_50", [Trial("ce", 0)], "", Extras())
     before = programs()
-    trials._work("digits_50", [Trial("ce", seed) for seed in range(5)], "", None, False)
+    trials._work("digits_50", [Trial("ce", seed) for seed in range(5)], "", Extras())
     assert len(kept) == 6
     assert programs() == before
 
@@ -161,18 +148,18 @@ def test_halves_know_where_the_classes_are():
 
 
 def test_classifiers_on_pixels_see_the_run_s_data():
-    runner = Runner(PROTOCOLS["digits_20"], Path("nowhere"), "")
-    found = runner(Trial("rbf_svm", 0))
+    runner = Runner(PROTOCOLS["digits_20"], Path("nowhere"))
+    found = runner(Trial("rbf_svm", 0)).result
     assert 0.85 < found["accuracy"] < 0.97
     assert found["few"] < found["many"]
-    stored = json.loads((ROOT / "experiments/ablation/results/digits_20.json").read_text())
-    assert found["accuracy"] == pytest.approx(stored["rows"]["rbf_svm"]["0"]["accuracy"])
+    stored = store.read(RESULTS / "digits_20.csv")
+    assert found["accuracy"] == pytest.approx(stored["rbf_svm"][0]["accuracy"])
 
 
 def test_summary_has_a_column_for_every_protocol():
     stores = {
-        "digits_20": {"rows": {"ce": {"0": RESULT}, "cw": {"0": RESULT, "1": RESULT}}},
-        "cifar10_small": {"rows": {"ce": {"0": RESULT}}},
+        "digits_20": {"ce": {0: RESULT}, "cw": {0: RESULT, 1: RESULT}},
+        "cifar10_small": {"ce": {0: RESULT}},
     }
     lines = ablation.summary(stores).splitlines()
     assert lines[0] == "| row | digits, IF 20 | CIFAR-10-LT, small network |"
@@ -191,23 +178,16 @@ def test_rows_by_name():
     assert set(ablation.rows_of("digits_50", "losses")) <= set(ROWS)
 
 
-STORED = sorted(ROOT.glob("experiments/ablation/results/*.json"))
-
-
-@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
-def test_stored_tables_are_those_of_their_json(path):
-    content = json.loads(path.read_text())
-    assert content["protocol"] == json.loads(json.dumps(PROTOCOLS[path.stem].describe()))
-    assert path.with_suffix(".md").read_text() == ablation.table(content)
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.csv")), ids=lambda path: path.stem)
+def test_stored_tables_are_those_of_their_results(path):
+    rows = store.read(path)
+    assert path.with_suffix(".md").read_text() == ablation.table(path.stem, rows)
     parts = path.with_name(f"{path.stem}_parts.md")
-    assert parts.read_text() == ablation.claims(content)
+    assert parts.read_text() == ablation.claims(rows)
     losses = path.with_name(f"{path.stem}_losses.md")
     if losses.exists():
-        assert losses.read_text() == ablation.losses_table(content)
-    assert re.search(r"\d+ x ", content["versions"]["device"])
+        assert losses.read_text() == ablation.losses_table(rows)
 
 
 def test_stored_summary_is_of_all_stored_tables():
-    stores = {path.stem: json.loads(path.read_text()) for path in STORED}
-    summary = ROOT / "experiments" / "ablation" / "results" / "summary.md"
-    assert summary.read_text() == ablation.summary(stores)
+    assert (RESULTS / "summary.md").read_text() == ablation.summary(ablation.stored(RESULTS))

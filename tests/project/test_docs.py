@@ -78,6 +78,6 @@ def test_no_document_names_a_missing_file():
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-@pytest.mark.parametrize("name", ["ablation", "crash", "mechanism", "rival", "sensitivity"])
+@pytest.mark.parametrize("name", ["ablation", "baseline", "crash", "mechanism", "sensitivity"])
 def test_experiments_say_how_to_run_them(name):
     assert "python -m experiments." in (ROOT / "experiments" / name / "README.md").read_text()

@@ -1,30 +1,30 @@
-"""Whitening against its rival, BatchNorm before the classifier, and what decides between them.
+"""Whitening against its baseline, BatchNorm before the classifier, and what decides between them.
 
-    python -m experiments.rival.run --protocol rival_cifar10 --data-dir TFDS_DIR
-                                    [--out experiments/rival/results]
+    python -m experiments.baseline.run --protocol baseline_cifar10 --data-dir TFDS_DIR
+                                       [--out experiments/baseline/results]
 
 All rows use the logit-adjusted loss. Seeds are others than those of the ablation.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from experiments.protocols import PROTOCOLS
+from experiments.protocols import PROTOCOLS, Trial
+from experiments.store import Rows, read
 from experiments.tables import paired, percent, points, rarest, values
-from experiments.trials import Store, Trial, command, run_trials, standard_arguments
+from experiments.trials import Extras, run_and_store, standard_arguments
 
 FIRST_SEED = 100
-RIVAL = "bn_la"
-PROBE = "experiments.rival.gap:measure"
+BASELINE = "bn_la"
+PROBE = "experiments.baseline.gap:measure"
 TENTH = " data.max_count=500 train.epochs=100"
 NO_AUGMENTATION = " augment.max_shift=0 augment.flip=False"
 # Questions, and the rows that answer them.
 QUESTIONS: dict[str, tuple[str, ...]] = {
-    "The contenders": ("logit_adjustment", RIVAL, "cw_la"),
+    "The contenders": ("logit_adjustment", BASELINE, "cw_la"),
     "How much ridge?": (
         "cw_la whitening.shrinkage=0.01",
         "cw_la whitening.shrinkage=auto",
@@ -49,10 +49,10 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "cw_la train.batch_size=256 optimizer.learning_rate=0.2",
     ),
     "A tenth of the images, which the network nearly fits?": tuple(
-        row + TENTH for row in ("logit_adjustment", RIVAL, "cw_la")
+        row + TENTH for row in ("logit_adjustment", BASELINE, "cw_la")
     ),
     "A tenth of the images and no augmentation, which it fits wholly?": tuple(
-        row + TENTH + NO_AUGMENTATION for row in ("logit_adjustment", RIVAL, "cw_la")
+        row + TENTH + NO_AUGMENTATION for row in ("logit_adjustment", BASELINE, "cw_la")
     ),
     "Balanced batches, B3RS and BET?": (
         "cw_la_b3rs_bet",
@@ -72,27 +72,26 @@ MEASURES = {
 }
 
 
-def rival_of(row: str) -> str:
-    """The rival with all else that a row changes.
+def baseline_of(row: str) -> str:
+    """The baseline with all else that a row changes.
 
-    >>> rival_of("cw_la whitening.groups=4 train.batch_size=512")
+    >>> baseline_of("cw_la whitening.groups=4 train.batch_size=512")
     'bn_la train.batch_size=512'
     """
     name, *changes = row.split(" ")
     kept = [change for change in changes if not change.startswith("whitening.")]
     if name.startswith("cw_la_"):
         kept.append(f"plan.name={name.removeprefix('cw_la_')}")
-    return " ".join([RIVAL, *kept])
+    return " ".join([BASELINE, *kept])
 
 
-def table(content: dict) -> str:
-    """Accuracy, paired difference to the rival, and the measures of `gap.measure`."""
-    rows = content["rows"]
+def table(rows: Rows) -> str:
+    """Accuracy, paired difference to the baseline, and the measures of `gap.measure`."""
     heads = [
         "row",
         "top-1",
         "rarest group",
-        f"minus `{RIVAL}`",
+        f"minus `{BASELINE}`",
         *MEASURES.values(),
     ]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
@@ -103,21 +102,20 @@ def table(content: dict) -> str:
         for name in known:
             columns = ("accuracy", rarest({name: rows[name]}))
             cells = [f"`{name}`", *(percent(values(rows, name, column)) for column in columns)]
-            rival = rival_of(name)
-            cells.append("" if name == rival else points(paired(rows, name, rival)))
-            probes = [result["probe"] for result in rows[name].values()]
+            baseline = baseline_of(name)
+            cells.append("" if name == baseline else points(paired(rows, name, baseline)))
             for measure in MEASURES:
-                found = [probe[measure] for probe in probes if measure in probe]
-                cells.append(f"{np.mean(found):.3f}" if found else "")
+                found = values(rows, name, measure)
+                cells.append(f"{np.mean(found):.3f}" if len(found) else "")
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 # What decides, as pairs of rows.
 PAIRS = {
-    "whitening instead of BatchNorm": ("cw_la", RIVAL),
-    "with the ridge 0.5": ("cw_la whitening.shrinkage=0.5", RIVAL),
-    "with the ridge 0.9": ("cw_la whitening.shrinkage=0.9", RIVAL),
+    "whitening instead of BatchNorm": ("cw_la", BASELINE),
+    "with the ridge 0.5": ("cw_la whitening.shrinkage=0.5", BASELINE),
+    "with the ridge 0.9": ("cw_la whitening.shrinkage=0.9", BASELINE),
     "with B3RS and BET under both": ("cw_la_b3rs_bet", "bn_la plan.name=b3rs_bet"),
     "with B3RS, BET and the ridge 0.5": (
         "cw_la_b3rs_bet whitening.shrinkage=0.5",
@@ -147,37 +145,36 @@ PAIRS = {
     "decorrelation on top of that": ("cw_la", "cw_la whitening.shrinkage=1.0"),
     "the batch's covariance instead of a steady one": ("cw_la", "cw_la whitening.memory=0.9"),
     "B3RS and BET on whitening": ("cw_la_b3rs_bet", "cw_la"),
-    "B3RS and BET on BatchNorm": ("bn_la plan.name=b3rs_bet", RIVAL),
+    "B3RS and BET on BatchNorm": ("bn_la plan.name=b3rs_bet", BASELINE),
 }
 
 
-def pairs_table(stores: dict[str, dict]) -> str:
+def pairs_table(stores: dict[str, Rows]) -> str:
     """Paired differences of `PAIRS` in points, with their seeds, a column for each store."""
-    names = {"rival_cifar10": "CIFAR-10-LT", "rival_digits": "digits"}
+    names = {"baseline_cifar10": "CIFAR-10-LT", "baseline_digits": "digits"}
     lines = ["| what | rows | " + " | ".join(names[name] for name in stores) + " |"]
     lines.append("|---" * (2 + len(stores)) + "|")
     for words, (name, reference) in PAIRS.items():
-        found = [paired(content["rows"], name, reference) for content in stores.values()]
+        found = [paired(rows, name, reference) for rows in stores.values()]
         cells = [f"{points(x)}, {x.seeds} seeds" if x else "–" for x in found]
         lines.append(f"| {words} | `{name}` − `{reference}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def figure(stores: dict[str, dict], path: Path) -> None:
-    """Accuracy against the ridge, beside the rival and the plain network, by store."""
+def figure(stores: dict[str, Rows], path: Path) -> None:
+    """Accuracy against the ridge, beside the baseline and the plain network, by store."""
     from matplotlib.figure import Figure
 
     picture = Figure(figsize=(9, 3.4), layout="constrained")
     axes = picture.subplots(1, len(stores), squeeze=False)[0]
-    for axis, (name, content) in zip(axes, stores.items(), strict=True):
-        rows = content["rows"]
-        for row, colour in (("logit_adjustment", "#888888"), (RIVAL, "#d65f1f")):
+    for axis, (name, rows) in zip(axes, stores.items(), strict=True):
+        for row, color in (("logit_adjustment", "#888888"), (BASELINE, "#d65f1f")):
             if row not in rows:
                 continue
             x = 100 * values(rows, row)
             half = x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else 0.0
-            axis.axhline(x.mean(), color=colour, linestyle="--", label=row)
-            axis.axhspan(x.mean() - half, x.mean() + half, color=colour, alpha=0.12, lw=0)
+            axis.axhline(x.mean(), color=color, linestyle="--", label=row)
+            axis.axhspan(x.mean() - half, x.mean() + half, color=color, alpha=0.12, lw=0)
         at = {f"cw_la whitening.shrinkage={a}": a for a in (0.01, 0.5, 0.9, 1.0)} | {"cw_la": 0.1}
         known = [
             (a, 100 * values(rows, row))
@@ -195,25 +192,26 @@ def figure(stores: dict[str, dict], path: Path) -> None:
     picture.savefig(path, dpi=110)
 
 
-def gaps(content: dict) -> dict[str, tuple[float, float]]:
-    """Gap, and points of top-1 over the rival, of every row with full data and another layer."""
-    rows, found = content["rows"], {}
+def gaps(rows: Rows) -> dict[str, tuple[float, float]]:
+    """Gap, and points of top-1 over the baseline, of every row with full data and another layer."""
+    found = {}
     for name, seeds in rows.items():
-        difference = paired(rows, name, rival_of(name))
-        measured = [result["probe"].get("gap") for result in seeds.values()]
-        if difference and name != rival_of(name) and None not in measured and TENTH not in name:
+        difference = paired(rows, name, baseline_of(name))
+        measured = values(rows, name, "gap")
+        complete = len(measured) == len(seeds)
+        if difference and name != baseline_of(name) and complete and TENTH not in name:
             found[name] = (float(np.mean(measured)), 100 * difference.mean)
     return found
 
 
-def figure_of_gaps(stores: dict[str, dict], path: Path) -> None:
+def figure_of_gaps(stores: dict[str, Rows], path: Path) -> None:
     """What the gap between training and evaluation goes with, a point for every row."""
     from matplotlib.figure import Figure
 
     picture = Figure(figsize=(10.5, 4), layout="constrained")
     axes = picture.subplots(1, len(stores), squeeze=False)[0]
-    for axis, (name, content) in zip(axes, stores.items(), strict=True):
-        found = gaps(content)
+    for axis, (name, rows) in zip(axes, stores.items(), strict=True):
+        found = gaps(rows)
         for place, (row, (x, y)) in enumerate(sorted(found.items(), key=lambda item: item[1][1])):
             axis.plot(x, y, "o", color="#d65f1f" if row == "cw_la" else "#3b6fb6")
             words = row.removeprefix("cw_la ").split(" optimizer.learning_rate")[0]
@@ -238,7 +236,7 @@ def figure_of_gaps(stores: dict[str, dict], path: Path) -> None:
             title += f": rank correlation {rank:+.2f}"
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("gap of the classifier's input, training to evaluation")
-    axes[0].set_ylabel("top-1 minus rival, points")
+    axes[0].set_ylabel("top-1 minus baseline, points")
     picture.savefig(path, dpi=110)
 
 
@@ -246,32 +244,28 @@ def main() -> None:
     """Runs what is missing; prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--protocol", choices=("rival_cifar10", "rival_digits"), default="rival_cifar10"
+        "--protocol", choices=("baseline_cifar10", "baseline_digits"), default="baseline_cifar10"
     )
     parser.add_argument("--seeds", type=int, default=3, help=f"number, from {FIRST_SEED}")
     parser.add_argument("--rows", default=None, help="rows, with semicolons; default: all")
     standard_arguments(parser)
     args = parser.parse_args()
-    path: Path | None = args.out / f"{args.protocol}.json" if args.out else None
-    store = Store(path, PROTOCOLS[args.protocol], command("rival", args.protocol))
     everything = [name for names in QUESTIONS.values() for name in names]
-    rows = args.rows.split(";") if args.rows else everything
-    trials = [Trial(row, FIRST_SEED + seed) for seed in range(args.seeds) for row in rows]
-    run_trials(
-        args.protocol,
-        trials,
-        store,
-        processes=args.processes,
-        data_dir=args.data_dir,
-        probe=PROBE,
-    )
-    print("\n" + table(store.content))
-    if path is not None:
-        path.with_suffix(".md").write_text(table(store.content))
-        stores = {p.stem: json.loads(p.read_text()) for p in sorted(args.out.glob("*.json"))}
+    names = args.rows.split(";") if args.rows else everything
+    trials = [Trial(name, FIRST_SEED + seed) for seed in range(args.seeds) for name in names]
+    rows = run_and_store(args.protocol, trials, args, parser, Extras(probe=PROBE)).rows
+    print("\n" + table(rows))
+    if args.out:
+        (args.out / f"{args.protocol}.md").write_text(table(rows))
+        stores = stored(args.out)
         (args.out / "pairs.md").write_text(pairs_table(stores))
         figure(stores, args.out / "ridge.png")
         figure_of_gaps(stores, args.out / "gap.png")
+
+
+def stored(folder: Path) -> dict[str, Rows]:
+    """The stored results of a folder, by protocol."""
+    return {path.stem: read(path) for path in sorted(folder.glob("*.csv"))}
 
 
 if __name__ == "__main__":

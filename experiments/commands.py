@@ -1,0 +1,46 @@
+"""The commands that make the stored results, as the READMEs show them."""
+
+
+def command(experiment: str, *, program: str = "run", out: bool = True, **options: str) -> str:
+    """The command of an experiment, its results stored where the repository keeps them.
+
+    >>> command("ablation", protocol="digits")
+    'python -m experiments.ablation.run --protocol digits --out experiments/ablation/results'
+    """
+    words = [f"python -m experiments.{experiment}.{program}"]
+    words += [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
+    if out:
+        words.append(f"--out experiments/{experiment}/results")
+    return " ".join(words)
+
+
+def with_protocol(experiment: str, protocol: str) -> str:
+    """The command of an experiment on accuracy for one protocol.
+
+    >>> with_protocol("baseline", "baseline_cifar10")  # doctest: +NORMALIZE_WHITESPACE
+    'python -m experiments.baseline.run --protocol baseline_cifar10 --data-dir TFDS_DIR
+     --out experiments/baseline/results'
+    """
+    data = {"data_dir": "TFDS_DIR"} if "cifar" in protocol else {}
+    return command(experiment, protocol=protocol, **data)
+
+
+# What makes the results of each experiment, by the name of its folder.
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "ablation": tuple(
+        with_protocol("ablation", name) for name in ("digits", "cifar10_small", "cifar100_small")
+    ),
+    "baseline": tuple(
+        with_protocol("baseline", name) for name in ("baseline_cifar10", "baseline_digits")
+    ),
+    "sensitivity": tuple(
+        with_protocol("sensitivity", name) for name in ("digits_20", "cifar10_small")
+    ),
+    "mechanism": (command("mechanism"),),
+    "crash": (command("crash"),),
+    "train_speed": (command("train_speed"),),
+    "whitening_speed": (command("whitening_speed"), command("whitening_speed", program="step")),
+    "sampler_speed": (command("sampler_speed"), command("sampler_speed", program="covariance")),
+    "input_speed": tuple(command("input_speed", part=part) for part in ("streamed", "resident")),
+    "predict_speed": (command("predict_speed"),),
+}

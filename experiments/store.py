@@ -1,0 +1,176 @@
+"""Results of training runs by row and seed, one line of a CSV file each."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments import records
+from experiments.protocols import PROTOCOLS, Trial, make_config
+from ltjax import config as configs
+from ltjax.errors import InputError
+
+# Columns by name; one that a run has no value for is absent.
+Result = dict[str, float]
+# Results by row, then by seed.
+Rows = dict[str, dict[int, Result]]
+Curve = list[dict[str, float]]
+
+SCORES = ("accuracy", "many", "medium", "few")
+NAMES = ("row", "seed", *records.LAST)
+HASHED = Path(__file__).with_name("hashed_keys.txt")
+# Keys that do not change the outcome, or to rounding only.
+NOT_HASHED = {
+    *configs.FREE_ON_RESUME,
+    *("checkpoint.every_epochs", "checkpoint.keep", "train.log_every_steps", "runlocal"),
+}
+
+
+class Run(NamedTuple):
+    """What a finished run hands over.
+
+    Attributes:
+      result: scores, seconds and diagnostics.
+      curve: what was logged at the evaluations during training, a dictionary an evaluation.
+    """
+
+    result: Result
+    curve: Curve
+
+
+@functools.cache
+def _hashed_keys() -> frozenset[str]:
+    return frozenset(HASHED.read_text().split())
+
+
+@functools.cache
+def fingerprint(protocol: str, row: str) -> str:
+    """The hash of the configuration that trains a row, the same for all its seeds.
+
+    SHA-256 of the resolved flat configuration, its first 16 digits. Of the keys those in
+    hashed_keys.txt count, and of keys that came later those that are not at their default, since
+    a new key's default is the behavior that there was. Keys that do not change the outcome do not
+    count. The seed is set to 0, and the network that a second stage starts from is named by its
+    own hash.
+    """
+    trial = Trial(row, 0)
+    first = fingerprint(protocol, trial.first.row) if trial.first else ""
+    # A tau that tau_norm chooses by itself is a result, not a setting.
+    found = make_config(PROTOCOLS[protocol], trial, init_from=first, tau=1.0)
+    return digest(configs.resolve(found).flat())
+
+
+def digest(flat: dict[str, Any]) -> str:
+    """The hash of a flat configuration: see `fingerprint`."""
+    known = _hashed_keys()
+    counted = {
+        key: value
+        for key, value in flat.items()
+        if key in known or (key not in NOT_HASHED and value != configs.SCHEMA[key].default)
+    }
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read(path: Path) -> Rows:
+    """The results in a CSV file, seeds in order.
+
+    >>> rows = read(records.ROOT / "experiments/ablation/results/digits_20.csv")
+    >>> len(rows["cw_la"]), round(rows["cw_la"][0]["accuracy"], 3)
+    (20, 0.984)
+    """
+    return _parse(records.read(path))
+
+
+def _parse(lines: list[records.Line]) -> Rows:
+    rows: Rows = {}
+    for line in lines:
+        rows.setdefault(line["row"], {})[int(line["seed"])] = records.numbers(line, NAMES)
+    return {row: dict(sorted(seeds.items())) for row, seeds in rows.items()}
+
+
+def curves_path(path: Path) -> Path:
+    """The file of the curves that belong to a file of results."""
+    return path.with_name(f"{path.stem}_curves.csv")
+
+
+def read_curves(path: Path) -> dict[str, dict[int, Curve]]:
+    """The curves that belong to a file of results, by row and seed."""
+    curves: dict[str, dict[int, Curve]] = {}
+    for line in records.read(curves_path(path)):
+        seeds = curves.setdefault(line["row"], {})
+        seeds.setdefault(int(line["seed"]), []).append(records.numbers(line, ("row", "seed")))
+    return curves
+
+
+class Store:
+    """Results by row and seed in a CSV file, or in memory where `path` is None.
+
+    Args:
+      path: of the file.
+      protocol: a name of `PROTOCOLS`.
+    """
+
+    def __init__(self, path: Path | None, protocol: str):
+        self.path, self.protocol = path, protocol
+        self.rows: Rows = {}
+        self.curves: dict[str, dict[int, Curve]] = {}
+        if path is not None:
+            self.rows, self.curves = read(path), read_curves(path)
+
+    def __contains__(self, trial: Trial) -> bool:
+        return trial.seed in self.rows.get(trial.row, {})
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raises `InputError` if the file holds these rows with another configuration."""
+        if self.path is not None:
+            lines = records.read(self.path)
+            for name in names:
+                self._check(lines, name)
+
+    def _check(
+        self, lines: list[records.Line], row: str, about: records.Line | None = None
+    ) -> None:
+        stored = [line for line in lines if line["row"] == row]
+        mine = fingerprint(self.protocol, row)
+        others = {line["configuration"] for line in stored} - {mine, records.UNKNOWN}
+        if others:
+            raise InputError(
+                f"{self.path}: row {row!r} holds results of another configuration "
+                f"({others.pop()}; now it is {mine}); give another --out, or delete the lines of "
+                "that row and run it again"
+            )
+        for name in ("device", "processor"):
+            kinds = {line[name] for line in lines} - {(about or {}).get(name), records.UNKNOWN}
+            if about is not None and kinds:
+                raise InputError(
+                    f"{self.path} holds results of the {name} {kinds.pop()!r}, and this is "
+                    f"{about[name]!r}; runs of one seed would differ by rounding, and seconds do "
+                    "not compare; give another --out"
+                )
+
+    def put(self, trial: Trial, run: Run, about: records.Line) -> None:
+        """Keeps a run, in the file at once; `about` is its `records.environment`."""
+        if self.path is None:
+            self.rows.setdefault(trial.row, {})[trial.seed] = run.result
+            if run.curve:
+                self.curves.setdefault(trial.row, {})[trial.seed] = run.curve
+            return
+        key = {"row": trial.row, "seed": str(trial.seed)}
+        cells = dict.fromkeys((*SCORES, "seconds"), "")
+        cells |= {name: str(value) for name, value in run.result.items()}
+        line = {**key, **cells, "configuration": fingerprint(self.protocol, trial.row), **about}
+
+        def change(lines: list[records.Line]) -> list[records.Line]:
+            self._check(lines, trial.row, about)
+            found = records.merged(lines, [line], ("row", "seed"))
+            order = list(dict.fromkeys(line["row"] for line in found))
+            return sorted(found, key=lambda line: (order.index(line["row"]), int(line["seed"])))
+
+        if run.curve:  # first, so that a run that is stored has its curve
+            points = [{**key, **{k: str(v) for k, v in at.items()}} for at in run.curve]
+            keys = ("row", "seed", "step")
+            records.update(curves_path(self.path), lambda old: records.merged(old, points, keys))
+            self.curves = read_curves(self.path)
+        self.rows = _parse(records.update(self.path, change))

@@ -1,0 +1,158 @@
+"""Results in CSV files: kept, never mixed, never torn."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import records, store
+from experiments.protocols import PROTOCOLS, Trial
+from experiments.store import Run, Store, fingerprint
+from ltjax import config as configs
+from ltjax.errors import InputError
+
+STORED = sorted(
+    path
+    for name in ("ablation", "baseline", "mechanism", "sensitivity")
+    for path in (records.ROOT / "experiments" / name / "results").glob("*.csv")
+    if not path.stem.endswith("_curves")
+)
+ABOUT = dict.fromkeys(records.ENVIRONMENT, "1") | {"device": "1 x cpu", "processor": "a"}
+RUN = Run({"accuracy": 0.1 + 0.2, "few": 0.4, "seconds": 2.0}, [])
+
+
+def test_every_run_is_kept_and_read_back_as_the_same_numbers(tmp_path):
+    path = tmp_path / "digits_20.csv"
+    mine = Store(path, "digits_20")
+    curve = [{"step": 50, "x": 0.1}, {"step": 100, "x": 0.3}]
+    for seed in (11, 2):
+        mine.put(Trial("ce", seed), RUN._replace(curve=curve), ABOUT)
+    more = {**RUN.result, "before_whitening/rank": 64, "tau": 0.7}
+    mine.put(Trial("crt", 2), Run(more, []), ABOUT)
+    again = Store(path, "digits_20")
+    assert again.rows == mine.rows == {"ce": {2: RUN.result, 11: RUN.result}, "crt": {2: more}}
+    assert list(again.rows["ce"]) == [2, 11]
+    assert again.curves == mine.curves == {"ce": {2: curve, 11: curve}}
+    assert Trial("ce", 2) in again
+    assert Trial("ce", 3) not in again
+    header = path.read_text().splitlines()[0].split(",")
+    assert header[:7] == ["row", "seed", "accuracy", "many", "medium", "few", "seconds"]
+    assert tuple(header[-len(records.LAST) :]) == records.LAST
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_store_without_a_file_keeps_results_in_memory():
+    mine = Store(None, "digits_20")
+    mine.put(Trial("ce", 1), RUN, ABOUT)
+    mine.check(["ce"])
+    assert mine.rows == {"ce": {1: RUN.result}}
+
+
+def test_results_of_another_configuration_are_refused(tmp_path):
+    path = tmp_path / "results.csv"
+    Store(path, "digits_20").put(Trial("ce", 0), RUN, ABOUT)
+    before = path.read_text()
+    other = Store(path, "digits_50")
+    other.check(["cw"])  # a row that is not there yet
+    message = (
+        f"row 'ce' holds results of another configuration ({fingerprint('digits_20', 'ce')}; now "
+        f"it is {fingerprint('digits_50', 'ce')}); give another --out"
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
+        other.check(["cw", "ce"])
+    with pytest.raises(InputError, match="another configuration"):
+        other.put(Trial("ce", 1), RUN, ABOUT)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(("column", "value"), [("device", "1 x GPU"), ("processor", "b")])
+def test_results_of_another_processor_are_refused(tmp_path, column, value):
+    path = tmp_path / "digits_20.csv"
+    mine = Store(path, "digits_20")
+    mine.put(Trial("ce", 0), RUN, ABOUT | {column: records.UNKNOWN})
+    mine.put(Trial("ce", 1), RUN, ABOUT)
+    with pytest.raises(InputError, match=f"{column} .{ABOUT[column]}., and this is .{value}."):
+        mine.put(Trial("cw", 1), RUN, ABOUT | {column: value})
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from experiments import records
+path, first = Path(sys.argv[1]), int(sys.argv[2])
+for seed in range(first, 40, 2):
+    records.update(path, lambda old: records.merged(old, [{"seed": str(seed)}], ("seed",)))
+"""
+
+
+def test_two_processes_at_once_lose_nothing(tmp_path):
+    path = tmp_path / "results.csv"
+    commands = [[sys.executable, "-c", WRITER, str(path), str(first)] for first in (0, 1)]
+    processes = [subprocess.Popen(command, cwd=records.ROOT) for command in commands]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert sorted(int(line["seed"]) for line in records.read(path)) == list(range(40))
+
+
+def test_a_kill_between_two_writes_leaves_the_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "digits_20.csv"
+    mine = Store(path, "digits_20")
+    mine.put(Trial("ce", 0), RUN, ABOUT)
+
+    def killed(self, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mine.put(Trial("ce", 1), RUN, ABOUT)
+    assert store.read(path) == {"ce": {0: RUN.result}}
+    mine.put(Trial("ce", 1), RUN, ABOUT)
+    assert list(store.read(path)["ce"]) == [0, 1]
+
+
+def test_what_the_hash_depends_on():
+    assert fingerprint("digits_20", "ce") != fingerprint("digits_50", "ce")
+    assert fingerprint("digits_20", "ce") != fingerprint("digits_20", "cw")
+    # The network that a second stage starts from counts, and the epochs of both stages.
+    names = {fingerprint("digits_20", row) for row in ("crt", "cw_crt", "lws", "tau_norm")}
+    assert len(names) == 4
+    flat = configs.resolve(configs.default()).flat()
+    known = store.digest(flat)
+    assert store.digest(flat | {"data.workers": 3, "checkpoint.keep": 9}) == known
+    assert store.digest(flat | {"loss.tau": 2.0}) != known
+
+
+def test_a_key_that_came_later_counts_where_it_is_not_at_its_default(monkeypatch):
+    flat = configs.resolve(configs.default()).flat()
+    before = store.digest(flat)
+    schema = {**configs.SCHEMA, "loss.later": configs.SCHEMA["loss.tau"]}
+    monkeypatch.setattr(configs, "SCHEMA", schema)
+    default = schema["loss.later"].default
+    assert store.digest(flat | {"loss.later": default}) == before
+    assert store.digest(flat | {"loss.later": default + 1}) != before
+
+
+def test_hashed_keys_are_keys():
+    assert store._hashed_keys() <= set(configs.SCHEMA)
+    assert not store._hashed_keys() & store.NOT_HASHED
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_stored_results_are_of_today_s_configuration(path):
+    lines = records.read(path)
+    assert path.stem in PROTOCOLS
+    for row, known in {(line["row"], line["configuration"]) for line in lines}:
+        assert known == fingerprint(path.stem, row), row
+    keys = [(line["row"], line["seed"]) for line in lines]
+    assert len(set(keys)) == len(keys)
+    assert all(re.fullmatch(r"\d+ x .+", line["device"]) for line in lines)
+
+
+def test_every_column_is_documented():
+    text = (records.ROOT / "experiments" / "README.md").read_text()
+    for path in (records.ROOT / "experiments").glob("*/results/*.csv"):
+        for column in records.read(path)[0]:
+            group = column.split("/")[0] + "/..." if "/" in column else column
+            assert f"`{group}`" in text, f"{path}: {column}"
