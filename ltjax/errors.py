@@ -76,16 +76,23 @@ def integer(low: int) -> Allowed:
     return Allowed(lambda v: v >= low, f"an integer >= {low}")
 
 
-def number(low: float, high: float = float("inf"), *, open_low: bool = False) -> Allowed:
-    """Numbers from `low` (left out where `open_low`) to `high`.
+def number(
+    low: float, high: float = float("inf"), *, open_low: bool = False, open_high: bool = False
+) -> Allowed:
+    """Numbers from `low` (left out where `open_low`) to `high` (left out where `open_high`).
 
     >>> number(0, 1, open_low=True).words
     'a number > 0 and <= 1'
     """
     words = f"a number {'>' if open_low else '>='} {low:g}"
     if high != float("inf"):
-        words += f" and <= {high:g}"
-    return Allowed(lambda v: (v > low if open_low else v >= low) and v <= high, words)
+        words += f" and {'<' if open_high else '<='} {high:g}"
+
+    def check(v: Any) -> bool:
+        above = v > low if open_low else v >= low
+        return bool(above and (v < high if open_high else v <= high))
+
+    return Allowed(check, words)
 
 
 def one_of(*names: str) -> Allowed:

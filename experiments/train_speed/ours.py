@@ -84,8 +84,8 @@ def plain_step(config: Any) -> tuple[Callable[[int], None], float]:
         def loss_fn(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
             out, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            inputs = loss_inputs(out.logits, labels, jnp.zeros(size, bool))
-            value = batch_loss(job.losses[0], inputs, loss_state, step=state.step)
+            inputs = loss_inputs(out.logits, labels)
+            value = batch_loss(job.losses[0], inputs, loss_state, step=state.step, bet=None)
             return value, updates["batch_stats"]
 
         (value, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)

@@ -6,8 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ltjax.errors import require
-from ltjax.losses.combine import safe_counts
+from ltjax.errors import Option, number, require
+from ltjax.losses.base import safe_counts
+
+MIXING_ALPHA = Option(1.0, number(0, open_low=True), "of the Beta distribution")
+REMIX_KAPPA = Option(3.0, number(1), "ratio of counts: much rarer")
+REMIX_TAU = Option(0.5, number(0, 1), "share below which the rarer label wins")
 
 
 class BatchMixing(NamedTuple):
@@ -26,16 +30,27 @@ class BatchMixing(NamedTuple):
     label_share: Callable[..., jax.Array]
 
 
-def mixup(alpha: float = 1.0) -> BatchMixing:
+def mixup(alpha: float = MIXING_ALPHA.default) -> BatchMixing:
     """Mixup: the labels are mixed as the images, `m = lam`.
 
-    Source: Zhang et al., mixup: Beyond Empirical Risk Minimization (ICLR 2018).
+    Args:
+      alpha: of the Beta distribution.
+
+    Raises:
+      InputError: alpha not above 0.
+
+    Source: Zhang et al., mixup: Beyond Empirical Risk Minimization (ICLR 2018),
+    https://arxiv.org/abs/1710.09412.
     """
-    require(alpha > 0, "mixing_alpha", alpha, "a number > 0")
+    MIXING_ALPHA.check("alpha", alpha)
     return BatchMixing(alpha, safe_counts, lambda lam, y, partner_y, state: lam)
 
 
-def remix(alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5) -> BatchMixing:
+def remix(
+    alpha: float = MIXING_ALPHA.default,
+    kappa: float = REMIX_KAPPA.default,
+    tau: float = REMIX_TAU.default,
+) -> BatchMixing:
     """Remix: where one class is much rarer, the label is the rarer one's.
 
         m = 0    if n_i / n_j >= kappa  and lam < tau
@@ -47,13 +62,19 @@ def remix(alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5) -> BatchMixi
       kappa: ratio of counts from which a class is much rarer.
       tau: largest share that the frequent class may have in the image.
 
-    Source: Chou et al., Remix: Rebalanced Mixup (ECCV 2020 workshops).
-    """
-    require(alpha > 0, "mixing_alpha", alpha, "a number > 0")
-    require(kappa >= 1, "remix_kappa", kappa, "a number >= 1")
-    require(0 <= tau <= 1, "remix_tau", tau, "a number from 0 to 1")
+    Raises:
+      InputError: a number out of range.
 
-    def label_share(lam, y, partner_y, state):
+    Source: Chou et al., Remix: Rebalanced Mixup (ECCV 2020 workshops),
+    https://arxiv.org/abs/2007.03943.
+    """
+    MIXING_ALPHA.check("alpha", alpha)
+    REMIX_KAPPA.check("kappa", kappa)
+    REMIX_TAU.check("tau", tau)
+
+    def label_share(
+        lam: jax.Array, y: jax.Array, partner_y: jax.Array, state: jax.Array
+    ) -> jax.Array:
         ratio = state[y] / state[partner_y]
         one, zero = jnp.ones_like(lam), jnp.zeros_like(lam)
         share = jnp.where((ratio >= kappa) & (lam < tau), zero, lam)
@@ -121,18 +142,27 @@ def mix(
     return mixed, m * own + (1 - m) * other
 
 
-MIXINGS = ("none", "mixup", "remix")
+MIXINGS: dict[str, Callable[[float, float, float], BatchMixing | None]] = {
+    "none": lambda alpha, kappa, tau: None,
+    "mixup": lambda alpha, kappa, tau: mixup(alpha),
+    "remix": remix,
+}
 
 
 def make_mixing(
-    *, name: str, alpha: float = 1.0, remix_kappa: float = 3.0, remix_tau: float = 0.5
+    name: str,
+    *,
+    alpha: float = MIXING_ALPHA.default,
+    remix_kappa: float = REMIX_KAPPA.default,
+    remix_tau: float = REMIX_TAU.default,
 ) -> BatchMixing | None:
-    """Builds the mixing that a config names; None for "none".
+    """Builds the mixing that a configuration names; None for "none".
 
     Raises:
-      InputError: an unknown name or a value out of range.
+      InputError: an unknown name or a value out of range, named `train.KEY`.
     """
     require(name in MIXINGS, "train.mixing", name, f"one of {', '.join(MIXINGS)}")
-    if name == "none":
-        return None
-    return mixup(alpha) if name == "mixup" else remix(alpha, remix_kappa, remix_tau)
+    MIXING_ALPHA.check("train.mixing_alpha", alpha)
+    REMIX_KAPPA.check("train.remix_kappa", remix_kappa)
+    REMIX_TAU.check("train.remix_tau", remix_tau)
+    return MIXINGS[name](alpha, remix_kappa, remix_tau)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints
 import ml_collections
 from ml_collections import config_dict
 
-from ltjax.augment.mixing import MIXINGS
+from ltjax.augment.mixing import MIXING_ALPHA, MIXINGS, REMIX_KAPPA, REMIX_TAU
 from ltjax.augment.options import AugmentConfig
 from ltjax.config.recipes import METHODS, STAGES
 from ltjax.data.load import DataConfig
@@ -90,9 +90,9 @@ class TrainConfig:
     batch_size: int = option(64, integer(1), "images, over all devices")
     epochs: int = option(100, integer(1), "of ceil(N / batch_size) steps, in either stage")
     mixing: str = option("auto", one_of("auto", *MIXINGS), "of images")
-    mixing_alpha: float = option(1.0, number(0, open_low=True), "of the Beta distribution")
-    remix_kappa: float = option(3.0, number(1), "ratio of counts: much rarer")
-    remix_tau: float = option(0.5, number(0, 1), "share below which the rarer label wins")
+    mixing_alpha: float = MIXING_ALPHA.field()
+    remix_kappa: float = REMIX_KAPPA.field()
+    remix_tau: float = REMIX_TAU.field()
     on_nan: str = option(
         "stop", one_of("stop", "skip"), "a loss that is not finite: stop, or skip the update"
     )

@@ -1,67 +1,96 @@
-"""Losses as composable transforms, and what a config names of them."""
+"""Losses of long-tailed recognition: functions, and transforms of them for a trainer."""
 
-from ltjax.losses.bet import batch_embedded
+from ltjax.losses.base import cross_entropy, log_prior
+from ltjax.losses.bet import bet_weights
 from ltjax.losses.combine import (
     LossInputs,
     LossTransform,
     batch_loss,
     chain,
-    cross_entropy,
     identity,
     loss_inputs,
 )
-from ltjax.losses.lade import lade
+from ltjax.losses.lade import lade, lade_transform
 from ltjax.losses.logit_adjustment import (
     adjusted_logits,
     balanced_softmax,
-    ldam,
-    log_prior,
-    logit_adjustment,
+    balanced_softmax_transform,
+    logit_adjusted_cross_entropy,
+    logit_adjustment_transform,
     vector_scaling,
+    vector_scaling_transform,
 )
-from ltjax.losses.registry import make_loss
+from ltjax.losses.margins import ldam, ldam_transform
+from ltjax.losses.registry import LossConfig, RunFacts, make_loss
 from ltjax.losses.reweighting import (
-    class_balanced,
-    class_weights,
+    class_balanced_transform,
+    class_balanced_weights,
+    class_weights_transform,
     deferred,
-    drw,
-    effective_number,
+    drw_transform,
     focal,
-    inverse_frequency,
+    focal_transform,
+    inverse_frequency_transform,
+    inverse_frequency_weights,
     ramp,
-    weighted,
+    scheduled_weights,
+    weighted_cross_entropy,
 )
-from ltjax.losses.smoothing import label_aware_smoothing, label_smoothing
-from ltjax.losses.softmax_weights import equalization, seesaw
+from ltjax.losses.smoothing import (
+    label_aware_smoothing,
+    label_aware_smoothing_transform,
+    label_smoothing,
+    label_smoothing_transform,
+)
+from ltjax.losses.softmax_weights import (
+    equalization,
+    equalization_transform,
+    seesaw,
+    seesaw_transform,
+)
 
 __all__ = [
+    "LossConfig",
     "LossInputs",
     "LossTransform",
+    "RunFacts",
     "adjusted_logits",
     "balanced_softmax",
-    "batch_embedded",
+    "balanced_softmax_transform",
     "batch_loss",
+    "bet_weights",
     "chain",
-    "class_balanced",
-    "class_weights",
+    "class_balanced_transform",
+    "class_balanced_weights",
+    "class_weights_transform",
     "cross_entropy",
     "deferred",
-    "drw",
-    "effective_number",
+    "drw_transform",
     "equalization",
+    "equalization_transform",
     "focal",
+    "focal_transform",
     "identity",
-    "inverse_frequency",
+    "inverse_frequency_transform",
+    "inverse_frequency_weights",
     "label_aware_smoothing",
+    "label_aware_smoothing_transform",
     "label_smoothing",
+    "label_smoothing_transform",
     "lade",
+    "lade_transform",
     "ldam",
+    "ldam_transform",
     "log_prior",
-    "logit_adjustment",
+    "logit_adjusted_cross_entropy",
+    "logit_adjustment_transform",
     "loss_inputs",
     "make_loss",
     "ramp",
+    "scheduled_weights",
     "seesaw",
+    "seesaw_transform",
     "vector_scaling",
-    "weighted",
+    "vector_scaling_transform",
+    "weighted_cross_entropy",
 ]

@@ -1,14 +1,24 @@
-"""Losses as composable transforms: each edits logits, targets or weights of a batch."""
+"""Losses as transforms that go one after another: how the trainer composes them.
+
+A transform edits logits, targets or weights of a batch by the same mathematics as the loss
+function of its name; `batch_loss` reduces what comes out to the batch's scalar loss.
+"""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import chex
 import jax
 import jax.numpy as jnp
-import optax
+from jax.typing import ArrayLike
 
 from ltjax.errors import InputError
+from ltjax.losses.base import (
+    Counts,
+    checked_targets,
+    cross_entropy,
+    soft_targets,
+    widened,
+)
 
 
 class LossInputs(NamedTuple):
@@ -17,48 +27,56 @@ class LossInputs(NamedTuple):
     Attributes:
       logits: `[B, C]`.
       targets: class numbers int `[B]`, or probabilities `[B, C]`.
-      weights: `[B]`; the batch loss is the mean of `weights * cross entropy + penalty`.
-      embedded: bool `[B]`, True for examples that BET embedded.
-      penalty: `[B]`, added to every example's loss.
+      weights: `[B]`; the batch loss is the mean of `weights * cross entropy`.
     """
 
     logits: jax.Array
     targets: jax.Array
     weights: jax.Array
-    embedded: jax.Array
-    penalty: jax.Array
 
     def soft_targets(self) -> jax.Array:
         """Targets as probabilities `[B, C]`, in the logits' dtype."""
-        if self.targets.ndim == 2:
-            return self.targets
-        return jax.nn.one_hot(self.targets, self.logits.shape[1], dtype=self.logits.dtype)
+        return soft_targets(self.logits, self.targets)
+
+
+class Apply(Protocol):
+    """`(inputs, state, *, step) -> inputs`."""
+
+    def __call__(self, inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs: ...
+
+
+class Regularizer(Protocol):
+    """`(inputs, state, *, step) -> scalar`."""
+
+    def __call__(self, inputs: LossInputs, state: Any, *, step: ArrayLike) -> jax.Array: ...
 
 
 class LossTransform(NamedTuple):
-    """A pair of pure functions, like `optax.GradientTransformation`.
+    """Pure functions, like `optax.GradientTransformation`.
 
     Attributes:
       init: `class_counts [C] -> state`, a pytree of constants such as log priors.
       apply: `(inputs, state, *, step) -> inputs`.
       roles: what the transform does, by which `chain` refuses meaningless orders.
+      regularizer: `(inputs, state, *, step) -> scalar []`, of the inputs that come to this
+        transform, added to the batch's loss; or None.
     """
 
-    init: Callable[[jax.Array], Any]
-    apply: Callable[..., LossInputs]
+    init: Callable[[Counts], Any]
+    apply: Apply
     roles: tuple[str, ...] = ()
+    regularizer: Regularizer | None = None
 
 
 # Roles, each at most once in a chain, and why a second one is meaningless.
 PRIOR, MARGIN, ONE_CLASS = "class prior", "margin", "one class an example"
-SMOOTHING, CLASS_WEIGHTS, FOCAL, EMBEDDED = "smoothing", "class weights", "focal", "embedded"
+SMOOTHING, CLASS_WEIGHTS, FOCAL = "smoothing", "class weights", "focal"
 _TWICE = {
     PRIOR: "the class prior would be corrected twice; keep one",
     MARGIN: "two margins are one larger margin; raise max_margin instead",
     SMOOTHING: "smooth once, with a larger epsilon",
     CLASS_WEIGHTS: "rare classes would be weighted twice; keep one",
     FOCAL: "raise gamma instead",
-    EMBEDDED: "regular and embedded examples would be weighted twice; keep one",
 }
 # (earlier, later) pairs that do not mean what they seem to.
 _ORDER = {
@@ -71,17 +89,46 @@ _ORDER = {
 }
 
 
-def loss_inputs(logits: jax.Array, targets: chex.Array, embedded: chex.Array) -> LossInputs:
-    """`LossInputs` with weight 1 for every example; losses are float32 or wider."""
-    wide = logits.astype(jnp.float32) if jnp.finfo(logits.dtype).bits < 32 else logits
+def loss_inputs(logits: ArrayLike, targets: ArrayLike) -> LossInputs:
+    """`LossInputs` with weight 1 for every example; losses are float32 or wider.
+
+    Raises:
+      InputError: targets that do not fit the logits.
+    """
+    wide = widened(logits)
     weights = jnp.ones(wide.shape[:1], wide.dtype)
-    targets, flags = jnp.asarray(targets), jnp.asarray(embedded)
-    return LossInputs(wide, targets, weights, flags, jnp.zeros_like(weights))
+    return LossInputs(wide, checked_targets(wide, targets), weights)
+
+
+def no_state(class_counts: Counts) -> tuple[()]:
+    """The state of a transform without constants."""
+    del class_counts
+    return ()
+
+
+def of_logits(
+    constants: Callable[[Counts], Any],
+    edit: Callable[[jax.Array, jax.Array, Any], jax.Array],
+    roles: tuple[str, ...],
+    regularizer: Regularizer | None = None,
+) -> LossTransform:
+    """A transform of the logits by `edit(logits, targets, constants) -> logits`."""
+
+    def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
+        del step
+        return inputs._replace(logits=edit(inputs.logits, inputs.targets, state))
+
+    return LossTransform(constants, apply, roles, regularizer)
 
 
 def identity() -> LossTransform:
     """Plain cross entropy: leaves the inputs as they are."""
-    return LossTransform(lambda class_counts: (), lambda inputs, state, *, step: inputs)
+
+    def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
+        del state, step
+        return inputs
+
+    return LossTransform(no_state, apply)
 
 
 def chain(*transforms: LossTransform) -> LossTransform:
@@ -91,7 +138,7 @@ def chain(*transforms: LossTransform) -> LossTransform:
       *transforms: any number; none is the identity.
 
     Returns:
-      A transform whose state is the tuple of their states.
+      A transform whose state is the tuple of their states; its regularizer is their sum.
 
     Raises:
       InputError: two transforms that do not go together, or not in this order.
@@ -99,15 +146,24 @@ def chain(*transforms: LossTransform) -> LossTransform:
     roles = tuple(role for t in transforms for role in t.roles)
     _check_order(roles)
 
-    def init(class_counts):
+    def init(class_counts: Counts) -> tuple[Any, ...]:
         return tuple(t.init(class_counts) for t in transforms)
 
-    def apply(inputs, state, *, step):
+    def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
         for transform, own in zip(transforms, state, strict=True):
             inputs = transform.apply(inputs, own, step=step)
         return inputs
 
-    return LossTransform(init, apply, roles)
+    def regularizer(inputs: LossInputs, state: Any, *, step: ArrayLike) -> jax.Array:
+        total = jnp.zeros((), inputs.logits.dtype)
+        for transform, own in zip(transforms, state, strict=True):
+            if transform.regularizer is not None:
+                total = total + transform.regularizer(inputs, own, step=step)
+            inputs = transform.apply(inputs, own, step=step)
+        return total
+
+    regularized = any(t.regularizer is not None for t in transforms)
+    return LossTransform(init, apply, roles, regularizer if regularized else None)
 
 
 def _check_order(roles: tuple[str, ...]) -> None:
@@ -122,36 +178,17 @@ def _check_order(roles: tuple[str, ...]) -> None:
                 )
 
 
-def labels(inputs: LossInputs, name: str) -> jax.Array:
-    """Class numbers `[B]`, for transforms that need one class an example.
-
-    Raises:
-      InputError: the targets are mixed or smoothed.
-    """
-    if inputs.targets.ndim != 1:
-        raise InputError(
-            f"{name} needs one class an example, but the targets are probabilities "
-            f"{inputs.targets.shape}; leave out mixing, and smooth after it"
-        )
-    return inputs.targets
-
-
-def safe_counts(class_counts: jax.Array) -> jax.Array:
-    """Images per class, float32 `[C]`; a class without images counts as one image."""
-    return jnp.maximum(jnp.asarray(class_counts, jnp.float32), 1.0)
-
-
-def cross_entropy(inputs: LossInputs) -> jax.Array:
-    """Cross entropy of every example, `-sum_c t_c log softmax(z)_c`, `[B]`, unweighted."""
-    if inputs.targets.ndim == 1:
-        return optax.losses.softmax_cross_entropy_with_integer_labels(inputs.logits, inputs.targets)
-    return optax.losses.softmax_cross_entropy(inputs.logits, inputs.targets)
-
-
 def batch_loss(
-    transform: LossTransform, inputs: LossInputs, state: Any, *, step: jax.Array
+    transform: LossTransform,
+    inputs: LossInputs,
+    state: Any,
+    *,
+    step: ArrayLike,
+    bet: jax.Array | None,
 ) -> jax.Array:
-    """The scalar loss of a batch: `mean_i (w_i CE(z_i, t_i) + penalty_i)` after the transform.
+    """The scalar loss of a batch, after the transform.
+
+        mean_i (w_i b_i CE(z_i, t_i) + regularizer)
 
     Under a mapped axis this is the local part; the mean over devices is the batch's loss.
 
@@ -160,10 +197,22 @@ def batch_loss(
       inputs: untransformed inputs.
       state: `transform.init(class_counts)`.
       step: int `[]`, for schedules.
+      bet: `b`, the weights `[B]` that `bet_weights` makes of the batch's flags, or None where
+        batches are not embedded. It has no default, so that no caller leaves BET out unknowing.
 
-    >>> inputs = loss_inputs(jnp.zeros((2, 4)), jnp.array([0, 1]), jnp.zeros(2, bool))
-    >>> round(float(batch_loss(identity(), inputs, (), step=0)), 4)  # log 4
+    Returns:
+      `[]`.
+
+    >>> inputs = loss_inputs(jnp.zeros((2, 4)), jnp.array([0, 1]))
+    >>> round(float(batch_loss(identity(), inputs, (), step=0, bet=None)), 4)  # log 4
     1.3863
     """
+    extra = None
+    if transform.regularizer is not None:
+        extra = transform.regularizer(inputs, state, step=step)
     inputs = transform.apply(inputs, state, step=step)
-    return jnp.mean(inputs.weights * cross_entropy(inputs) + inputs.penalty)
+    weights = inputs.weights
+    if bet is not None:
+        weights = weights * bet.astype(weights.dtype)
+    each = weights * cross_entropy(inputs.logits, inputs.targets)
+    return jnp.mean(each if extra is None else each + extra)

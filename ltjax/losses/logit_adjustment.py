@@ -1,151 +1,213 @@
-"""Losses that shift or scale the logits by class."""
+"""Losses that shift or scale the logits by the class prior, and the same after training."""
+
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
-from ltjax.errors import require
-from ltjax.losses.combine import (
-    MARGIN,
-    ONE_CLASS,
-    PRIOR,
-    LossInputs,
-    LossTransform,
-    labels,
+from ltjax.errors import Option, number
+from ltjax.losses.base import (
+    Counts,
+    by_class,
+    cross_entropy,
+    log_counts,
+    log_prior,
+    log_prior_in_numpy,
     safe_counts,
+    widened,
 )
+from ltjax.losses.combine import PRIOR, LossTransform, of_logits
+
+TAU = Option(1.0, number(0), "strength of logit_adjustment, vs and posthoc_la")
+VS_GAMMA = Option(0.15, number(0), "vs: exponent of the scale")
 
 
-def log_prior(class_counts: jax.Array) -> jax.Array:
-    """`log(n_c / sum n)`, float32 `[C]`; a class without images counts as one image."""
-    counts = safe_counts(class_counts)
-    return jnp.log(counts / jnp.sum(counts))
-
-
-def _shift(inputs: LossInputs, state: jax.Array, *, step) -> LossInputs:
-    del step
-    return inputs._replace(logits=inputs.logits + state.astype(inputs.logits.dtype)[None, :])
-
-
-def logit_adjustment(tau: float = 1.0) -> LossTransform:
+def logit_adjusted_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, class_counts: Counts, tau: float = TAU.default
+) -> jax.Array:
     """Logit-adjusted cross entropy: trains `z + tau log pi`, so that `z` itself is balanced.
 
         CE(z + tau log pi, y),    pi_c = n_c / sum n
 
     Args:
+      logits: `[B, C]`.
+      labels: class numbers int `[B]`, or probabilities `[B, C]`.
+      class_counts: training images of each class, `[C]`.
       tau: strength; 1 is Fisher consistent for the balanced error, 0 plain cross entropy.
 
     Returns:
-      A transform of the logits; the state is `tau log pi`.
+      `[B]`.
 
-    Source: Menon et al., Long-tail learning via logit adjustment (ICLR 2021), eq. 10.
+    Raises:
+      InputError: a tau below 0, or shapes that do not fit.
 
-    >>> transform = logit_adjustment()
-    >>> [round(float(v), 2) for v in transform.init(jnp.array([9, 1]))]
-    [-0.11, -2.3]
+    Source: Menon et al., Long-tail learning via logit adjustment (ICLR 2021), equation 10,
+    https://arxiv.org/abs/2007.07314.
+
+    >>> loss = logit_adjusted_cross_entropy(jnp.zeros((2, 2)), jnp.array([0, 1]), [9, 1])
+    >>> [round(float(each), 2) for each in loss]
+    [0.11, 2.3]
     """
-    return LossTransform(lambda counts: tau * log_prior(counts), _shift, (PRIOR,))
+    TAU.check("tau", tau)
+    z = widened(logits)
+    return cross_entropy(shifted(z, tau * log_prior(class_counts)), labels)
 
 
+def logit_adjustment_transform(tau: float = TAU.default) -> LossTransform:
+    """`logit_adjusted_cross_entropy` as a transform of the logits; the state is `tau log pi`."""
+    TAU.check("tau", tau)
+    return of_logits(lambda counts: tau * log_prior(counts), _shift, (PRIOR,))
+
+
+def shifted(logits: jax.Array, shift: jax.Array) -> jax.Array:
+    """Logits `[B, C]` plus a number for each class, `[C]`."""
+    return logits + by_class(shift, logits)
+
+
+def _shift(logits: jax.Array, targets: jax.Array, shift: jax.Array) -> jax.Array:
+    del targets
+    return shifted(logits, shift)
+
+
+Float = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+
+@overload
 def adjusted_logits(
-    logits: jax.Array, class_counts: jax.Array, tau: float = 1.0, *, axis: int = -1
-) -> jax.Array:
-    """Post-hoc logit adjustment, `z - tau log pi`, of a network trained with cross entropy.
+    logits: Float, class_counts: Counts, tau: float = ..., *, axis: int = ...
+) -> Float: ...
+@overload
+def adjusted_logits(
+    logits: jax.Array, class_counts: Counts, tau: float | jax.Array = ..., *, axis: int = ...
+) -> jax.Array: ...
+def adjusted_logits(
+    logits: Float | jax.Array,
+    class_counts: Counts,
+    tau: float | jax.Array = TAU.default,
+    *,
+    axis: int = -1,
+) -> Float | jax.Array:
+    """Post-hoc logit adjustment of a network that was trained with plain cross entropy.
+
+        z - tau log pi,    pi_c = n_c / sum n
+
+    Also of the biases `[C]` of a linear classifier, which comes to the same.
 
     Args:
-      logits: `[..., C]`.
-      class_counts: `[C]`, of the training set.
-      tau: strength.
+      logits: `[..., C]`. Of a NumPy array the result is computed by NumPy, `log pi` in float64.
+      class_counts: training images of each class, `[C]`; no images count as one image.
+      tau: strength, of either sign.
       axis: of the classes.
 
     Returns:
-      Logits whose arg max is the balanced prediction.
+      Logits whose arg max is the balanced prediction, in the shape and dtype of `logits`.
 
-    Source: Menon et al. (ICLR 2021), eq. 9.
+    Source: Menon et al., Long-tail learning via logit adjustment (ICLR 2021), equation 9,
+    https://arxiv.org/abs/2007.07314.
 
-    >>> adjusted_logits(jnp.array([1.0, 0.0]), jnp.array([9, 1])).argmax().item()
+    >>> adjusted_logits(jnp.array([1.0, 0.0]), [9, 1]).argmax().item()
     1
     """
     shape = [1] * logits.ndim
     shape[axis] = -1
-    prior = log_prior(class_counts).astype(logits.dtype)
-    return logits - tau * prior.reshape(shape)
+    if isinstance(logits, np.ndarray) and not isinstance(class_counts, jax.Array):
+        here = log_prior_in_numpy(class_counts).astype(logits.dtype)
+        adjusted: Float = logits - tau * here.reshape(shape)
+        return adjusted
+    z = jnp.asarray(logits)
+    return z - tau * log_prior(class_counts).astype(z.dtype).reshape(shape)
 
 
-def balanced_softmax() -> LossTransform:
-    """Balanced softmax, `CE(z + log n, y)`: logit adjustment with tau 1, up to a shift.
+def balanced_softmax(logits: ArrayLike, labels: ArrayLike, class_counts: Counts) -> jax.Array:
+    """Balanced softmax: logit adjustment with tau 1, written with counts instead of shares.
 
-    Source: Ren et al., Balanced Meta-Softmax (NeurIPS 2020).
+        CE(z + log n, y)
 
-    >>> [round(float(v), 2) for v in balanced_softmax().init(jnp.array([9, 1]))]
-    [2.2, 0.0]
+    Args:
+      logits: `[B, C]`.
+      labels: class numbers int `[B]`, or probabilities `[B, C]`.
+      class_counts: training images of each class, `[C]`.
+
+    Returns:
+      `[B]`.
+
+    Source: Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition
+    (NeurIPS 2020), https://arxiv.org/abs/2007.10740.
+
+    >>> loss = balanced_softmax(jnp.zeros((2, 2)), jnp.array([0, 1]), [9, 1])
+    >>> [round(float(each), 2) for each in loss]
+    [0.11, 2.3]
     """
-    return LossTransform(lambda counts: jnp.log(safe_counts(counts)), _shift, (PRIOR,))
+    z = widened(logits)
+    return cross_entropy(shifted(z, log_counts(class_counts)), labels)
 
 
-def vector_scaling(gamma: float = 0.15, tau: float = 1.0) -> LossTransform:
+def balanced_softmax_transform() -> LossTransform:
+    """`balanced_softmax` as a transform of the logits; the state is `log n`."""
+    return of_logits(log_counts, _shift, (PRIOR,))
+
+
+def vector_scaling(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    class_counts: Counts,
+    gamma: float = VS_GAMMA.default,
+    tau: float = TAU.default,
+) -> jax.Array:
     """VS loss: cross entropy on logits scaled and shifted by class.
 
         CE(g_c z_c + tau log pi_c, y),    g_c = (n_c / n_max)^gamma
 
     Args:
+      logits: `[B, C]`.
+      labels: class numbers int `[B]`, or probabilities `[B, C]`.
+      class_counts: training images of each class, `[C]`.
       gamma: exponent of the scale; 0 is logit adjustment.
       tau: strength of the shift.
 
     Returns:
-      A transform of the logits; the state is `(g, tau log pi)`.
+      `[B]`.
+
+    Raises:
+      InputError: gamma or tau below 0, or shapes that do not fit.
 
     Source: Kini et al., Label-Imbalanced and Group-Sensitive Classification under
-    Overparameterization (NeurIPS 2021).
+    Overparameterization (NeurIPS 2021), https://arxiv.org/abs/2103.01550.
 
-    >>> scale, _ = vector_scaling(0.5).init(jnp.array([4, 1]))
-    >>> scale.tolist()
-    [1.0, 0.5]
+    >>> z, y = jnp.array([[4.0, 4.0]]), jnp.array([1])
+    >>> [round(float(each), 2) for each in vector_scaling(z, y, [4, 1], gamma=0.5, tau=0.0)]
+    [2.13]
     """
-    require(gamma >= 0, "vs_gamma", gamma, "a number >= 0")
-
-    def init(class_counts):
-        counts = safe_counts(class_counts)
-        return (counts / jnp.max(counts)) ** gamma, tau * log_prior(class_counts)
-
-    def apply(inputs: LossInputs, state, *, step) -> LossInputs:
-        scale = state[0].astype(inputs.logits.dtype)
-        scaled = inputs._replace(logits=inputs.logits * scale[None, :])
-        return _shift(scaled, state[1], step=step)
-
-    return LossTransform(init, apply, (PRIOR,))
+    _check_scaling(gamma, tau)
+    z = widened(logits)
+    constants = _scale_and_shift(class_counts, gamma, tau)
+    return cross_entropy(_scaled_and_shifted(z, constants), labels)
 
 
-def ldam(max_margin: float = 0.5, scale: float = 30.0, *, scaled: bool = False) -> LossTransform:
-    """Label-distribution-aware margin on the logits of a normalised (cosine) classifier.
+def vector_scaling_transform(
+    gamma: float = VS_GAMMA.default, tau: float = TAU.default
+) -> LossTransform:
+    """`vector_scaling` as a transform of the logits; the state is `(g, tau log pi)`."""
+    _check_scaling(gamma, tau)
+    return of_logits(
+        lambda counts: _scale_and_shift(counts, gamma, tau),
+        lambda logits, targets, state: _scaled_and_shifted(logits, state),
+        (PRIOR,),
+    )
 
-        CE(s (z - D_y 1[c = y]), y),    D_c = max_margin (n_min / n_c)^(1/4)
 
-    Args:
-      max_margin: margin of the rarest class, in units of the cosine.
-      scale: `s`.
-      scaled: the logits are `s z` already, as a cosine head of that scale gives them.
+def _check_scaling(gamma: float, tau: float) -> None:
+    VS_GAMMA.check("gamma", gamma)
+    TAU.check("tau", tau)
 
-    Returns:
-      A transform of the logits; the state is `s D`. Needs one class an example.
 
-    Source: Cao et al., Learning Imbalanced Datasets with LDAM (NeurIPS 2019).
+def _scale_and_shift(class_counts: Counts, gamma: float, tau: float) -> tuple[jax.Array, jax.Array]:
+    counts = safe_counts(class_counts)
+    return (counts / jnp.max(counts)) ** gamma, tau * log_prior(class_counts)
 
-    >>> [round(float(v), 2) for v in ldam(0.5, scale=1.0).init(jnp.array([16, 1]))]
-    [0.25, 0.5]
-    """
-    require(max_margin >= 0, "max_margin", max_margin, "a number >= 0")
-    require(scale > 0, "scale", scale, "a number > 0")
 
-    def init(class_counts):
-        counts = safe_counts(class_counts)
-        return scale * max_margin * (jnp.min(counts) / counts) ** 0.25
-
-    def apply(inputs: LossInputs, state: jax.Array, *, step) -> LossInputs:
-        del step
-        dtype = inputs.logits.dtype
-        y = labels(inputs, "LDAM")
-        own = jax.nn.one_hot(y, inputs.logits.shape[1], dtype=dtype)
-        logits = inputs.logits if scaled else inputs.logits * jnp.asarray(scale, dtype)
-        return inputs._replace(logits=logits - own * state.astype(dtype)[None, :])
-
-    return LossTransform(init, apply, (MARGIN, ONE_CLASS))
+def _scaled_and_shifted(logits: jax.Array, constants: tuple[jax.Array, jax.Array]) -> jax.Array:
+    scale, shift = constants
+    return shifted(logits * by_class(scale, logits), shift)

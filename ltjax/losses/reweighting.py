@@ -1,140 +1,250 @@
-"""Losses that weigh examples, by class or by how well they are predicted."""
+"""Losses that weight examples, by class or by how well they are predicted."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from ltjax.errors import require
-from ltjax.losses.combine import CLASS_WEIGHTS, FOCAL, LossInputs, LossTransform, safe_counts
+from ltjax.errors import Option, number
+from ltjax.losses.base import (
+    Counts,
+    by_class,
+    checked_targets,
+    cross_entropy,
+    of_classes,
+    safe_counts,
+    widened,
+)
+from ltjax.losses.combine import CLASS_WEIGHTS, FOCAL, LossInputs, LossTransform, no_state
 
-Weights = Callable[[jax.Array], jax.Array]
+BETA = Option(
+    0.9999,
+    number(0, 1, open_high=True),
+    "class_balanced, drw: 0 is no weighting, near 1 the inverse frequency",
+)
+FOCAL_GAMMA = Option(2.0, number(0), "focal: exponent")
+
+Schedule = Callable[[ArrayLike], jax.Array]
 
 
-def _normalised(weights: jax.Array, class_counts: jax.Array) -> jax.Array:
+def _normalized(weights: jax.Array, class_counts: Counts) -> jax.Array:
     """Weights that sum to the number of classes with images; classes without get 0."""
     present = jnp.asarray(class_counts) > 0
     weights = jnp.where(present, weights, 0.0)
     return weights * jnp.sum(present.astype(weights.dtype)) / jnp.sum(weights)
 
 
-def inverse_frequency(power: float = 1.0) -> Weights:
-    """Class weights `w_c ∝ n_c^(-power)`, which sum to C.
+def inverse_frequency_weights(class_counts: Counts, power: float = 1.0) -> jax.Array:
+    """Class weights by a power of the inverse frequency, `w_c ∝ n_c^(-power)`.
 
-    >>> [round(float(w), 2) for w in inverse_frequency()(jnp.array([3, 1]))]
+    Args:
+      class_counts: training images of each class, `[C]`.
+      power: 0 is no weighting, 1/2 the inverse square root, 1 the inverse.
+
+    Returns:
+      float32 `[C]`, of mean 1 over the classes that have images; 0 for the others.
+
+    Source: common practice; for the powers see Mahajan et al. (ECCV 2018), section 2.2,
+    https://arxiv.org/abs/1805.00932.
+
+    >>> [round(float(w), 2) for w in inverse_frequency_weights([3, 1])]
     [0.5, 1.5]
     """
-
-    def weights(class_counts):
-        counts = safe_counts(class_counts)
-        # Divided by the smallest, so that no power underflows.
-        return _normalised((jnp.min(counts) / counts) ** power, class_counts)
-
-    return weights
+    counts = safe_counts(class_counts)
+    # Divided by the smallest, so that no power underflows.
+    return _normalized((jnp.min(counts) / counts) ** power, class_counts)
 
 
-def effective_number(beta: float = 0.9999) -> Weights:
-    """Class weights by the effective number of images, which sum to C.
+def class_balanced_weights(class_counts: Counts, beta: float = BETA.default) -> jax.Array:
+    """Class weights by the effective number of images.
 
         w_c ∝ (1 - beta) / (1 - beta^n_c)
 
     Args:
+      class_counts: training images of each class, `[C]`.
       beta: in [0, 1); 0 is no weighting, near 1 the inverse frequency.
 
-    Source: Cui et al., Class-Balanced Loss (CVPR 2019).
+    Returns:
+      float32 `[C]`, of mean 1 over the classes that have images; 0 for the others.
 
-    >>> [round(float(w), 2) for w in effective_number(0.5)(jnp.array([2, 1]))]
+    Raises:
+      InputError: a beta out of range.
+
+    Source: Cui et al., Class-Balanced Loss Based on Effective Number of Samples (CVPR 2019),
+    https://arxiv.org/abs/1901.05555.
+
+    >>> [round(float(w), 2) for w in class_balanced_weights([2, 1], beta=0.5)]
     [0.8, 1.2]
     """
-    require(0 <= beta < 1, "beta", beta, "a number >= 0 and < 1")
+    BETA.check("beta", beta)
     log_beta = math.log(beta) if beta else -math.inf
-
-    def weights(class_counts):
-        # expm1, because beta^n is near 1 for small n.
-        return _normalised(-1.0 / jnp.expm1(safe_counts(class_counts) * log_beta), class_counts)
-
-    return weights
+    # expm1, because beta^n is near 1 for small n.
+    return _normalized(-1.0 / jnp.expm1(safe_counts(class_counts) * log_beta), class_counts)
 
 
-def class_weights(
-    weights: Weights, *, schedule: Callable[[jax.Array], jax.Array] | None = None
-) -> LossTransform:
-    """Weighted cross entropy, `-w_y log softmax(z)_y`, or `-sum_c w_c t_c log softmax(z)_c`.
+def scheduled_weights(class_weights: jax.Array, share: ArrayLike) -> jax.Array:
+    """Class weights that a schedule lets in, `1 + s (w - 1)`.
 
-    The batch loss is the mean over examples; PyTorch's `weight=` divides by the batch's sum
-    of weights instead.
+    Deferred re-weighting (DRW) is `scheduled_weights(w, deferred(start_step)(step))`.
 
     Args:
-      weights: class counts `[C]` to weights `[C]`.
-      schedule: step to a number in [0, 1]; the weights are `1 + s (w - 1)`. None is 1.
+      class_weights: `w`, `[C]`.
+      share: `s` in [0, 1], of `deferred` or `ramp`.
 
     Returns:
-      A transform of the weights (of the targets, where they are probabilities).
+      `[C]`.
+
+    >>> scheduled_weights(jnp.array([0.5, 1.5]), deferred(10)(9)).tolist()
+    [1.0, 1.0]
+    """
+    return 1 + jnp.asarray(share, class_weights.dtype) * (class_weights - 1)
+
+
+def weighted_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, class_weights: ArrayLike
+) -> jax.Array:
+    """Cross entropy weighted by class.
+
+        -w_y log softmax(z)_y,    or    -sum_c w_c t_c log softmax(z)_c
+
+    The mean over the batch is the mean over its examples; PyTorch's `weight=` divides by the
+    batch's sum of weights instead. Any other loss of this package is weighted as
+    `class_weights[labels] * loss`.
+
+    Args:
+      logits: `[B, C]`.
+      labels: class numbers int `[B]`, or probabilities `[B, C]`.
+      class_weights: `w`, `[C]`, such as `class_balanced_weights(class_counts)`.
+
+    Returns:
+      `[B]`.
+
+    Source: with `class_balanced_weights` Cui et al. (CVPR 2019), https://arxiv.org/abs/1901.05555.
+
+    >>> loss = weighted_cross_entropy(jnp.zeros((2, 2)), jnp.array([0, 1]), jnp.array([0.5, 1.5]))
+    >>> [round(float(each), 2) for each in loss]
+    [0.35, 1.04]
+    """
+    z = widened(logits)
+    t = checked_targets(z, labels)
+    factor, t = _by_class_weights(z, t, jnp.asarray(class_weights))
+    return factor * cross_entropy(z, t)
+
+
+def _by_class_weights(
+    logits: jax.Array, targets: jax.Array, class_weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """A factor for every example's loss, and the targets to compute it from."""
+    if targets.ndim == logits.ndim:
+        return jnp.ones((), logits.dtype), targets * by_class(class_weights, logits)
+    return of_classes(class_weights, logits)[targets], targets
+
+
+def class_weights_transform(
+    weights: Callable[[Counts], jax.Array], *, schedule: Schedule | None = None
+) -> LossTransform:
+    """`weighted_cross_entropy` as a transform of the weights, or of probabilities as targets.
+
+    Args:
+      weights: class counts `[C]` to class weights `[C]`, which are the state.
+      schedule: step to a number in [0, 1], for `scheduled_weights`; None is 1.
     """
 
-    def apply(inputs: LossInputs, state: jax.Array, *, step) -> LossInputs:
-        dtype = inputs.weights.dtype
-        w = state.astype(dtype)
+    def apply(inputs: LossInputs, state: jax.Array, *, step: ArrayLike) -> LossInputs:
+        w = state.astype(inputs.weights.dtype)
         if schedule is not None:
-            w = 1 + jnp.asarray(schedule(step), dtype) * (w - 1)
-        if inputs.targets.ndim == 2:
-            return inputs._replace(targets=inputs.targets * w[None, :])
-        return inputs._replace(weights=inputs.weights * w[inputs.targets])
+            w = scheduled_weights(w, schedule(step))
+        factor, targets = _by_class_weights(inputs.logits, inputs.targets, w)
+        return inputs._replace(weights=inputs.weights * factor, targets=targets)
 
     return LossTransform(weights, apply, (CLASS_WEIGHTS,))
 
 
-def weighted(power: float = 1.0) -> LossTransform:
-    """Cross entropy weighted by the inverse frequency of the class."""
-    return class_weights(inverse_frequency(power))
+def inverse_frequency_transform(power: float = 1.0) -> LossTransform:
+    """Weights the classes by `inverse_frequency_weights`."""
+    return class_weights_transform(lambda counts: inverse_frequency_weights(counts, power))
 
 
-def class_balanced(beta: float = 0.9999) -> LossTransform:
-    """Cross entropy weighted by the effective number of images (Cui et al., CVPR 2019)."""
-    return class_weights(effective_number(beta))
+def class_balanced_transform(beta: float = BETA.default) -> LossTransform:
+    """Weights the classes by `class_balanced_weights`."""
+    BETA.check("beta", beta)
+    return class_weights_transform(lambda counts: class_balanced_weights(counts, beta))
 
 
-def drw(start_step: int, beta: float = 0.9999) -> LossTransform:
-    """Deferred re-weighting: class-balanced weights from a step on, none before it.
+def drw_transform(start_step: int, beta: float = BETA.default) -> LossTransform:
+    """Deferred re-weighting: `class_balanced_weights` from a step on, none before it.
 
-    Source: Cao et al., LDAM (NeurIPS 2019).
+    Source: Cao et al. (NeurIPS 2019), section 3.3, https://arxiv.org/abs/1906.07413.
     """
-    return class_weights(effective_number(beta), schedule=deferred(start_step))
+    BETA.check("beta", beta)
+    return class_weights_transform(
+        lambda counts: class_balanced_weights(counts, beta), schedule=deferred(start_step)
+    )
 
 
-def focal(gamma: float = 2.0) -> LossTransform:
-    """Focal loss, `-(1 - p_y)^gamma log p_y`, `p` the softmax of the logits as they come.
+def focal(logits: ArrayLike, targets: ArrayLike, gamma: float = FOCAL_GAMMA.default) -> jax.Array:
+    """Focal loss on the softmax.
 
-    With probabilities as targets: `-sum_c t_c (1 - p_c)^gamma log p_c`. Gradients flow
-    through the factor too.
+        -(1 - p_y)^gamma log p_y,    or    -sum_c t_c (1 - p_c)^gamma log p_c,    p = softmax(z)
+
+    Gradients flow through the factor too.
 
     Args:
+      logits: `[B, C]`.
+      targets: class numbers int `[B]`, or probabilities `[B, C]`.
       gamma: >= 0; 0 is cross entropy.
 
-    Source: Lin et al., Focal Loss for Dense Object Detection (ICCV 2017), in the
-    softmax form of the field.
+    Returns:
+      `[B]`.
+
+    Raises:
+      InputError: a gamma below 0, or shapes that do not fit.
+
+    Source: Lin et al., Focal Loss for Dense Object Detection (ICCV 2017), in its softmax form,
+    https://arxiv.org/abs/1708.02002.
+
+    >>> [round(float(each), 3) for each in focal(jnp.zeros((1, 2)), jnp.array([0]))]
+    [0.173]
     """
-    require(gamma >= 0, "focal_gamma", gamma, "a number >= 0")
+    FOCAL_GAMMA.check("gamma", gamma)
+    z = widened(logits)
+    factor, t = _by_certainty(z, checked_targets(z, targets), gamma)
+    return factor * cross_entropy(z, t)
 
-    def apply(inputs: LossInputs, state, *, step) -> LossInputs:
+
+def _by_certainty(
+    logits: jax.Array, targets: jax.Array, gamma: float
+) -> tuple[jax.Array, jax.Array]:
+    """A factor for every example's loss, and the targets to compute it from."""
+    one = jnp.ones((), logits.dtype)
+    if gamma == 0:
+        return one, targets
+    log_p = jax.nn.log_softmax(logits, axis=-1)
+    # Kept off 0, where powers below 1 have no derivative.
+    missing = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(log_p.dtype).tiny)
+    factor = missing**gamma
+    if targets.ndim == logits.ndim:
+        return one, targets * factor
+    return jnp.take_along_axis(factor, targets[..., None], axis=-1)[..., 0], targets
+
+
+def focal_transform(gamma: float = FOCAL_GAMMA.default) -> LossTransform:
+    """`focal` as a transform of the weights, or of probabilities as targets."""
+    FOCAL_GAMMA.check("gamma", gamma)
+
+    def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
         del state, step
-        if gamma == 0:
-            return inputs
-        log_p = jax.nn.log_softmax(inputs.logits, axis=1)
-        # Kept off 0, where powers below 1 have no derivative.
-        missing = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(log_p.dtype).tiny)
-        factor = missing**gamma
-        if inputs.targets.ndim == 2:
-            return inputs._replace(targets=inputs.targets * factor)
-        own = jnp.take_along_axis(factor, inputs.targets[:, None], axis=1)[:, 0]
-        return inputs._replace(weights=inputs.weights * own)
+        factor, targets = _by_certainty(inputs.logits, inputs.targets, gamma)
+        return inputs._replace(weights=inputs.weights * factor, targets=targets)
 
-    return LossTransform(lambda class_counts: (), apply, (FOCAL,))
+    return LossTransform(no_state, apply, (FOCAL,))
 
 
-def deferred(start_step: int) -> Callable[[jax.Array], jax.Array]:
-    """0 before `start_step`, 1 from it on.
+def deferred(start_step: int) -> Schedule:
+    """0 before `start_step`, 1 from it on, float32 `[]`.
 
     >>> [float(deferred(2)(step)) for step in range(4)]
     [0.0, 0.0, 1.0, 1.0]
@@ -142,8 +252,8 @@ def deferred(start_step: int) -> Callable[[jax.Array], jax.Array]:
     return lambda step: (jnp.asarray(step) >= start_step).astype(jnp.float32)
 
 
-def ramp(start_step: int, end_step: int) -> Callable[[jax.Array], jax.Array]:
-    """Linear from 0 at `start_step` to 1 at `end_step`.
+def ramp(start_step: int, end_step: int) -> Schedule:
+    """Linear from 0 at `start_step` to 1 at `end_step`, float32 `[]`.
 
     >>> [float(ramp(1, 3)(step)) for step in range(5)]
     [0.0, 0.0, 0.5, 1.0, 1.0]

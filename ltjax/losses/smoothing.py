@@ -1,63 +1,150 @@
 """Losses that smooth the targets."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
-from ltjax.errors import require
-from ltjax.losses.combine import SMOOTHING, LossInputs, LossTransform, safe_counts
+from ltjax.errors import Option, number
+from ltjax.losses.base import (
+    Counts,
+    by_class,
+    checked_targets,
+    cross_entropy,
+    safe_counts,
+    soft_targets,
+    widened,
+)
+from ltjax.losses.combine import SMOOTHING, LossInputs, LossTransform, no_state
+
+SMOOTHING_EPSILON = Option(0.1, number(0, 1), "uniform: share of the uniform distribution")
+SMOOTHING_HEAD = Option(
+    0.4, number(0, 1, open_high=True), "label_aware: epsilon of the most frequent class"
+)
+SMOOTHING_TAIL = Option(
+    0.1, number(0, 1, open_high=True), "label_aware: epsilon of the rarest class"
+)
 
 
-def label_smoothing(epsilon: float = 0.1) -> LossTransform:
-    """Targets `(1 - eps) t + eps / C`.
+def label_smoothing(
+    logits: ArrayLike, targets: ArrayLike, epsilon: float = SMOOTHING_EPSILON.default
+) -> jax.Array:
+    """Cross entropy with smoothed targets, `(1 - eps) t + eps / C`.
 
-    Source: Szegedy et al. (CVPR 2016), section 7; `optax.smooth_labels`.
+    Args:
+      logits: `[B, C]`.
+      targets: class numbers int `[B]`, or probabilities `[B, C]`.
+      epsilon: share of the uniform distribution, in [0, 1].
+
+    Returns:
+      `[B]`.
+
+    Raises:
+      InputError: an epsilon out of range, or shapes that do not fit.
+
+    Source: Szegedy et al., Rethinking the Inception Architecture (CVPR 2016), section 7,
+    https://arxiv.org/abs/1512.00567; `optax.smooth_labels`.
+
+    >>> z = jnp.log(jnp.array([[0.9, 0.1]]))
+    >>> [round(float(each), 3) for each in label_smoothing(z, jnp.array([0]), epsilon=0.2)]
+    [0.325]
     """
-    require(0 <= epsilon <= 1, "smoothing", epsilon, "a number from 0 to 1")
-
-    def apply(inputs: LossInputs, state, *, step) -> LossInputs:
-        del state, step
-        return inputs._replace(targets=optax.losses.smooth_labels(inputs.soft_targets(), epsilon))
-
-    return LossTransform(lambda class_counts: (), apply, (SMOOTHING,))
+    SMOOTHING_EPSILON.check("epsilon", epsilon)
+    z = widened(logits)
+    t = soft_targets(z, checked_targets(z, targets))
+    return cross_entropy(z, optax.losses.smooth_labels(t, epsilon))
 
 
-def label_aware_smoothing(head: float = 0.4, tail: float = 0.1) -> LossTransform:
-    """Smooths the targets of frequent classes more than those of rare ones.
+def label_smoothing_transform(epsilon: float = SMOOTHING_EPSILON.default) -> LossTransform:
+    """`label_smoothing` as a transform of the targets."""
+    SMOOTHING_EPSILON.check("epsilon", epsilon)
+    return _of_targets(no_state, lambda t, state: optax.losses.smooth_labels(t, epsilon))
+
+
+def label_aware_smoothing(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    class_counts: Counts,
+    head: float = SMOOTHING_HEAD.default,
+    tail: float = SMOOTHING_TAIL.default,
+) -> jax.Array:
+    """Cross entropy with the targets of frequent classes smoothed more than those of rare ones.
 
         t_y = 1 - eps_y,    t_c = eps_y / (C - 1) for c != y
         eps_y = tail + (head - tail) sin( (pi / 2) (n_y - n_min) / (n_max - n_min) )
 
+    Probabilities as targets are smoothed linearly.
+
     Args:
-      head: epsilon of the most frequent class.
-      tail: epsilon of the rarest.
+      logits: `[B, C]`.
+      targets: class numbers int `[B]`, or probabilities `[B, C]`.
+      class_counts: training images of each class, `[C]`.
+      head: epsilon of the most frequent class, in [0, 1).
+      tail: epsilon of the rarest, in [0, 1).
 
     Returns:
-      A transform of the targets; the state is `eps`. Mixed targets are smoothed linearly.
+      `[B]`.
 
-    Source: Zhong et al., Improving Calibration for Long-Tailed Recognition (CVPR 2021),
-    the concave form.
+    Raises:
+      InputError: head or tail out of range, or shapes that do not fit.
 
-    >>> [round(float(e), 2) for e in label_aware_smoothing().init(jnp.array([9, 5, 1]))]
+    Source: Zhong et al., Improving Calibration for Long-Tailed Recognition (CVPR 2021), its
+    concave form, https://arxiv.org/abs/2104.00466.
+
+    >>> z = jnp.log(jnp.array([[0.9, 0.1], [0.1, 0.9]]))
+    >>> loss = label_aware_smoothing(z, jnp.array([0, 1]), [100, 1])
+    >>> [round(float(each), 3) for each in loss]
+    [0.984, 0.325]
+    """
+    _check(head, tail)
+    z = widened(logits)
+    t = soft_targets(z, checked_targets(z, targets))
+    return cross_entropy(z, _smoothed(t, _epsilons(class_counts, head, tail)))
+
+
+def label_aware_smoothing_transform(
+    head: float = SMOOTHING_HEAD.default, tail: float = SMOOTHING_TAIL.default
+) -> LossTransform:
+    """`label_aware_smoothing` as a transform of the targets; the state is `eps`.
+
+    >>> [round(float(e), 2) for e in label_aware_smoothing_transform().init([9, 5, 1])]
     [0.4, 0.31, 0.1]
     """
-    for name, value in (("smoothing_head", head), ("smoothing_tail", tail)):
-        require(0 <= value < 1, name, value, "a number >= 0 and < 1")
+    _check(head, tail)
+    return _of_targets(lambda counts: _epsilons(counts, head, tail), _smoothed)
 
-    def init(class_counts):
-        counts = safe_counts(class_counts)
-        low, high = jnp.min(counts), jnp.max(counts)
-        # Of a balanced set every class is a head class.
-        place = jnp.where(high > low, (counts - low) / jnp.maximum(high - low, 1.0), 1.0)
-        return tail + (head - tail) * jnp.sin(math.pi / 2 * place)
 
-    def apply(inputs: LossInputs, state: jax.Array, *, step) -> LossInputs:
+def _check(head: float, tail: float) -> None:
+    SMOOTHING_HEAD.check("head", head)
+    SMOOTHING_TAIL.check("tail", tail)
+
+
+def _epsilons(class_counts: Counts, head: float, tail: float) -> jax.Array:
+    """`eps`, float32 `[C]`."""
+    counts = safe_counts(class_counts)
+    low, high = jnp.min(counts), jnp.max(counts)
+    # Of a balanced set every class is a head class.
+    place = jnp.where(high > low, (counts - low) / jnp.maximum(high - low, 1.0), 1.0)
+    return tail + (head - tail) * jnp.sin(math.pi / 2 * place)
+
+
+def _smoothed(targets: jax.Array, epsilons: jax.Array) -> jax.Array:
+    taken = targets * by_class(epsilons, targets)
+    spread = (jnp.sum(taken, axis=-1, keepdims=True) - taken) / (targets.shape[-1] - 1)
+    return targets - taken + spread
+
+
+def _of_targets(
+    constants: Callable[[Counts], Any], edit: Callable[[jax.Array, Any], jax.Array]
+) -> LossTransform:
+    """A transform of the targets, as probabilities, by `edit(targets, constants)`."""
+
+    def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
         del step
-        t = inputs.soft_targets()
-        taken = t * state.astype(t.dtype)[None, :]
-        spread = (jnp.sum(taken, axis=1, keepdims=True) - taken) / (t.shape[1] - 1)
-        return inputs._replace(targets=t - taken + spread)
+        return inputs._replace(targets=edit(inputs.soft_targets(), state))
 
-    return LossTransform(init, apply, (SMOOTHING,))
+    return LossTransform(constants, apply, (SMOOTHING,))

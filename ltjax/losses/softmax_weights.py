@@ -1,104 +1,203 @@
-"""Losses that weigh the other classes' share in the softmax of an example."""
+"""Losses that weight the other classes' share in the softmax of an example."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from ltjax.errors import require
-from ltjax.losses.combine import ONE_CLASS, PRIOR, LossInputs, LossTransform, labels, safe_counts
+from ltjax.errors import Option, number, require
+from ltjax.losses.base import (
+    Counts,
+    by_class,
+    cross_entropy,
+    log_counts,
+    of_classes,
+    one_class,
+    safe_counts,
+    widened,
+)
+from ltjax.losses.combine import ONE_CLASS, PRIOR, LossInputs, LossTransform, of_logits
+
+EQUALIZATION_THRESHOLD = Option(
+    0.5, number(0), "equalization: rare is a share below this / classes"
+)
+EQUALIZATION_PROBABILITY = Option(0.9, number(0, 1), "equalization: of leaving a rare class out")
+SEESAW_P = Option(0.8, number(0), "seesaw: exponent of the mitigation")
+SEESAW_Q = Option(2.0, number(0), "seesaw: exponent of the compensation")
 
 
 def equalization(
-    threshold: float = 0.5,
-    probability: float = 0.9,
+    logits: ArrayLike,
+    labels: ArrayLike,
+    class_counts: Counts,
+    threshold: float = EQUALIZATION_THRESHOLD.default,
+    probability: float = EQUALIZATION_PROBABILITY.default,
     *,
-    seed: int = 0,
+    key: jax.Array,
     axis_name: str | None = None,
-) -> LossTransform:
+) -> jax.Array:
     """Softmax equalization: rare classes are left out of other classes' softmax, at random.
 
         -log( e^(z_y) / sum_c w_c e^(z_c) ),    w_c = 1 - b_c T_c (1 - 1[c = y])
 
     `T_c` is 1 for a class whose share of the training set is below `threshold / C`, and
-    `b_c` is 1 with the given probability, drawn for every example, class and step.
+    `b_c` is 1 with the given probability, drawn for every example and class.
 
     Args:
+      logits: `[B, C]`.
+      labels: class numbers, int `[B]`.
+      class_counts: training images of each class, `[C]`.
       threshold: in units of the share 1 / C of a balanced set.
       probability: of leaving a rare class out, in [0, 1].
-      seed: of the draws; they are a function of it, the step and the place in the batch.
+      key: PRNG key of the step, such as `jax.random.fold_in(key, step)`.
       axis_name: mapped axis over which the batch is spread, so that draws do not depend on it.
 
     Returns:
-      A transform of the logits; the state holds `T` and the key. Needs one class an example.
+      `[B]`.
+
+    Raises:
+      InputError: a number out of range, or targets that are not one class an example.
 
     Source: Tan et al., Equalization Loss for Long-Tailed Object Recognition (CVPR 2020),
-    its softmax form; the unit of the threshold is ours.
+    its softmax form, https://arxiv.org/abs/2003.05176; the unit of the threshold is ours.
 
-    >>> equalization(0.5).init(jnp.array([8, 1, 1]))[0].tolist()
+    >>> key = jax.random.key(0)
+    >>> y = jnp.array([0, 1])
+    >>> loss = equalization(jnp.zeros((2, 3)), y, [8, 1, 1], probability=1.0, key=key)
+    >>> [round(float(each), 2) for each in loss]  # of 1 class, and of 2
+    [0.0, 0.69]
+    """
+    _check_equalization(threshold, probability)
+    z = widened(logits)
+    rare = _rare(class_counts, threshold)
+    return cross_entropy(_equalized(z, labels, rare, key, probability, axis_name), labels)
+
+
+def equalization_transform(
+    threshold: float = EQUALIZATION_THRESHOLD.default,
+    probability: float = EQUALIZATION_PROBABILITY.default,
+    *,
+    seed: int = 0,
+    axis_name: str | None = None,
+) -> LossTransform:
+    """`equalization` as a transform of the logits; the state holds `T` and the seed's key.
+
+    The key of a step is `jax.random.fold_in(jax.random.key(seed), step)`.
+
+    >>> equalization_transform(0.5).init([8, 1, 1])[0].tolist()
     [False, True, True]
     """
-    require(threshold >= 0, "equalization_threshold", threshold, "a number >= 0")
-    require(0 <= probability <= 1, "equalization_probability", probability, "from 0 to 1")
+    _check_equalization(threshold, probability)
 
-    def init(class_counts):
-        counts = safe_counts(class_counts)
-        rare = counts * counts.size < threshold * jnp.sum(counts)
-        return rare, jax.random.key(seed)
+    def init(class_counts: Counts) -> tuple[jax.Array, jax.Array]:
+        return _rare(class_counts, threshold), jax.random.key(seed)
 
-    def apply(inputs: LossInputs, state, *, step) -> LossInputs:
+    def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
         rare, key = state
-        z, y = inputs.logits, labels(inputs, "equalization")
-        size, classes = z.shape
-        first = jnp.zeros((), jnp.int32)
-        if axis_name is not None:
-            first = jax.lax.axis_index(axis_name).astype(jnp.int32) * size
-        slots = first + jnp.arange(size, dtype=jnp.int32)
         key = jax.random.fold_in(key, step)
-        keys = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(slots)
-        drawn = jax.vmap(lambda k: jax.random.bernoulli(k, probability, (classes,)))(keys)
-        other = jnp.arange(classes)[None, :] != y[:, None]
-        # As good as log 0, without its infinities.
-        left_out = jnp.finfo(z.dtype).min / 2
-        return inputs._replace(logits=jnp.where(rare[None, :] & drawn & other, left_out, z))
+        logits = _equalized(inputs.logits, inputs.targets, rare, key, probability, axis_name)
+        return inputs._replace(logits=logits)
 
     return LossTransform(init, apply, (PRIOR, ONE_CLASS))
 
 
-def seesaw(p: float = 0.8, q: float = 2.0) -> LossTransform:
+def _check_equalization(threshold: float, probability: float) -> None:
+    EQUALIZATION_THRESHOLD.check("threshold", threshold)
+    EQUALIZATION_PROBABILITY.check("probability", probability)
+
+
+def _rare(class_counts: Counts, threshold: float) -> jax.Array:
+    """`T`, bool `[C]`."""
+    counts = safe_counts(class_counts)
+    return counts * counts.size < threshold * jnp.sum(counts)
+
+
+def _equalized(
+    logits: jax.Array,
+    labels: ArrayLike,
+    rare: jax.Array,
+    key: jax.Array,
+    probability: float,
+    axis_name: str | None,
+) -> jax.Array:
+    """Logits with the classes that are left out as good as at minus infinity."""
+    require(logits.ndim == 2, "logits.shape", logits.shape, "[B, C]")
+    y = one_class(logits, labels, "equalization")
+    size, classes = logits.shape
+    first = jnp.zeros((), jnp.int32)
+    if axis_name is not None:
+        first = jax.lax.axis_index(axis_name).astype(jnp.int32) * size
+    slots = first + jnp.arange(size, dtype=jnp.int32)
+    keys = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(slots)
+    drawn = jax.vmap(lambda k: jax.random.bernoulli(k, probability, (classes,)))(keys)
+    other = jnp.arange(classes)[None, :] != y[:, None]
+    # As good as log 0, without its infinities.
+    left_out = jnp.finfo(logits.dtype).min / 2
+    return jnp.where(rare[None, :] & drawn & other, left_out, logits)
+
+
+def seesaw(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    class_counts: Counts,
+    p: float = SEESAW_P.default,
+    q: float = SEESAW_Q.default,
+) -> jax.Array:
     """Seesaw loss: mitigates the push on rarer classes, compensates where they are wrong.
 
         -log( e^(z_y) / (e^(z_y) + sum_{c != y} S_yc e^(z_c)) ),    S_yc = M_yc C_yc
         M_yc = min(1, n_c / n_y)^p,    C_yc = max(1, s_c / s_y)^q,    s = softmax(z)
 
     Args:
+      logits: `[B, C]`.
+      labels: class numbers, int `[B]`.
+      class_counts: training images of each class, `[C]`; the paper's accumulate during training.
       p: exponent of the mitigation.
       q: exponent of the compensation, through which no gradient flows.
 
     Returns:
-      A transform of the logits; the state is `log n`. Needs one class an example.
+      `[B]`.
 
-    Source: Wang et al., Seesaw Loss for Long-Tailed Instance Segmentation (CVPR 2021);
-    counts are the training set's, not accumulated on the way.
+    Raises:
+      InputError: p or q below 0, or targets that are not one class an example.
 
-    >>> from ltjax.losses.combine import loss_inputs
-    >>> inputs = loss_inputs(jnp.zeros((1, 2)), jnp.array([0]), jnp.array([False]))
-    >>> transform = seesaw(p=1.0)
-    >>> out = transform.apply(inputs, transform.init(jnp.array([10, 1])), step=0)
-    >>> [round(float(v), 2) for v in out.logits[0]]
-    [0.0, -2.3]
+    Source: Wang et al., Seesaw Loss for Long-Tailed Instance Segmentation (CVPR 2021),
+    https://arxiv.org/abs/2008.10032.
+
+    >>> loss = seesaw(jnp.zeros((2, 2)), jnp.array([0, 1]), [10, 1], p=1.0)
+    >>> [round(float(each), 3) for each in loss]
+    [0.095, 0.693]
     """
-    require(p >= 0, "seesaw_p", p, "a number >= 0")
-    require(q >= 0, "seesaw_q", q, "a number >= 0")
+    _check_seesaw(p, q)
+    z = widened(logits)
+    return cross_entropy(_balanced(z, labels, log_counts(class_counts), p, q), labels)
 
-    def apply(inputs: LossInputs, state: jax.Array, *, step) -> LossInputs:
-        del step
-        z, y = inputs.logits, labels(inputs, "seesaw")
-        log_counts = state.astype(z.dtype)
-        mitigation = p * jnp.minimum(log_counts[None, :] - log_counts[y][:, None], 0.0)
-        # log s_c - log s_y is z_c - z_y: no softmax is needed.
-        fixed = jax.lax.stop_gradient(z)
-        own = jnp.take_along_axis(fixed, y[:, None], axis=1)
-        compensation = q * jnp.maximum(fixed - own, 0.0)
-        # Both are 0 at c = y.
-        return inputs._replace(logits=z + mitigation + compensation)
 
-    return LossTransform(lambda counts: jnp.log(safe_counts(counts)), apply, (PRIOR, ONE_CLASS))
+def seesaw_transform(p: float = SEESAW_P.default, q: float = SEESAW_Q.default) -> LossTransform:
+    """`seesaw` as a transform of the logits; the state is `log n`."""
+    _check_seesaw(p, q)
+    return of_logits(
+        log_counts,
+        lambda logits, targets, counts: _balanced(logits, targets, counts, p, q),
+        (PRIOR, ONE_CLASS),
+    )
+
+
+def _check_seesaw(p: float, q: float) -> None:
+    SEESAW_P.check("p", p)
+    SEESAW_Q.check("q", q)
+
+
+def _balanced(
+    logits: jax.Array, labels: ArrayLike, log_counts: jax.Array, p: float, q: float
+) -> jax.Array:
+    """Logits plus `log S`, which is 0 for the own class."""
+    y = one_class(logits, labels, "seesaw")
+    own_count = of_classes(log_counts, logits)[y][..., None]
+    mitigation = p * jnp.minimum(by_class(log_counts, logits) - own_count, 0.0)
+    # log s_c - log s_y is z_c - z_y: no softmax is needed.
+    fixed = jax.lax.stop_gradient(logits)
+    own = jnp.take_along_axis(fixed, y[..., None], axis=-1)
+    compensation = q * jnp.maximum(fixed - own, 0.0)
+    return logits + mitigation + compensation

@@ -18,7 +18,7 @@ from ltjax.data.loader import is_resident, pixel_statistics
 from ltjax.data.longtail import shot_groups, stratified
 from ltjax.data.sources import ArraySource, Source, Splits
 from ltjax.data.stream import decode_all
-from ltjax.losses import LossTransform, make_loss
+from ltjax.losses import LossTransform, RunFacts, make_loss
 from ltjax.models import Classifier, make_model
 from ltjax.samplers.base import BatchPlan, index_labels
 from ltjax.samplers.exposure import exposure, summary
@@ -31,10 +31,10 @@ class Job(NamedTuple):
     """The parts of a run, all functions of the configuration.
 
     `plans`, `losses` and `loss_counts` have one entry per seed; the losses differ in their
-    `init` alone. `validation` are training images held out of training (None: no images are);
-    `trainable` is the part of the parameters that this stage trains (None: all). `resident`
-    says whether images lie in device memory; `statistics` are their mean and standard deviation,
-    `damaged` those that others were taken for.
+    `init` alone. `embedded_weight` is BET's (None: no slot is embedded). `validation` are training
+    images held out of training (None: no images are); `trainable` is the part of the parameters
+    that this stage trains (None: all). `resident` says whether images lie in device memory;
+    `statistics` are their mean and standard deviation, `damaged` those that others were taken for.
     """
 
     splits: Splits
@@ -46,6 +46,7 @@ class Job(NamedTuple):
     model: Classifier
     losses: list[LossTransform]
     loss_counts: list[np.ndarray]
+    embedded_weight: float | None
     mixing: BatchMixing | None
     trainable: Trainable
     schedule: optax.Schedule
@@ -116,8 +117,9 @@ def build(config: Config) -> Job:
         model=model_of(config, len(splits.train.class_names)),
         losses=[_loss(config, total, seed) for seed in config.seeds],
         loss_counts=[_loss_counts(config.loss.prior, splits, plan) for plan in plans],
+        embedded_weight=config.loss.embedded_weight if config.plan.name == "b3rs_bet" else None,
         mixing=make_mixing(
-            name=config.train.mixing,
+            config.train.mixing,
             alpha=config.train.mixing_alpha,
             remix_kappa=config.train.remix_kappa,
             remix_tau=config.train.remix_tau,
@@ -181,19 +183,15 @@ def _hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, Sourc
 
 
 def _loss(config: Config, total_steps: int, seed: int) -> LossTransform:
-    settings = {
-        k: v for k, v in dataclasses.asdict(config.loss).items() if k not in ("prior", "drw_start")
-    }
-    return make_loss(
-        **settings,
-        drw_start_step=round(config.loss.drw_start * total_steps),
-        embedded=config.plan.name == "b3rs_bet",
+    facts = RunFacts(
+        total_steps=total_steps,
         head=config.model.head,
         head_scale=config.model.head_scale,
         mixing=config.train.mixing,
         seed=seed,
         axis_name=AXIS,
     )
+    return make_loss(config.loss, facts)
 
 
 def _loss_counts(prior: str, splits: Splits, plan: BatchPlan) -> np.ndarray:

@@ -95,6 +95,7 @@ class Seeds:
             job.model,
             job.losses[0],
             job.optimizer,
+            embedded_weight=job.embedded_weight,
             augment=Augment(
                 max_shift=config.augment.max_shift,
                 flip=config.augment.flip,

@@ -12,7 +12,7 @@ from ltjax.augment.device import Augment, normalize
 from ltjax.augment.device import augment as augment_images
 from ltjax.augment.mixing import BatchMixing, draw_shares, mix, partners
 from ltjax.data.loader import Batch, gather
-from ltjax.losses import LossTransform, batch_loss, loss_inputs
+from ltjax.losses import LossTransform, batch_loss, bet_weights, loss_inputs
 from ltjax.models import Classifier, Outputs
 from ltjax.training.optimizer import Trainable, freeze_untrained
 from ltjax.training.state import TrainState
@@ -51,6 +51,7 @@ def make_train_step(
     loss: LossTransform,
     optimizer: optax.GradientTransformation,
     *,
+    embedded_weight: float | None,
     augment: Augment | None = None,
     ema_decay: float = 0.0,
     skip_nonfinite: bool = False,
@@ -67,6 +68,8 @@ def make_train_step(
       model: network.
       loss: loss transform.
       optimizer: optax transformation.
+      embedded_weight: BET's weight of the embedded mean, or None where the sampler embeds
+        nothing. It has no default, so that no caller leaves BET's loss side out unknowing.
       augment: what is done to images on the device; None is nothing.
       ema_decay: of the parameters' exponential moving average; 0 keeps none.
       skip_nonfinite: leave the state as it is where loss or gradient are not finite.
@@ -89,8 +92,11 @@ def make_train_step(
             out, stats = _forward(
                 model, freeze_untrained(params, trainable), state, images, trainable
             )
-            inputs = loss_inputs(out.logits, targets, batch.embedded)
-            value = batch_loss(loss, inputs, data.loss_state, step=state.step)
+            bet = None
+            if embedded_weight is not None:
+                bet = bet_weights(batch.embedded, embedded_weight, axis_name=AXIS)
+            inputs = loss_inputs(out.logits, targets)
+            value = batch_loss(loss, inputs, data.loss_state, step=state.step, bet=bet)
             hits = jnp.argmax(out.logits, axis=-1) == batch.labels
             return value, (stats, jnp.mean(hits.astype(jnp.float32)))
 

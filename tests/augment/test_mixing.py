@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.augment.mixing import draw_shares, make_mixing, mix, mixup, partners, remix
+from ltjax.augment.mixing import MIXINGS, draw_shares, make_mixing, mix, mixup, partners, remix
 
 COUNTS = jnp.array([400, 90, 20, 5])
 MIXUP, REMIX = mixup(), remix()
@@ -77,11 +77,24 @@ def test_shares_follow_the_beta_distribution(alpha):
     assert lam.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), abs=0.01)
 
 
-def test_bad_input():
-    with pytest.raises(ValueError, match=r"train.mixing = 'x'"):
-        make_mixing(name="x")
-    with pytest.raises(ValueError, match=r"mixing_alpha = 0"):
-        make_mixing(name="mixup", alpha=0.0)
-    with pytest.raises(ValueError, match=r"remix_kappa = 0.5"):
-        make_mixing(name="remix", remix_kappa=0.5)
-    assert make_mixing(name="none") is None
+BAD = {
+    "train.mixing = 'x'": lambda: make_mixing("x"),
+    "train.mixing_alpha = 0": lambda: make_mixing("mixup", alpha=0.0),
+    "train.remix_kappa = 0.5": lambda: make_mixing("remix", remix_kappa=0.5),
+    "train.remix_tau = 1.5": lambda: make_mixing("remix", remix_tau=1.5),
+    "alpha = -1": lambda: mixup(-1),
+    "kappa = 0.5": lambda: remix(kappa=0.5),
+    "tau = nan": lambda: remix(tau=float("nan")),
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_input(words):
+    with pytest.raises(ValueError, match=words):
+        BAD[words]()
+
+
+def test_every_name_builds():
+    made = {name: make_mixing(name, alpha=0.4) for name in MIXINGS}
+    assert made.pop("none") is None
+    assert {mixing.alpha for mixing in made.values()} == {0.4}

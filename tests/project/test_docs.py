@@ -72,6 +72,16 @@ def test_keys_used_most_have_their_real_defaults():
     assert checked > 10
 
 
+def test_code_of_the_losses_runs(capsys):
+    """Every block after those before it; each prints a loss."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/losses.md").read_text(), re.DOTALL)
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "docs/losses.md", "exec"), names)
+        assert float(capsys.readouterr().out) > 0
+    assert len(blocks) == 4
+
+
 def test_no_document_names_a_missing_file():
     for document in DOCUMENTS:
         for _, target in hooks.LINK.findall(document.read_text()):
