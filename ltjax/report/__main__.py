@@ -7,23 +7,29 @@ from pathlib import Path
 
 from ltjax.errors import InputError
 from ltjax.report.build import write
-from ltjax.report.compare import comparison
+from ltjax.report.compare import write_comparison
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m ltjax.report A [B C] --out FILE`: one report again, or several side by side."""
-    parser = argparse.ArgumentParser(prog="python -m ltjax.report")
-    parser.add_argument("workdirs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, help="the comparison's file", default=None)
+    """`python -m ltjax.report A [B C] --out FILE`: one report again, or several side by side.
+
+    Returns:
+      0 on success, 2 for input that cannot be used (one line on stderr).
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m ltjax.report",
+        description="Writes the report of one finished run again, or compares several runs.",
+    )
+    parser.add_argument("workdirs", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("--out", type=Path, help="file of the comparison", default=None)
     given = parser.parse_args(argv)
     try:
         if len(given.workdirs) == 1 and given.out is None:
             print(write(given.workdirs[0]))
             return 0
         if given.out is None:
-            raise InputError("--out is missing; give the comparison's file")
-        given.out.write_text(comparison(given.workdirs), encoding="utf-8")
-        print(given.out)
+            raise InputError("--out is missing; give the comparison's file, such as --out c.html")
+        print(write_comparison(given.workdirs, given.out))
     except (InputError, OSError) as e:
         print(f"ltjax: error: {e}", file=sys.stderr)
         return 2

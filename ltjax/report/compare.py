@@ -1,179 +1,234 @@
-"""Several workdirs side by side, as one HTML page."""
+"""Several finished runs side by side, as one HTML page."""
 
-import html
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ltjax.errors import InputError
-from ltjax.report.html import page, plain_axes, svg
-from ltjax.report.scores import BLUE, GREY, INK, ORANGE, SCORES, shown
-from ltjax.training.progress import read_metrics
-from ltjax.training.workdir import read_json
+from ltjax.report.build import write_text
+from ltjax.report.figures import (
+    BLUE,
+    GOLD,
+    GRAY,
+    GREEN,
+    NAMED_CLASSES,
+    ORANGE,
+    PURPLE,
+    Drawn,
+    class_ticks,
+    frequency_order,
+    label,
+    log_scale,
+    percent,
+    plain_axes,
+)
+from ltjax.report.html import render, svg
+from ltjax.report.record import GROUPS, RunRecord, read_run
+from ltjax.report.scores import SCORES
 
-LOWER_IS_BETTER = ("head_to_tail", "nll", "ece", "classwise_ece")
-COLOURS = (BLUE, ORANGE, "#3d8f5f", "#a05195", GREY, "#c7a000")
-WIDTH = 6.4
-
-
-class Finished(NamedTuple):
-    """What a comparison reads of a workdir."""
-
-    name: str
-    result: dict[str, Any]
-    dataset: dict[str, Any]
-    config: dict[str, Any]
-    diagnostics: dict[str, Any]
-    metrics: list[dict[str, Any]]
-
-
-def _read(path: Path) -> Finished:
-    if not (path / "result.json").exists():
-        raise InputError(f"workdir {path} is not finished (it has no result.json)")
-    names = ("result", "dataset", "config", "diagnostics")
-    result, dataset, config, diagnostics = (read_json(path / f"{name}.json") for name in names)
-    metrics = read_metrics(path / "metrics.jsonl")
-    return Finished(path.name, result, dataset, config, diagnostics, metrics)
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, GRAY, GOLD)
 
 
-def comparison(workdirs: Sequence[Path]) -> str:
-    """The page: one column a workdir, the best of every score in bold, figures, what differs.
+class Cell(NamedTuple):
+    """A cell of the table of scores."""
+
+    text: str
+    best: bool
+
+
+def comparison(runs: Sequence[RunRecord]) -> str:
+    """The page: one column a run, the best of every score in bold, figures, what differs.
+
+    Args:
+      runs: two or more, as `read_run` gives them.
 
     Raises:
-      InputError: fewer than two workdirs, or one that is not finished.
+      InputError: fewer than two.
     """
-    if len(workdirs) < 2:
+    if len(runs) < 2:
         raise InputError("a comparison needs two workdirs or more")
-    runs = [_read(path) for path in workdirs]
-    prints = {str(run.dataset["fingerprint"]) for run in runs}
-    same = len(prints) == 1
-    warning = "" if same else "<p><b>These runs are of different data.</b></p>"
-    figures = {"Test accuracy during training": _curves(runs), "Many, medium, few": _groups(runs)}
-    if same:
-        figures["Classes, most frequent first"] = _classes(runs)
-    figures["Spectrum of the classifier's inputs"] = _spectra(runs)
-    drawn = "".join(f"<section><h2>{n}</h2>{svg(f)}</section>" for n, f in figures.items())
-    body = f"""<section>{warning}<div class="wide">{_scores(runs)}</div>
-<p>Test scores; the best of a row is bold; ± is the standard deviation over seeds.</p></section>
-{drawn}
-<section><h2>What differs</h2><div class="wide">{_differences(runs)}</div></section>"""
-    return page("Comparison", body)
+    same = len({tuple(sorted(run.dataset.fingerprint.items())) for run in runs}) == 1
+    drawn = _draw(runs, same)
+    return render(
+        "comparison.html.j2",
+        title=f"Comparison of {len(runs)} runs",
+        same_data=same,
+        columns=_columns(runs),
+        scores=_scores(runs),
+        figures=[(one.title, one.caption, svg(one.figure, one.title)) for one in drawn],
+        differences=_differences(runs),
+    )
 
 
-def _titles(runs: list[Finished], first: str) -> str:
-    cells = [first]
-    for run in runs:
-        seeds = f"{len(run.result.get('seeds', [0]))} seed(s)"
-        cells.append(f"{run.result['method']}<br><small>{html.escape(run.name)}, {seeds}</small>")
-    return "<tr>" + "".join(f"<th>{cell}</th>" for cell in cells) + "</tr>"
+def write_comparison(workdirs: Sequence[str | Path], out: str | Path) -> Path:
+    """Compares finished runs on one self-contained HTML page.
+
+    Args:
+      workdirs: of two or more finished runs.
+      out: the page's file.
+
+    Returns:
+      Its path.
+
+    Raises:
+      InputError: fewer than two workdirs, or one that is not finished, or damaged.
+    """
+    return write_text(Path(out), comparison([read_run(path) for path in workdirs]))
 
 
-def _scores(runs: list[Finished]) -> str:
+def _columns(runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    """Title and subtitle of each run's column."""
+    return [
+        (run.name, f"{place}, {len(run.seeds)} {'seed' if len(run.seeds) == 1 else 'seeds'}")
+        for run, place in zip(runs, _places(runs), strict=True)
+    ]
+
+
+def _scores(runs: Sequence[RunRecord]) -> list[tuple[str, list[Cell]]]:
     rows = []
-    for key, name in SCORES:
-        values = [run.result["test"].get(key) for run in runs]
-        known = [v for v in values if v is not None]
-        best = (min if key in LOWER_IS_BETTER else max)(known) if known else None
-        cells = []
-        for run, value in zip(runs, values, strict=True):
-            spread = run.result.get("test_std", {}).get(key)
-            text = shown(key, value) + ("" if spread is None else f" ± {shown(key, spread)}")
-            cells.append(f"<td>{f'<b>{text}</b>' if value is not None and value == best else text}")
-        rows.append(f"<tr><td>{name}</td>{''.join(c + '</td>' for c in cells)}</tr>")
-    return f"<table>{_titles(runs, 'score')}{''.join(rows)}</table>"
+    for score in SCORES:
+        best = score.best(runs)
+        if best is not None:
+            cells = [Cell(score.of(run), run.test.get(score.key) == best) for run in runs]
+            rows.append((score.name, cells))
+    return rows
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = isinstance(value, dict)
-        found |= _flat(value, f"{prefix}{key}.") if inner else {prefix + key: value}
-    return found
-
-
-def _differences(runs: list[Finished]) -> str:
-    """Configuration keys that are not the same in all runs."""
-    configs = [_flat(run.config) for run in runs]
+def _differences(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
+    """Configuration keys that are not the same in all runs, and their values."""
     rows = []
-    for key in sorted(set().union(*configs)):
-        cells = [json.dumps(config.get(key)) for config in configs]
-        if len(set(cells)) > 1:
-            line = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-            rows.append(f"<tr><td>{html.escape(key)}</td>{line}</tr>")
-    if not rows:
-        return "<p>The configurations are the same.</p>"
-    return f"<table>{_titles(runs, 'key')}{''.join(rows)}</table>"
+    for key in sorted(set().union(*(run.config for run in runs))):
+        values = [run.config.get(key) for run in runs]
+        if len({json.dumps(value) for value in values}) > 1:
+            cells = [
+                value if isinstance(value, str) and value else json.dumps(value) for value in values
+            ]
+            rows.append((key, cells))
+    return rows
 
 
-def _label(run: Finished) -> str:
-    method = run.result["method"]
-    return method if method == run.name else f"{method} ({run.name})"
+def _places(runs: Sequence[RunRecord]) -> list[str]:
+    """Short names of the workdirs, or their paths where these are not distinct."""
+    names = [run.workdir.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.workdir) for run in runs]
 
 
-def _curves(runs: list[Finished]) -> Figure:
-    figure, axes = plain_axes(WIDTH, 3.2)
-    for index, run in enumerate(runs):
-        points = [m for m in run.metrics if m.get("test/balanced_accuracy") is not None]
-        accuracy = [100 * m["test/balanced_accuracy"] for m in points]
-        colour = COLOURS[index % len(COLOURS)]
-        steps = [m["step"] for m in points]
-        axes.plot(steps, accuracy, color=colour, marker="o", markersize=3, label=_label(run))
-    axes.set(xlabel="step", ylabel="balanced accuracy, %")
-    axes.legend(frameon=False)
-    return figure
+def _labels(runs: Sequence[RunRecord]) -> list[str]:
+    """What a legend calls each run."""
+    return [
+        label(run.name if run.name == place else f"{run.name} ({place})", most=40)
+        for run, place in zip(runs, _places(runs), strict=True)
+    ]
 
 
-def _groups(runs: list[Finished]) -> Figure:
-    figure, axes = plain_axes(WIDTH, 3.2)
-    names, width = ("many", "medium", "few"), 0.8 / len(runs)
-    for index, run in enumerate(runs):
-        values = [100 * (run.result["test"].get(name) or 0.0) for name in names]
-        spans = [run.result["intervals"][0].get(name) for name in names]
-        places = np.arange(len(names)) + (index - (len(runs) - 1) / 2) * width
-        colour = COLOURS[index % len(COLOURS)]
-        axes.bar(places, values, 0.92 * width, color=colour, alpha=0.6, label=_label(run))
-        for place, span in zip(places, spans, strict=True):
-            if span is not None:
-                axes.plot([place, place], [100 * v for v in span], color=INK, linewidth=1.2)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_ylabel("test accuracy, %")
-    figure.legend(frameon=False, loc="outside upper center", ncols=3)
-    return figure
+def _draw(runs: Sequence[RunRecord], same_data: bool) -> list[Drawn]:
+    drawn = [
+        Drawn(
+            "Accuracy of many, medium and few",
+            "Mean test accuracy of the classes in each group; lines are 95% intervals over "
+            "the test images, or ± one standard deviation where a run has several seeds.",
+            _groups(runs),
+        ),
+        Drawn(
+            "Spectrum of the classifier's inputs",
+            "Eigenvalues of the covariance as shares of their sum; a flat curve is white.",
+            _spectra(runs),
+        ),
+    ]
+    if same_data:
+        caption = "Test accuracy of each class, with its number of training images."
+        drawn.insert(1, Drawn("Classes, most frequent first", caption, _classes(runs)))
+    if any(_evaluated(run) for run in runs):
+        caption = "Balanced test accuracy at each evaluation; the mean over seeds."
+        drawn.insert(0, Drawn("Test accuracy during training", caption, _curves(runs)))
+    return drawn
 
 
-def _classes(runs: list[Finished]) -> Figure:
-    figure, axes = plain_axes(WIDTH, 3.2)
-    counts = np.array(runs[0].result["train"]["class_counts"])
-    order = np.argsort(-counts, kind="stable")
-    for index, run in enumerate(runs):
-        accuracy = [run.result["test"]["per_class"][c] for c in order]
+def _evaluated(run: RunRecord) -> list[tuple[float, float]]:
+    """Steps of the evaluations during training, and balanced test accuracy at them."""
+    lines = [(line.get("step"), line.get("test/balanced_accuracy")) for line in run.metrics]
+    return [(step, value) for step, value in lines if step is not None and value is not None]
+
+
+def _legend(figure: Figure) -> None:
+    """A legend above the axes, in two columns where its texts are short enough."""
+    texts = figure.axes[0].get_legend_handles_labels()[1]
+    ncols = 2 if max(map(len, texts)) <= 36 else 1
+    figure.legend(frameon=False, loc="outside upper left", ncols=ncols)
+
+
+def _curves(runs: Sequence[RunRecord]) -> Figure:
+    figure, axes = plain_axes(3.4)
+    for index, (run, text) in enumerate(zip(runs, _labels(runs), strict=True)):
+        points = _evaluated(run)
         axes.plot(
-            [np.nan if a is None else 100 * a for a in accuracy],
-            color=COLOURS[index % len(COLOURS)],
-            marker="o" if len(order) <= 30 else None,
-            markersize=4,
-            label=_label(run),
+            [step for step, _ in points],
+            percent([value for _, value in points]),
+            color=COLORS[index % len(COLORS)],
+            marker="o",
+            markersize=3,
+            label=text,
         )
-    if len(order) <= 30:
-        names = [f"{runs[0].dataset['class_names'][c]}\n{counts[c]}" for c in order]
-        axes.set_xticks(range(len(order)), names)
-    axes.set(xlabel="class and its training images", ylabel="test accuracy, %")
-    axes.legend(frameon=False, loc="lower left")
+    axes.set(xlabel="step", ylabel="balanced accuracy, %")
+    _legend(figure)
     return figure
 
 
-def _spectra(runs: list[Finished]) -> Figure:
-    figure, axes = plain_axes(WIDTH, 3)
-    for index, run in enumerate(runs):
-        part = run.diagnostics["after_whitening"]
-        shares = np.maximum(part["spectrum"], 1e-9)
-        label = f"{_label(run)}: effective rank {part['effective_rank']:.1f}"
-        places = np.arange(1, len(shares) + 1)
-        axes.plot(places, shares, color=COLOURS[index % len(COLOURS)], label=label)
-    axes.set(xlabel="eigenvalue", ylabel="share of the variance", yscale="log")
-    axes.legend(frameon=False)
+def _groups(runs: Sequence[RunRecord]) -> Figure:
+    figure, axes = plain_axes(3.4)
+    width = 0.8 / len(runs)
+    for index, (run, text) in enumerate(zip(runs, _labels(runs), strict=True)):
+        places = np.arange(len(GROUPS)) + (index - (len(runs) - 1) / 2) * width
+        values = percent([run.test.get(name) for name in GROUPS])
+        color = COLORS[index % len(COLORS)]
+        axes.bar(places, values, 0.92 * width, color=color, alpha=0.6, label=text)
+        for place, name in zip(places, GROUPS, strict=True):
+            span = run.spread(name)
+            if span is not None:
+                axes.plot([place, place], percent(span), color="black", linewidth=1.2)
+    axes.set_xticks(range(len(GROUPS)), GROUPS)
+    axes.set_ylabel("test accuracy, %")
+    _legend(figure)
+    return figure
+
+
+def _classes(runs: Sequence[RunRecord]) -> Figure:
+    figure, axes = plain_axes(3.6)
+    counts, names = runs[0].training.class_counts, runs[0].dataset.class_names
+    order = frequency_order(counts)
+    for index, (run, text) in enumerate(zip(runs, _labels(runs), strict=True)):
+        axes.plot(
+            np.arange(len(order)),
+            percent([run.per_class[c] for c in order]),
+            color=COLORS[index % len(COLORS)],
+            marker="o" if len(order) <= NAMED_CLASSES else None,
+            markersize=4,
+            label=text,
+        )
+    longest = max(len(label(name)) for name in names)
+    joint = "\n" if longest * len(order) <= 70 else ": "
+    class_ticks(axes, [f"{label(names[c])}{joint}{counts[c]:,}" for c in order])
+    axes.set(xlabel="class and its training images", ylabel="test accuracy, %")
+    _legend(figure)
+    return figure
+
+
+def _spectra(runs: Sequence[RunRecord]) -> Figure:
+    figure, axes = plain_axes(3.2)
+    for index, (run, text) in enumerate(zip(runs, _labels(runs), strict=True)):
+        part = run.after_whitening
+        shares = np.maximum(part.spectrum, 1e-9)
+        axes.plot(
+            np.arange(1, len(shares) + 1),
+            shares,
+            color=COLORS[index % len(COLORS)],
+            label=f"{text}: effective rank {part.effective_rank:.1f}",
+        )
+    axes.set(xlabel="eigenvalue", ylabel="share of the variance")
+    log_scale(axes)
+    _legend(figure)
     return figure

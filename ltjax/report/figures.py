@@ -1,98 +1,262 @@
-"""The figures of a report: functions of the files in a finished workdir."""
+"""The figures of a report, each a function of a finished run."""
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ltjax.report.html import plain_axes
-from ltjax.report.scores import BLUE, GREY, ORANGE, confusion, correlations, groups, reliability
-from ltjax.training.progress import read_metrics
-from ltjax.training.workdir import read_json
+from ltjax.report.record import GROUPS, RunRecord
+
+BLUE, ORANGE, GREEN, PURPLE, GRAY, GOLD = (
+    "#2b7fc6",
+    "#d9661f",
+    "#3d8f5f",
+    "#a05195",
+    "#8793a0",
+    "#c7a000",
+)
+WIDTH = 7.5
+# More classes than this have no room for their names.
+NAMED_CLASSES = 30
 
 
-def curves(metrics: list[dict[str, Any]]) -> Figure:
-    """Training loss, and training and test accuracy, against the epoch."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
+class Drawn(NamedTuple):
+    """A figure with its title and a sentence or two that say how to read it."""
+
+    title: str
+    caption: str
+    figure: Figure
+
+
+def label(name: str, *, most: int = 24) -> str:
+    """A name as a figure writes it: plain text on one line, never mathematics, cut if long.
+
+    >>> label("$x$"), label("a very long name of a class", most=12)
+    ('\\\\$x\\\\$', 'a very long…')
+    """
+    text = " ".join(name.split())
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    # Matplotlib reads a pair of unescaped dollars as mathematics; a backslash makes them plain.
+    return text.replace("$", r"\$")
+
+
+def plain_axes(height: float) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, without the lines above and to the right; in inches."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def log_scale(axes: Axes) -> None:
+    """A logarithmic vertical axis with plain numbers at it."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    low, high = axes.get_ylim()
+    # Within a decade the powers of ten are too few.
+    if low > 0 and high / low < 10:
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    else:
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def frequency_order(counts: Sequence[int]) -> np.ndarray:
+    """Classes, the most frequent first."""
+    return np.argsort(-np.asarray(counts), kind="stable")
+
+
+def class_ticks(axes: Axes, names: Sequence[str], *, vertical: bool = False) -> None:
+    """Names of the classes at the horizontal axis, where there is room for them."""
+    if len(names) > NAMED_CLASSES:
+        return
+    turned = vertical or max(map(len, names)) * len(names) > 70
+    axes.set_xticks(np.arange(len(names)), list(names), rotation=90 if turned else 0)
+
+
+def percent(values: Sequence[float | None]) -> list[float]:
+    """Shares in percent; NaN where there is none, so that a line has a gap there."""
+    return [np.nan if value is None else 100 * value for value in values]
+
+
+def _curves(run: RunRecord) -> Figure:
+    figure = Figure(figsize=(WIDTH, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    train = [m for m in metrics if m.get("train/loss") is not None]
-    epochs = [m["train/epoch"] for m in train]
-    left.plot(epochs, [m["train/loss"] for m in train], color=BLUE)
-    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    right.plot(epochs, [m["train/accuracy"] for m in train], color=GREY, label="training batches")
-    test = [m for m in metrics if m.get("test/balanced_accuracy") is not None]
-    per_step = epochs[-1] / train[-1]["step"] if train else 1.0
+    train = [line for line in run.metrics if line.get("train/loss") is not None]
+    epochs = [line["train/epoch"] or 0.0 for line in train]
+    left.plot(epochs, [line["train/loss"] for line in train], color=BLUE)
+    left.set(xlabel="epoch", ylabel="training loss")
+    log_scale(left)
+    batches = percent([line.get("train/accuracy") for line in train])
+    right.plot(epochs, batches, color=GRAY, label="training batches")
+    test = [line for line in run.metrics if line.get("test/balanced_accuracy") is not None]
+    per_step = epochs[-1] / (train[-1]["step"] or 1.0)
     right.plot(
-        [m["step"] * per_step for m in test],
-        [m["test/balanced_accuracy"] for m in test],
+        [(line["step"] or 0.0) * per_step for line in test],
+        percent([line["test/balanced_accuracy"] for line in test]),
         color=ORANGE,
         marker="o",
         markersize=3,
         label="test, balanced",
     )
-    right.set(xlabel="epoch", ylabel="accuracy")
+    right.set(xlabel="epoch", ylabel="accuracy, %")
     right.legend(frameon=False)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def counts_and_accuracy(result: dict[str, Any], dataset: dict[str, Any]) -> Figure:
-    """Training images of each class, most frequent first, against its test accuracy."""
-    counts = np.array(result["train"]["class_counts"])
-    order = np.argsort(-counts, kind="stable")
-    accuracy = [result["test"]["per_class"][c] for c in order]
-    figure, axes = plain_axes(8, 3.2)
-    places = np.arange(len(order))
-    axes.bar(places, counts[order], color=BLUE, alpha=0.35, width=0.8)
-    axes.set(xlabel="class, most frequent first", yscale="log")
+def _groups(run: RunRecord) -> Figure:
+    shares = {name: run.test[name] for name in GROUPS if run.test.get(name) is not None}
+    figure, axes = plain_axes(3)
+    bars = axes.bar(list(shares), percent(list(shares.values())), color=BLUE, alpha=0.5, width=0.6)
+    for place, name in enumerate(shares):
+        span = run.spread(name)
+        if span is not None:
+            axes.plot([place, place], percent(span), color="black", linewidth=1.5)
+    axes.bar_label(bars, fmt="{:.1f}%", label_type="center")
+    axes.set(ylabel="test accuracy, %", ylim=(0, 103))
+    return figure
+
+
+def _bars_of_counts(counts: np.ndarray, height: float) -> tuple[Figure, Axes, Axes]:
+    """Bars of the training images of each class, and axes over them for what is compared."""
+    figure, axes = plain_axes(height)
+    axes.bar(np.arange(len(counts)), counts, color=BLUE, alpha=0.4, width=0.8)
+    axes.set_xlabel("class, most frequent first")
     axes.set_ylabel("training images", color=BLUE)
-    if len(order) <= 30:
-        axes.set_xticks(places, [dataset["class_names"][c] for c in order])
+    log_scale(axes)
     right = axes.twinx()
     right.spines[["top"]].set_visible(False)
-    right.plot(
-        places,
-        [np.nan if a is None else 100 * a for a in accuracy],
-        color=ORANGE,
-        marker="o",
-        markersize=4,
-    )
+    return figure, axes, right
+
+
+def _counts_and_accuracy(run: RunRecord) -> Figure:
+    counts = np.array(run.training.class_counts)
+    order = frequency_order(run.training.class_counts)
+    accuracy = percent([run.per_class[c] for c in order])
+    figure, axes, right = _bars_of_counts(counts[order], 3.2)
+    class_ticks(axes, [label(run.dataset.class_names[c]) for c in order])
+    right.plot(np.arange(len(order)), accuracy, color=ORANGE, marker="o", markersize=4)
     right.set_ylabel("test accuracy, %", color=ORANGE)
-    right.set_ylim(min([100 * a for a in accuracy if a is not None], default=0) - 5, 101)
+    known = [a for a in accuracy if not np.isnan(a)]
+    right.set_ylim(min(known, default=0) - 5, 101)
     return figure
 
 
-def spectra(diagnostics: dict[str, Any]) -> Figure:
-    """Eigenvalues of the feature covariance before and after whitening."""
-    figure, axes = plain_axes(8, 3)
-    for name, colour in (("before", GREY), ("after", BLUE)):
-        part = diagnostics[f"{name}_whitening"]
-        shares = np.maximum(part["spectrum"], 1e-9)
-        label = (
-            f"{name} whitening: effective rank {part['effective_rank']:.1f} of {len(shares)}, "
-            f"mean |correlation| {part['mean_abs_correlation']:.2f}"
+def _confusion(run: RunRecord) -> Figure:
+    order = frequency_order(run.training.class_counts)
+    matrix = run.confusion[np.ix_(order, order)].astype(np.float64)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(WIDTH, 6), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true, most frequent first")
+    names = [label(run.dataset.class_names[c]) for c in order]
+    if len(order) <= NAMED_CLASSES:
+        class_ticks(axes, names, vertical=max(map(len, names)) > 3)
+        axes.set_yticks(np.arange(len(order)), names)
+    figure.colorbar(picture, label="share of the true class's images")
+    return figure
+
+
+def _reliability(run: RunRecord) -> Figure:
+    used = run.reliability[0] > 0
+    images, confidence, correct = run.reliability[:, used]
+    figure, axes = plain_axes(4)
+    axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1)
+    sizes = 20 + 300 * images / images.sum()
+    axes.scatter(confidence / images, correct / images, s=sizes, color=BLUE, alpha=0.7)
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.05))
+    return figure
+
+
+def _spectra(run: RunRecord) -> Figure:
+    figure, axes = plain_axes(3)
+    parts = (("before", GRAY, run.before_whitening), ("after", BLUE, run.after_whitening))
+    for name, color, part in parts:
+        shares = np.maximum(part.spectrum, 1e-9)
+        text = (
+            f"{name} whitening: effective rank {part.effective_rank:.1f} of {len(shares)}, "
+            f"mean |correlation| {part.mean_abs_correlation:.2f}"
         )
-        axes.plot(np.arange(1, len(shares) + 1), shares, color=colour, label=label)
-    axes.set(xlabel="eigenvalue", ylabel="share of the variance", yscale="log")
-    axes.legend(frameon=False)
+        axes.plot(np.arange(1, len(shares) + 1), shares, color=color, label=text)
+    axes.set(xlabel="eigenvalue", ylabel="share of the variance")
+    log_scale(axes)
+    figure.legend(frameon=False, loc="outside upper left")
     return figure
 
 
-def exposures(seen: dict[str, Any]) -> Figure:
+def _correlations(run: RunRecord) -> Figure:
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    parts = {"before": run.before_whitening, "after": run.after_whitening}
+    for axes, (name, part) in zip(figure.subplots(1, 2), parts.items(), strict=True):
+        picture = axes.imshow(part.correlation, cmap="RdBu_r", vmin=-1, vmax=1)
+        axes.set_title(f"{name} whitening", fontsize=10)
+        axes.set_xlabel("channel")
+    figure.colorbar(picture, ax=figure.axes, label="correlation")
+    return figure
+
+
+def draw(run: RunRecord) -> list[Drawn]:
+    """The figures of a run's scores and features, in the report's order.
+
+    Learning curves are left out where nothing was trained.
+    """
+    one = len(run.seeds) == 1
+    lines = "95% intervals over the test images" if one else "± one standard deviation over seeds"
+    drawn = [
+        Drawn(
+            "Accuracy of many, medium and few",
+            f"Mean test accuracy of the classes in each group; lines are {lines}.",
+            _groups(run),
+        ),
+        Drawn(
+            "Training images and test accuracy",
+            "Bars are training images of each class, the line is its test accuracy.",
+            _counts_and_accuracy(run),
+        ),
+        Drawn(
+            "Confusion",
+            "Each row is a true class; its cells are the shares of its test images that are "
+            "predicted as each class. Tail-to-head confusion is at the lower left.",
+            _confusion(run),
+        ),
+        Drawn(
+            "Reliability",
+            "Accuracy against confidence in 15 bins; the larger a point, the more images it has. "
+            "Below the diagonal the network is overconfident.",
+            _reliability(run),
+        ),
+        Drawn(
+            "Covariance spectrum of the test features",
+            "Eigenvalues of the covariance as shares of their sum; a flat curve is white.",
+            _spectra(run),
+        ),
+        Drawn(
+            "Correlation of the test features",
+            "Correlation between the channels, before and after whitening.",
+            _correlations(run),
+        ),
+    ]
+    if any(line.get("train/loss") is not None for line in run.metrics):
+        caption = "Loss and accuracy of the training batches, and balanced test accuracy."
+        drawn.insert(0, Drawn("Learning curves", caption, _curves(run)))
+    return drawn
+
+
+def exposures(run: RunRecord) -> Figure:
     """How often the images of each class are seen in the whole schedule, by rank of class."""
+    seen: Any = run.dataset.exposure
     counts = np.array(seen["class_counts"])
-    order = np.argsort(-counts, kind="stable")
-    figure, axes = plain_axes(8, 3)
-    places = np.arange(len(order))
-    axes.bar(places, counts[order], color=BLUE, alpha=0.35, width=0.8)
-    axes.set(xlabel="class, most frequent first", yscale="log")
-    axes.set_ylabel("training images", color=BLUE)
-    right = axes.twinx()
-    right.spines[["top"]].set_visible(False)
+    order = frequency_order(seen["class_counts"])
+    figure, axes, right = _bars_of_counts(counts[order], 3)
+    class_ticks(axes, [label(run.dataset.class_names[c]) for c in order])
     least, most = (np.array(seen[key])[order] for key in ("class_least", "class_most"))
     mean = np.array(seen["class_schedule"])[order] / np.maximum(counts[order], 1)
+    places = np.arange(len(order))
     right.fill_between(places, least, most, color=ORANGE, alpha=0.25, linewidth=0)
     right.plot(places, mean, color=ORANGE, marker="o", markersize=4)
     right.set_ylabel(f"views of an image, {seen['epochs']} epochs", color=ORANGE)
@@ -100,19 +264,22 @@ def exposures(seen: dict[str, Any]) -> Figure:
     return figure
 
 
-def draw(workdir: Path) -> dict[str, Figure]:
-    """The figures of a report, by title."""
-    result, dataset, diagnostics, kept = (
-        read_json(workdir / f"{name}.json")
-        for name in ("result", "dataset", "diagnostics", "evaluation")
-    )
-    names, counts = dataset["class_names"], result["train"]["class_counts"]
-    return {
-        "Learning curves": curves(read_metrics(workdir / "metrics.jsonl")),
-        "Many, medium, few": groups(result),
-        "Training images and test accuracy": counts_and_accuracy(result, dataset),
-        "Confusion": confusion(kept, counts, names),
-        "Reliability": reliability(kept),
-        "Covariance spectrum of the test features": spectra(diagnostics),
-        "Correlation of the test features": correlations(workdir / "correlation.npz"),
-    }
+def mistakes(run: RunRecord) -> Figure | None:
+    """The most confident errors; None where there is no error."""
+    if not run.mistakes:
+        return None
+    columns = 6
+    rows = -(-len(run.mistakes) // columns)
+    figure = Figure(figsize=(WIDTH, 1.6 * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in places:
+        axes.set_axis_off()
+    for axes, one in zip(places, run.mistakes, strict=False):
+        gray = one.image.shape[-1] == 1
+        axes.imshow(one.image.squeeze(-1) if gray else one.image, cmap="gray", vmin=0, vmax=255)
+        true, predicted = (
+            label(run.dataset.class_names[c], most=14) for c in (one.label, one.prediction)
+        )
+        joint = "\n" if len(true) + len(predicted) > 10 else " "
+        axes.set_title(f"{true} →{joint}{predicted}, {100 * one.confidence:.0f}%", fontsize=8)
+    return figure

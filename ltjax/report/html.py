@@ -1,61 +1,85 @@
-"""What the pages of a report share: their style, and figures inside them."""
+"""Pages from templates: everything in them is escaped but the figures that were drawn here."""
 
+import contextlib
 import io
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import jinja2
+import matplotlib as mpl
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1f2933; --page: #f5f7fa; --card: #fff; --line: #e4e7eb; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7eb; --page: #12171d; --card: #1e252e; --line: #3a4552; }
-  svg { filter: invert(0.88) hue-rotate(180deg); }
-  svg.pictures { filter: none; background: #fff; }
-}
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0; }
-body { color: var(--ink); background: var(--page); }
-main { max-width: 900px; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; overflow-wrap: anywhere; }
-section { background: var(--card); border-radius: 8px; padding: 1rem; margin: 1rem 0; }
-section p { overflow-wrap: anywhere; }
-svg { width: 100%; height: auto; }
-.wide { overflow-x: auto; }
-.wide td { white-space: nowrap; }
-.wide th { vertical-align: bottom; }
-.wide td:first-child { white-space: normal; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 13px; }
-pre { background: var(--page); padding: .8rem; }
-@media (max-width: 500px) { th, td { padding: .25rem; font-size: 14px; } }
-@media print { body { background: #fff; } section { break-inside: avoid; padding: 0; } }
-"""
+# Without these entries Matplotlib writes no metadata, and the same figure gives the same bytes.
+NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
-def plain_axes(width: float, height: float) -> tuple[Figure, Any]:
-    """A figure with one pair of axes, without the lines above and to the right; in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+def svg(figure: Figure, title: str) -> Markup:
+    """A figure as an SVG element that takes the page's text color; its background is clear.
 
-
-def svg(figure: Figure) -> str:
-    """A figure as an SVG element, without a file's header."""
+    Args:
+      figure: drawn by this package; Matplotlib escapes the text in it.
+      title: what it shows, for readers who cannot see it; distinct within a page.
+    """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    # Text stays text, so that the reader's fonts show it in any script. The salt makes
+    # identifiers the same in every call, and distinct between figures of a page.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}), _any_script():
+        figure.savefig(buffer, format="svg", metadata=NO_METADATA, transparent=True)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    text = text[text.index("<svg") :].replace("stroke: #000000", "stroke: currentColor")
+    opening = f'<svg role="img" aria-label="{escape(title)}" fill="currentColor" '
+    return Markup(opening + text.removeprefix("<svg "))
 
 
-def page(title: str, body: str) -> str:
-    """A whole HTML page that loads nothing; `title` is escaped already."""
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>{STYLE}</style></head><body><main>
-<h1>{title}</h1>
-{body}
-</main></body></html>
-"""
+def save_png(figure: Figure, path: Path) -> None:
+    """Writes a figure as a picture."""
+    with _any_script():
+        figure.savefig(path, dpi=150)
+
+
+@contextlib.contextmanager
+def _any_script() -> Iterator[None]:
+    """Matplotlib warns of letters that its font lacks; in a page the reader's fonts have them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def _for_markdown(value: object) -> str:
+    """Text that Markdown shows as it is, on one line of a table or paragraph.
+
+    >>> _for_markdown("<b> | a")
+    '&lt;b> \\\\| a'
+    """
+    text = " ".join(str(value).split())
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
+
+
+def _environment() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("ltjax.report"),
+        autoescape=lambda name: name is None or name.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters["json"] = lambda value, indent=None: json.dumps(
+        value, indent=indent, ensure_ascii=False
+    )
+    found.filters["markdown"] = _for_markdown
+    return found
+
+
+def render(template: str, **values: Any) -> str:
+    """Fills a template of `ltjax/report/templates`.
+
+    Args:
+      template: its file name; values in `.html.j2` are escaped, so is not `.md.j2`.
+      **values: what it shows.
+    """
+    return _environment().get_template(template).render(**values)
