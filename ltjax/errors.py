@@ -46,11 +46,11 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
         raise InputError(f"{name} = {value!r} is not allowed; use {allowed}")
 
 
-def require_integer(name: str, value: object, low: int) -> int:
+def require_integer(name: str, value: Any, low: int) -> int:
     """Returns an integer `>= low`, or raises `InputError` naming it."""
     integral = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    require(integral and value >= low, name, value, f"an integer >= {low}")  # type: ignore[operator]
-    return int(value)  # type: ignore[call-overload]
+    require(integral and value >= low, name, value, f"an integer >= {low}")
+    return int(value)
 
 
 def check_labels(labels: np.ndarray) -> np.ndarray:

@@ -86,7 +86,7 @@ def remix(
 def partners(key: jax.Array, embedded: jax.Array) -> jax.Array:
     """A random permutation of the batch that mixes regular with regular, embedded with embedded.
 
-    BET weighs the two kinds apart, so an image of both would have no weight.
+    BET weights the two kinds separately, so an image of both would have no weight.
 
     Args:
       key: PRNG key.

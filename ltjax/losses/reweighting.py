@@ -85,7 +85,7 @@ def class_balanced_weights(class_counts: Counts, beta: float = BETA.default) -> 
     return _normalized(-1.0 / jnp.expm1(safe_counts(class_counts) * log_beta), class_counts)
 
 
-def scheduled_weights(class_weights: jax.Array, share: ArrayLike) -> jax.Array:
+def scheduled_weights(class_weights: ArrayLike, share: ArrayLike) -> jax.Array:
     """Class weights that a schedule lets in, `1 + s (w - 1)`.
 
     Deferred re-weighting (DRW) is `scheduled_weights(w, deferred(start_step)(step))`.
@@ -100,7 +100,8 @@ def scheduled_weights(class_weights: jax.Array, share: ArrayLike) -> jax.Array:
     >>> scheduled_weights(jnp.array([0.5, 1.5]), deferred(10)(9)).tolist()
     [1.0, 1.0]
     """
-    return 1 + jnp.asarray(share, class_weights.dtype) * (class_weights - 1)
+    weights = jnp.asarray(class_weights)
+    return 1 + jnp.asarray(share, weights.dtype) * (weights - 1)
 
 
 def weighted_cross_entropy(

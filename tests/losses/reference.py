@@ -73,7 +73,7 @@ def focal(z, y, counts, gamma):
 
 
 def effective_weights(counts, beta):
-    """Cui et al. 2019: per class with images, normalised to a mean of 1."""
+    """Cui et al. 2019: per class with images, normalized to a mean of 1."""
     n = np.asarray(counts, np.float64)
     present = n > 0
     weights = np.zeros(len(n))
@@ -93,7 +93,7 @@ def weighted(z, y, counts, weights):
 
 
 def lade(z, y, counts, alpha, penalty):
-    """Hong et al. 2021: balanced softmax + sum_c pi_c (bound of class c, regularised)."""
+    """Hong et al. 2021: balanced softmax + sum_c pi_c (bound of class c, regularized)."""
     z = np.asarray(z, np.float64)
     classes = z.shape[1]
     pi = at_least_one(counts) / at_least_one(counts).sum()
