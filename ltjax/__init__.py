@@ -1,14 +1,53 @@
 """Long-tailed image recognition in JAX: Channel Whitening, B3RS and BET.
 
-Names are imported on first use, so that `python -m ltjax.main` can set the environment
-(host devices, BLAS threads) before JAX starts.
+Names are imported on first use: `import ltjax` alone is cheap and changes no global state, and
+`losses`, `samplers` and `whitening` work without the packages of the extra `train`.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names as in _HOME, for editors and type checkers
+    from ltjax.augment.mixing import mixup as mixup
+    from ltjax.augment.mixing import remix as remix
+    from ltjax.losses import balanced_softmax as balanced_softmax
+    from ltjax.losses import batch_embedded as batch_embedded
+    from ltjax.losses import batch_loss as batch_loss
+    from ltjax.losses import chain as chain
+    from ltjax.losses import class_balanced as class_balanced
+    from ltjax.losses import drw as drw
+    from ltjax.losses import equalization as equalization
+    from ltjax.losses import focal as focal
+    from ltjax.losses import label_aware_smoothing as label_aware_smoothing
+    from ltjax.losses import label_smoothing as label_smoothing
+    from ltjax.losses import lade as lade
+    from ltjax.losses import ldam as ldam
+    from ltjax.losses import logit_adjustment as logit_adjustment
+    from ltjax.losses import loss_inputs as loss_inputs
+    from ltjax.losses import seesaw as seesaw
+    from ltjax.losses import vector_scaling as vector_scaling
+    from ltjax.losses import weighted as weighted
+    from ltjax.samplers.b3rs import B3RS as B3RS
+    from ltjax.samplers.baselines import ClassAwareSampler as ClassAwareSampler
+    from ltjax.samplers.baselines import PowerSampler as PowerSampler
+    from ltjax.samplers.baselines import ProgressiveSampler as ProgressiveSampler
+    from ltjax.samplers.baselines import RepeatFactorSampler as RepeatFactorSampler
+    from ltjax.samplers.bet import embed as embed
+    from ltjax.samplers.exposure import exposure as exposure
+    from ltjax.samplers.registry import make_plan as make_plan
+    from ltjax.training.decoupled import run as run
+    from ltjax.whitening import ChannelWhitening as ChannelWhitening
+    from ltjax.whitening import StandardizedWhitening as StandardizedWhitening
+    from ltjax.whitening import batch_moments as batch_moments
+    from ltjax.whitening import fold_into_dense as fold_into_dense
+    from ltjax.whitening import freeze as freeze
+    from ltjax.whitening import inverse_sqrt as inverse_sqrt
+    from ltjax.whitening import whiten as whiten
+    from ltjax.whitening import whitening_matrix as whitening_matrix
 
 __version__ = "0.1.0"
 
+# Public names and the modules that they are imported from.
 _HOME = {
     "B3RS": "ltjax.samplers.b3rs",
     "ChannelWhitening": "ltjax.whitening",
@@ -56,7 +95,10 @@ __all__ = ["__version__", *_HOME]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'ltjax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    from ltjax.errors import needs_train_extra
+
+    with needs_train_extra(f"ltjax.{name}"):
+        return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,13 +1,14 @@
-"""What ends a run early: input that cannot be used, and the checks that say so; a wish to stop.
+"""The errors of the package, the checks that raise them, and the declaration of options.
 
-An option of the package (a default, what is allowed, a help text) is declared once, as an
+An option of the package (its default, allowed values and help text) is declared once, as an
 `Option` beside the function that takes it. The defaults of functions, the fields of the frozen
-dataclasses of each room, `config.KEY`, docs/config.md and the messages all come from there.
+configuration dataclasses, `config.KEY`, docs/config.md and the messages are all made from it.
 """
 
+import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,37 @@ class InputError(ValueError):
     plain, what to do. `ltjax.main` prints it and exits with code 2; in library use it is
     an ordinary `ValueError`.
     """
+
+
+class MissingExtraError(ImportError, InputError):
+    """A package of the extra `train` is not installed; the message names the command."""
+
+
+@contextlib.contextmanager
+def needs_train_extra(what: str) -> Iterator[None]:
+    """Imports in this context may need the extra `train`; says so where it is not installed.
+
+    Args:
+      what: name of what needs it, for the message.
+
+    Raises:
+      MissingExtraError: a package other than ltjax itself is not installed.
+
+    >>> with needs_train_extra("ltjax.run"):
+    ...     raise ModuleNotFoundError(name="ml_collections")
+    Traceback (most recent call last):
+    ...
+    ltjax.errors.MissingExtraError: ltjax.run needs ml_collections, which is not installed; \
+run: pip install 'ltjax[train]'
+    """
+    try:
+        yield
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.split(".")[0] == "ltjax":
+            raise
+        raise MissingExtraError(
+            f"{what} needs {e.name}, which is not installed; run: pip install 'ltjax[train]'"
+        ) from e
 
 
 class Interrupted(Exception):

@@ -1,4 +1,4 @@
-"""The command line: train, and evaluate, predict with or export what was trained.
+"""The command line: train a network, then evaluate it, predict with it or export it.
 
 python -m ltjax.main --config configs/digits_lt.py [--workdir DIR] [--config.KEY=VALUE]
 python -m ltjax.main --mode=evaluate --workdir DIR [--config.data.KEY=VALUE] [--output FILE]
@@ -6,156 +6,46 @@ python -m ltjax.main --mode=predict --workdir DIR --input PATH --output FILE
 python -m ltjax.main --mode=export --workdir DIR --output DIR
 """
 
-import os
-
-# Before NumPy and SciPy start: OpenBLAS threads on a busy CPU make the small eigen-
-# decompositions of whitening up to 200 times slower.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-import hashlib
+# The standard library only: `console` sets the environment before NumPy is imported.
+import json
 import logging
-import platform
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
-from ml_collections import config_flags
+if TYPE_CHECKING:
+    from absl import flags
+    from ml_collections import ConfigDict
 
-from ltjax import config as configs
-from ltjax.config import Config
-from ltjax.errors import InputError, Interrupted
-from ltjax.serving.modes import MODES, Request, overrides, serve
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, lock_config=True)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; by default runs/CONFIG-METHOD[-STAGE]-seedSEED."
-)
-_MODE = flags.DEFINE_enum("mode", "train", ["train", *MODES], "What to do.")
-_INPUT = flags.DEFINE_string("input", None, "predict: a picture, a folder or an .npz file.")
-_OUTPUT = flags.DEFINE_string("output", None, "predict: .csv or .jsonl; export: a folder.")
-_TOP_K = flags.DEFINE_integer("top_k", 5, "predict: classes per picture.")
-_PLATFORMS = flags.DEFINE_list("platforms", ["cpu"], "export: some of cpu, cuda, rocm, tpu.")
-_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train on several hosts together.")
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", None, "HOST:PORT of process 0; by default from the environment."
-)
-_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
-_PROCESS = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+    from ltjax.config import Config
 
 USAGE = "python -m ltjax.main --config configs/digits_lt.py [--workdir DIR] [--config.KEY=VALUE]"
 
 
-def _parse(argv: Sequence[str]) -> Any:
-    """Parses flags; whatever is wrong with them becomes an `InputError`."""
-    try:
-        rest = flags.FLAGS(list(argv))
-        config = _CONFIG.value
-        if config is not None:
-            config.keys()  # a config file that failed to load raises here, not above
-    except flags.Error as e:
-        raise InputError(_one_line(str(e))) from e
-    except (AttributeError, KeyError) as e:
-        # What ml_collections raises for a key that the locked configuration lacks.
-        key = _unknown_key(argv)
-        if key is None:
-            raise InputError(f"config file: {_one_line(str(e))}") from e
-        raise InputError(f"config.{key} is not a key; {configs.suggestion(key)}") from e
-    except Exception as e:
-        raise InputError(
-            f"config file: {_one_line(str(e))}; give a Python file with get_config(), such as "
-            "configs/digits_lt.py"
-        ) from e
-    if len(rest) > 1:
-        raise InputError(f"argument {rest[1]!r} is not a flag; usage: {USAGE}")
-    if config is None and _MODE.value == "train":
-        raise InputError(f"--config is missing; usage: {USAGE}")
-    return config
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:500]
-
-
-def _unknown_key(argv: Sequence[str]) -> str | None:
-    for arg in argv[1:]:
-        name = arg.lstrip("-").split("=")[0]
-        if name.startswith("config.") and name[7:] not in configs.SCHEMA:
-            return name[7:]
-    return None
-
-
-def _default_workdir(config: Config) -> str:
-    file = Path(next(iter(config_flags.get_config_filename(flags.FLAGS["config"]).split(":"))))
-    stage = "" if config.stage == "one" else f"-{config.stage}"
-    return f"runs/{file.stem}-{config.method}{stage}-seed{config.seed}"
-
-
-def _start_jax(count: int) -> None:
-    """Sets the number of host devices, which JAX reads once, and its compilation cache."""
-    import jax
-
-    if not getattr(jax.config, "jax_compilation_cache_dir", None):  # JAX_COMPILATION_CACHE_DIR
-        jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", count)
-
-
-def _cache_folder() -> Path:
-    """Where compiled programs are kept, apart for every kind of CPU: they hold its instructions."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    kind = [platform.processor(), *sorted({x for x in lines if x.startswith(("model", "flags"))})]
-    name = hashlib.sha256("".join(kind).encode()).hexdigest()[:8]
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "ltjax" / f"xla-{platform.machine()}-{name}"
-
-
-def _run(argv: Sequence[str]) -> int:
-    argv, changes = overrides(argv)
-    parsed = _parse(argv)
-    if _MODE.value != "train":
-        _start_jax(1)
-        request = Request(_MODE.value, _WORKDIR.value, _INPUT.value, _OUTPUT.value)
-        serve(request, changes, top_k=_TOP_K.value, platforms=_PLATFORMS.value)
-        return 0
-    config = configs.resolve(parsed)
-    workdir = _WORKDIR.value or _default_workdir(config)
-    _start_jax(config.cpu_devices)
-    from ltjax.training.decoupled import run
-    from ltjax.training.devices import connect
-
-    if _DISTRIBUTED.value:
-        connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    outcome = run(config, workdir)
-    if not outcome.chief:
-        return 0
-    from ltjax.report.build import write  # figures need a second to load: after the training
-    from ltjax.report.terminal import print_table
-
-    if outcome.finished_before:
-        print(f"{workdir} is finished already; its result:")
-    if not outcome.finished_before or not (outcome.workdir / "report.html").exists():
-        write(outcome.workdir)
-    print_table(outcome.workdir)
-    return 0
+def console() -> None:
+    """Entry point of the program: the command `ltjax`, `python -m ltjax[.main]`."""
+    # Must come before NumPy and SciPy are imported: with several OpenBLAS threads on a busy CPU
+    # the small eigendecompositions of whitening take up to 200 times longer.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    sys.exit(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
+    Args:
+      argv: program name and arguments; None takes `sys.argv`.
+
     Returns:
       0 on success, 2 for input that cannot be used (one line on stderr), 130 on Ctrl-C.
     """
-    argv = sys.argv if argv is None else argv
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # told in one line instead
-    app.define_help_flags()
+    from ltjax.errors import InputError, Interrupted
+
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # our messages are one line each
     try:
-        return _run(argv)
+        return _run(sys.argv if argv is None else argv)
     except InputError as e:
         print(f"ltjax: error: {e}", file=sys.stderr)
     except OSError as e:
@@ -174,9 +64,265 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
 
 
-def console() -> None:
-    """Entry point of the console command `ltjax`."""
-    sys.exit(main())
+def _run(argv: Sequence[str]) -> int:
+    from ltjax.errors import InputError, needs_train_extra
+
+    with needs_train_extra("The command line"):
+        from ltjax import config as configs
+    given = _define_flags()
+    changes = _parse(given, argv, known_only=True)  # what is left: --config.KEY=VALUE
+    if given.help:
+        print(f"{__doc__}\nFlags:\n{given.get_help()}")
+        return 0
+    if given.mode == "train":
+        config = configs.resolve(_override(_read_config_file(given.config), changes))
+    elif given.config:
+        raise InputError(
+            f"--config does not go with --mode={given.mode}, which uses the configuration of the "
+            "run in --workdir; leave it out (--config.data.KEY=VALUE may change data keys)"
+        )
+    elif not given.workdir:
+        raise InputError("--workdir is missing; give the workdir of a finished run")
+    else:
+        config = _stored_config(given.workdir, changes)
+    MODES[given.mode](given, config)
+    return 0
+
+
+def _define_flags() -> "flags.FlagValues":
+    """The flags but --config.KEY, in a set of their own: absl's global one stays as it is."""
+    from absl import flags
+
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)
+    own: dict[str, Any] = {"flag_values": values}
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", **own)
+    flags.DEFINE_alias("helpfull", "help", **own)
+    flags.DEFINE_enum("mode", "train", list(MODES), "What to do.", **own)
+    flags.DEFINE_string(
+        "config",
+        None,
+        "train: file with get_config(); --config.KEY=VALUE changes a key of docs/config.md.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "Folder of the run; when training, runs/CONFIG-METHOD[-STAGE]-seedSEED by default.",
+        **own,
+    )
+    flags.DEFINE_string("input", None, "predict: an image, a folder or an .npz file.", **own)
+    flags.DEFINE_string(
+        "output", None, "evaluate: a .json file; predict: .csv or .jsonl; export: a folder.", **own
+    )
+    flags.DEFINE_integer("top_k", 5, "predict: number of classes to list per image.", **own)
+    flags.DEFINE_list("platforms", ["cpu"], "export: some of cpu, cuda, rocm, tpu.", **own)
+    flags.DEFINE_bool("distributed", False, "Train on several hosts together.", **own)
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "HOST:PORT of process 0; taken from the environment by default.",
+        **own,
+    )
+    flags.DEFINE_integer("num_processes", None, "Number of processes.", **own)
+    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", **own)
+    return values
+
+
+def _parse(
+    values: "flags.FlagValues", argv: Sequence[str], *, known_only: bool = False
+) -> list[str]:
+    """Parses arguments into `values`; returns the program's name and what is no flag of theirs."""
+    from absl import flags
+
+    from ltjax.errors import InputError
+
+    try:
+        return list(values(list(argv), known_only=known_only))
+    except flags.Error as e:
+        raise InputError(_one_line(e)) from e
+
+
+def _read_config_file(path: str | None) -> "ConfigDict":
+    """What get_config() of the file returns."""
+    from ml_collections.config_flags.config_flags import ConfigFileFlagParser
+
+    from ltjax.errors import InputError
+
+    if not path:
+        raise InputError(f"--config is missing; usage: {USAGE}")
+    try:
+        config: ConfigDict = ConfigFileFlagParser("config", lock_config=False).parse(path)
+        config.keys()  # ml_collections raises only now if it could not load the file
+    except Exception as e:  # whatever the file raises
+        raise InputError(
+            f"config file: {_one_line(e)}; give a Python file with get_config(), such as "
+            "configs/digits_lt.py"
+        ) from e
+    return config
+
+
+def _override(config: "ConfigDict", changes: Sequence[str]) -> "ConfigDict":
+    """The configuration changed by flags --config.KEY=VALUE, the only ones in `changes`."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    from ltjax.errors import InputError
+
+    values = flags.FlagValues()
+    try:
+        # New keys are accepted here and refused by `resolve`, which suggests the right one.
+        config_flags.DEFINE_config_dict(
+            "config",
+            config,
+            flag_values=values,
+            lock_config=False,
+            accept_new_attributes=True,
+            sys_argv=list(changes),
+        )
+    except (KeyError, AttributeError) as e:  # a section that does not exist
+        raise InputError(
+            f"a flag --config.KEY=VALUE names no key or section of the configuration "
+            f"({_one_line(e)}); the keys are listed in docs/config.md"
+        ) from e
+    rest = _parse(values, changes)[1:]
+    if rest:
+        raise InputError(f"argument {rest[0]!r} is not a flag; usage: {USAGE}")
+    changed: ConfigDict = values.config
+    return changed
+
+
+def _stored_config(workdir: str, changes: Sequence[str]) -> "Config":
+    """The configuration of a finished run, changed by flags --config.data.KEY=VALUE."""
+    from ltjax import config as configs
+    from ltjax.errors import InputError
+    from ltjax.training.restore import read_config
+
+    stored = read_config(workdir)
+    config = configs.resolve(_override(configs.as_config_dict(stored), changes))
+    before = stored.flat()
+    for key, value in config.flat().items():
+        if value != before[key] and not key.startswith("data."):
+            raise InputError(
+                f"config.{key} cannot be changed after training; only config.data keys can"
+            )
+    return config
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+def _train(given: "flags.FlagValues", config: "Config") -> None:
+    workdir = given.workdir or _default_workdir(given.config, config)
+    _start_jax(config.cpu_devices)
+    from ltjax.training.decoupled import run
+    from ltjax.training.devices import connect
+
+    if given.distributed:
+        connect(given.coordinator_address, given.num_processes, given.process_id)
+    outcome = run(config, workdir)
+    if not outcome.chief:
+        return
+    from ltjax.report.build import write  # figures need a second to load: after the training
+    from ltjax.report.terminal import print_table
+
+    if outcome.finished_before:
+        print(f"{workdir} is finished already; its result:")
+    if not outcome.finished_before or not (outcome.workdir / "report.html").exists():
+        write(outcome.workdir)
+    print_table(outcome.workdir)
+
+
+def _default_workdir(file: str, config: "Config") -> str:
+    name = Path(file.split(":")[0]).stem  # what follows a colon is the argument of get_config
+    stage = "" if config.stage == "one" else f"-{config.stage}"
+    return f"runs/{name}-{config.method}{stage}-seed{config.seed}"
+
+
+def _evaluate(given: "flags.FlagValues", config: "Config") -> None:
+    _start_jax(1)
+    from ltjax.serving.evaluate import evaluate
+
+    result = evaluate(given.workdir, config.data)
+    if given.output:
+        Path(given.output).write_text(json.dumps(result, indent=2) + "\n")
+    for name, value in result["test"].items():
+        if name != "per_class":
+            low_high = result["intervals"][0][name]
+            spread = "" if low_high is None else f"  [{low_high[0]:.4f}, {low_high[1]:.4f}]"
+            print(f"{name:18} {'–' if value is None else f'{value:.4f}'}{spread}")
+
+
+def _predict(given: "flags.FlagValues", config: "Config") -> None:
+    from ltjax.errors import InputError
+
+    output = _required_output(given)
+    if not given.input:
+        raise InputError("--input is missing; give an image, a folder or an .npz file")
+    _start_jax(1)
+    from ltjax.serving.load import load
+    from ltjax.serving.predict import predict
+
+    def skip(line: str) -> None:
+        print(f"ltjax: skipped {line}", file=sys.stderr)
+
+    done = predict(load(given.workdir), given.input, output, top_k=given.top_k, skip=skip)
+    print(f"{output}: {done.predicted} predicted, {len(done.skipped)} skipped")
+
+
+def _export(given: "flags.FlagValues", config: "Config") -> None:
+    output = _required_output(given)
+    _start_jax(1)
+    from ltjax.serving import export
+    from ltjax.serving.load import load
+
+    folded = export.write(load(given.workdir), output, platforms=given.platforms)
+    how = "folded into one" if folded else "kept apart"
+    print(f"{output}: model.stablehlo, model.json, run.py (whitening and classifier {how})")
+
+
+def _required_output(given: "flags.FlagValues") -> str:
+    from ltjax.errors import InputError
+
+    if not given.output:
+        raise InputError(f"--output is missing; --mode={given.mode} writes there")
+    return str(given.output)
+
+
+MODES: dict[str, Callable[["flags.FlagValues", "Config"], None]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "export": _export,
+}
+
+
+def _start_jax(cpu_devices: int) -> None:
+    """Sets the number of host devices, which JAX reads once, and the compilation cache."""
+    import jax
+
+    if not getattr(jax.config, "jax_compilation_cache_dir", None):  # JAX_COMPILATION_CACHE_DIR
+        jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", cpu_devices)
+
+
+def _cache_folder() -> Path:
+    """Folder of the compiled programs, one per kind of CPU, since they hold its instructions."""
+    import hashlib
+    import platform
+
+    import platformdirs
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    kind = [platform.processor(), *sorted({x for x in lines if x.startswith(("model", "flags"))})]
+    name = hashlib.sha256("".join(kind).encode()).hexdigest()[:8]
+    return platformdirs.user_cache_path("ltjax") / f"xla-{platform.machine()}-{name}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The command line as a subprocess: a run, a kill, and bad input in one line."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from ltjax.main import _stored_config
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -27,10 +31,10 @@ def command(*args):
     return [sys.executable, "-m", "ltjax.main", *args]
 
 
-def call(*args, cwd=ROOT):
+def call(*args):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        command(*args), capture_output=True, text=True, cwd=cwd, env=env, timeout=300, check=False
+        command(*args), capture_output=True, text=True, cwd=ROOT, env=env, timeout=300, check=False
     )
 
 
@@ -73,6 +77,7 @@ def test_run_kill_resume(tmp_path):
 
 BAD = {
     "unknown key": ([*CONFIG, "--config.train.batchsize=3"], "config.train.batchsize is not a key"),
+    "unknown section": ([*CONFIG, "--config.trains.epochs.x=3"], "no key or section of the"),
     "wrong type": ([*CONFIG, "--config.train.epochs=many"], "config.train.epochs"),
     "negative size": ([*CONFIG, "--config.train.batch_size=-8"], "an integer >= 1"),
     "devices": (
@@ -103,7 +108,57 @@ def test_bad_input_is_one_line_and_exit_code_2(case, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_help():
-    out = call("--helpfull")
-    assert "--workdir" in out.stdout
-    assert out.returncode in (0, 1)
+@pytest.fixture
+def finished(tmp_path):
+    """A folder that looks like that of a finished run."""
+    shutil.copy(ROOT / "tests" / "config" / "stored.json", tmp_path / "config.json")
+    (tmp_path / "result.json").write_text("{}")
+    return tmp_path
+
+
+BAD_AFTER_TRAINING = {
+    "wrong type": (["--mode=evaluate", "--config.data.limit=foo"], "--config.data.limit=foo"),
+    "out of range": (["--mode", "evaluate", "--config.data.limit=0"], "an integer >= 1"),
+    "unknown key": (["--mode=predict", "--config.data.limits=3"], "mean config.data.limit?"),
+    "not data": (
+        ["--mode=predict", "--config.train.epochs=3"],
+        "config.train.epochs cannot be changed after training; only config.data keys can",
+    ),
+    "config file": (["--mode=export", *CONFIG], "--config does not go with --mode=export"),
+    "no output": (["--mode=export"], "--output is missing"),
+    "no input": (["--mode=predict", "--output=a.csv"], "--input is missing"),
+    "stray argument": (["--mode=evaluate", "stray"], "'stray' is not a flag"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_AFTER_TRAINING)
+def test_bad_input_after_training(case, finished):
+    args, words = BAD_AFTER_TRAINING[case]
+    out = call(*args, "--workdir", str(finished))
+    assert out.returncode == 2, out.stderr
+    assert words in out.stderr
+    assert out.stderr.count("\n") == 1
+    assert out.stderr.startswith("ltjax: error: ")
+
+
+def test_data_keys_of_the_stored_configuration_may_change(finished):
+    stored = _stored_config(str(finished), ["ltjax"])
+    other = [
+        "ltjax",
+        "--config.data.name=npz",
+        "--config.data.path=a.npz",
+        "--config.data.seed",
+        "3",
+    ]
+    changed = _stored_config(str(finished), other)
+    assert changed.data == dataclasses.replace(stored.data, name="npz", path="a.npz", seed=3)
+    assert dataclasses.replace(changed, data=stored.data) == stored
+
+
+@pytest.mark.parametrize("program", ["ltjax", "ltjax.main"])
+def test_help(program):
+    out = subprocess.run(
+        [sys.executable, "-m", program, "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert out.returncode == 0
+    assert "--workdir: Folder of the run" in out.stdout

@@ -10,7 +10,17 @@ from ltjax.config.resolve import (
     thresholds,
     training_epochs,
 )
-from ltjax.config.schema import SCHEMA, Config, default, flatten, get, key_table, put, suggestion
+from ltjax.config.schema import (
+    SCHEMA,
+    Config,
+    as_config_dict,
+    default,
+    flatten,
+    get,
+    key_table,
+    put,
+    suggestion,
+)
 
 __all__ = [
     "FREE_ON_RESUME",
@@ -19,6 +29,7 @@ __all__ = [
     "STAGES",
     "UNTRAINED_STAGES",
     "Config",
+    "as_config_dict",
     "check_devices",
     "default",
     "differences",

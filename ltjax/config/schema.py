@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints
 
-import ml_collections
-from ml_collections import config_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict, FieldReference
 
 from ltjax.augment.mixing import MIXING_ALPHA, MIXINGS, REMIX_KAPPA, REMIX_TAU
 from ltjax.augment.options import AugmentConfig
@@ -141,7 +141,7 @@ class Config:
     """The whole configuration of a run: a tree of frozen options.
 
     `resolve` gives one without "auto"; `default` gives the same tree as an
-    `ml_collections.ConfigDict`, for files and flags to override.
+    `ConfigDict`, for files and flags to override.
     """
 
     method: str = option("cw_la_b3rs_bet", one_of(*METHODS), "sets every key that is auto")
@@ -196,26 +196,25 @@ def _keys(section: type, prefix: str = "") -> dict[str, Key]:
 SCHEMA: dict[str, Key] = _keys(Config)
 
 
-def default() -> ml_collections.ConfigDict:
+def default() -> ConfigDict:
     """The base configuration; configs override its values, never its keys or types."""
-    config = ml_collections.ConfigDict()
-    for path, key in SCHEMA.items():
-        *sections, name = path.split(".")
-        node = config
-        for section in sections:
-            if section not in node:
-                node[section] = ml_collections.ConfigDict()
-            node = node[section]
+    return as_config_dict(Config())
+
+
+def as_config_dict(config: Config) -> ConfigDict:
+    """A configuration that files and flags can change; every key keeps its type."""
+
+    def typed(path: str, value: Any) -> Any:
+        key = SCHEMA[path]
         if len(key.types) > 1:
-            node[name] = config_dict.FieldReference(key.default, field_type=object)
-        elif key.optional:
-            node[name] = config_dict.placeholder(key.types[0])
-        else:
-            node[name] = key.default
-    return config
+            return FieldReference(value, field_type=object)
+        return FieldReference(value, field_type=key.types[0]) if key.optional else value
+
+    values = {path: typed(path, value) for path, value in config.flat().items()}
+    return ConfigDict(unflatten_dict(values, sep="."))
 
 
-def get(config: ml_collections.ConfigDict | Config, path: str) -> Any:
+def get(config: ConfigDict | Config, path: str) -> Any:
     """The value at a dotted path."""
     node: Any = config
     for name in path.split("."):
@@ -223,7 +222,7 @@ def get(config: ml_collections.ConfigDict | Config, path: str) -> Any:
     return node
 
 
-def put(config: ml_collections.ConfigDict, path: str, value: Any) -> None:
+def put(config: ConfigDict, path: str, value: Any) -> None:
     """Sets the value at a dotted path.
 
     >>> config = default()
@@ -236,17 +235,12 @@ def put(config: ml_collections.ConfigDict, path: str, value: Any) -> None:
     node[name] = value
 
 
-def flatten(config: Mapping[str, Any] | ml_collections.ConfigDict | Config) -> dict[str, Any]:
+def flatten(config: Mapping[str, Any] | ConfigDict | Config) -> dict[str, Any]:
     """Dotted paths to values, of nested dictionaries, a `ConfigDict` or a `Config`."""
     if isinstance(config, Config):
         return config.flat()
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping | ml_collections.ConfigDict):
-            flat.update({f"{name}.{path}": v for path, v in flatten(value).items()})
-        else:
-            flat[name] = value
-    return flat
+    nested = config.to_dict() if isinstance(config, ConfigDict) else config
+    return flatten_dict(nested, sep=".")
 
 
 def suggestion(name: str) -> str:

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 
 
 class Cache:
@@ -25,9 +26,9 @@ class Cache:
     def __init__(self, folder: Path, name: str, key: str):
         digest = hashlib.sha256(f"{folder.resolve()}\n{key}".encode("utf-8", "surrogateescape"))
         file = f".ltjax-{name}-{digest.hexdigest()[:12]}.npz"
-        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         only = os.environ.get("LTJAX_CACHE_DIR")
-        self._places = (Path(only) / file,) if only else (folder / file, home / "ltjax" / file)
+        home = platformdirs.user_cache_path("ltjax")
+        self._places = (Path(only) / file,) if only else (folder / file, home / file)
 
     def load(self) -> dict[str, np.ndarray] | None:
         """The arrays, or None."""

@@ -104,6 +104,6 @@ def command_line(arguments: Sequence[str]) -> str:
     "python -m ltjax.main --config 'my config.py'"
     """
     program, *rest = arguments
-    if program.replace("\\", "/").endswith("ltjax/main.py"):
+    if program.replace("\\", "/").endswith(("ltjax/main.py", "ltjax/__main__.py")):
         return shlex.join(["python", "-m", "ltjax.main", *rest])
     return shlex.join([Path(program).name, *rest])

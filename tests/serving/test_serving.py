@@ -13,7 +13,7 @@ import pytest
 from ltjax.data.load import DataConfig
 from ltjax.data.sources import digits
 from ltjax.errors import InputError
-from ltjax.serving import export, modes, predict
+from ltjax.serving import export, predict
 from ltjax.serving import load as trained
 from ltjax.serving.evaluate import evaluate
 from ltjax.training import loop
@@ -123,8 +123,6 @@ def test_bad_requests_are_named(network, tmp_path, workdir):
         export.write(network, tmp_path / "o", platforms=("abacus",))
     with pytest.raises(InputError, match="no workdir of a run"):
         trained.load(tmp_path)
-    with pytest.raises(InputError, match=r"only config\.data"):
-        modes.overrides(["main", "--mode=predict", "--config.train.epochs=3"])
 
 
 def test_folds_standardised_whitening(tmp_path):

@@ -1,0 +1,5 @@
+"""`python -m ltjax`: the command line."""
+
+from ltjax.main import console
+
+console()
