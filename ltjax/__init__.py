@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names as in _HOME, for editors and type checkers
     from ltjax.augment.mixing import mixup as mixup
     from ltjax.augment.mixing import remix as remix
+    from ltjax.losses import adjusted_logits as adjusted_logits
     from ltjax.losses import balanced_softmax as balanced_softmax
-    from ltjax.losses import batch_embedded as batch_embedded
-    from ltjax.losses import batch_loss as batch_loss
-    from ltjax.losses import chain as chain
-    from ltjax.losses import class_balanced as class_balanced
-    from ltjax.losses import drw as drw
+    from ltjax.losses import bet_weights as bet_weights
+    from ltjax.losses import class_balanced_weights as class_balanced_weights
+    from ltjax.losses import cross_entropy as cross_entropy
+    from ltjax.losses import deferred as deferred
     from ltjax.losses import equalization as equalization
     from ltjax.losses import focal as focal
+    from ltjax.losses import inverse_frequency_weights as inverse_frequency_weights
     from ltjax.losses import label_aware_smoothing as label_aware_smoothing
     from ltjax.losses import label_smoothing as label_smoothing
     from ltjax.losses import lade as lade
     from ltjax.losses import ldam as ldam
-    from ltjax.losses import logit_adjustment as logit_adjustment
-    from ltjax.losses import loss_inputs as loss_inputs
+    from ltjax.losses import logit_adjusted_cross_entropy as logit_adjusted_cross_entropy
+    from ltjax.losses import ramp as ramp
+    from ltjax.losses import scheduled_weights as scheduled_weights
     from ltjax.losses import seesaw as seesaw
     from ltjax.losses import vector_scaling as vector_scaling
-    from ltjax.losses import weighted as weighted
+    from ltjax.losses import weighted_cross_entropy as weighted_cross_entropy
     from ltjax.samplers.b3rs import B3RS as B3RS
     from ltjax.samplers.baselines import ClassAwareSampler as ClassAwareSampler
     from ltjax.samplers.baselines import PowerSampler as PowerSampler
