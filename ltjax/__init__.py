@@ -52,12 +52,12 @@ __version__ = "0.1.0"
 # Public names and the modules that they are imported from.
 _HOME = {
     "B3RS": "ltjax.samplers.b3rs",
-    "ChannelWhitening": "ltjax.whitening",
+    "ChannelWhitening": "ltjax.whitening.linen",
     "ClassAwareSampler": "ltjax.samplers.baselines",
     "PowerSampler": "ltjax.samplers.baselines",
     "ProgressiveSampler": "ltjax.samplers.baselines",
     "RepeatFactorSampler": "ltjax.samplers.baselines",
-    "StandardizedWhitening": "ltjax.whitening",
+    "StandardizedWhitening": "ltjax.whitening.linen",
     "adjusted_logits": "ltjax.losses",
     "balanced_softmax": "ltjax.losses",
     "batch_moments": "ltjax.whitening",
@@ -70,7 +70,7 @@ _HOME = {
     "exposure": "ltjax.samplers.exposure",
     "focal": "ltjax.losses",
     "fold_into_dense": "ltjax.whitening",
-    "freeze": "ltjax.whitening",
+    "freeze": "ltjax.whitening.linen",
     "inverse_frequency_weights": "ltjax.losses",
     "inverse_sqrt": "ltjax.whitening",
     "label_aware_smoothing": "ltjax.losses",

@@ -10,7 +10,7 @@ from experiments.features import features as features_of
 from ltjax.evaluation.diagnostics import covariance_stability
 from ltjax.serving.load import load
 from ltjax.training.build import build
-from ltjax.whitening import StandardizedWhitening
+from ltjax.whitening.linen import StandardizedWhitening
 
 BATCHES = 20
 

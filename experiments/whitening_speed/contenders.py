@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.whitening_speed.rivals import eigh_autodiff, torch_rivals
-from ltjax.whitening import ChannelWhitening
+from ltjax.whitening.linen import ChannelWhitening
 
 SHRINKAGE = 0.1
 MOMENTUM = 0.9

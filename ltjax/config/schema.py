@@ -15,9 +15,9 @@ from ltjax.config.recipes import METHODS, STAGES
 from ltjax.data.load import DataConfig
 from ltjax.errors import FLAG, TEXT, Allowed, Option, integer, number, one_of, option
 from ltjax.losses.registry import LossConfig
-from ltjax.models.classifier import ModelConfig
+from ltjax.models.registry import ModelConfig
 from ltjax.samplers.registry import SamplerConfig
-from ltjax.whitening.methods import WhiteningConfig
+from ltjax.whitening.options import WhiteningConfig
 
 
 class Key(NamedTuple):

@@ -1,14 +1,16 @@
 """Networks: backbones, heads and the classifier that joins them."""
 
-from ltjax.models.classifier import BACKBONES, Classifier, Outputs, make_backbone, make_model
+from ltjax.models.classifier import Classifier, Outputs
 from ltjax.models.convnet import ConvNet
-from ltjax.models.heads import (
+from ltjax.models.heads import CosineHead, LinearHead, TauNormHead, WeightScalingHead
+from ltjax.models.registry import (
+    BACKBONES,
     HEADS,
-    CosineHead,
-    LinearHead,
-    TauNormHead,
-    WeightScalingHead,
+    ModelConfig,
+    make_backbone,
     make_head,
+    make_model,
+    make_whitening,
 )
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
@@ -20,6 +22,7 @@ __all__ = [
     "ConvNet",
     "CosineHead",
     "LinearHead",
+    "ModelConfig",
     "Outputs",
     "ResNet",
     "ResNetCifar",
@@ -28,4 +31,5 @@ __all__ = [
     "make_backbone",
     "make_head",
     "make_model",
+    "make_whitening",
 ]

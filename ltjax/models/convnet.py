@@ -12,8 +12,9 @@ from ltjax.models.layers import conv, norm
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch norm, and a shortcut.
 
-    Source: He et al., Deep Residual Learning (CVPR 2016), the basic block; the shortcut is
-    a strided 1x1 convolution with batch norm where the shape changes (option B).
+    Source: He et al., Deep Residual Learning (CVPR 2016, https://arxiv.org/abs/1512.03385), the
+    basic block; the shortcut is a strided 1x1 convolution with batch norm where the shape changes
+    (option B).
     """
 
     width: int

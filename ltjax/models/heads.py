@@ -10,12 +10,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax.errors import InputError, require
+from ltjax.errors import InputError, Option, number
 
 Params = Any
 
+HEAD_SCALE = Option(30.0, number(0, open_low=True), "scale of the cosine head")
 
-def normalised(x: jax.Array, axis: int, power: float | jax.Array = 1.0) -> jax.Array:
+
+def normalized(x: jax.Array, axis: int, power: float | jax.Array = 1.0) -> jax.Array:
     """`x / |x|^power` along an axis; 0 stays 0, with a finite derivative."""
     square = jnp.sum(x * x, axis=axis, keepdims=True)
     return x * jnp.maximum(square, 1e-12) ** (-power / 2)
@@ -38,28 +40,29 @@ class LinearHead(nn.Module):
 
 
 class CosineHead(nn.Module):
-    """`logits = s cos(z, w_c)`: features and class vectors are normalised; no bias.
+    """`logits = s cos(z, w_c)`: features and class vectors are normalized; no bias.
 
     Attributes:
       num_classes: C.
       scale: `s`.
 
-    Source: Wang et al., NormFace (ACM Multimedia 2017); the classifier of LDAM.
+    Source: Wang et al., NormFace (ACM Multimedia 2017, https://arxiv.org/abs/1704.06369); LDAM
+    (https://arxiv.org/abs/1906.07413) uses it.
     """
 
     num_classes: int
-    scale: float = 30.0
+    scale: float = HEAD_SCALE.default
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """Features `[B, D]` to logits `[B, C]`."""
         shape = (z.shape[-1], self.num_classes)
         kernel = self.param("kernel", nn.initializers.normal(1.0), shape, jnp.float32)
-        kernel = normalised(kernel.astype(z.dtype), axis=0)
-        return self.scale * (normalised(z, axis=1) @ kernel)
+        kernel = normalized(kernel.astype(z.dtype), axis=0)
+        return self.scale * (normalized(z, axis=1) @ kernel)
 
     def as_dense(self, params: Params) -> tuple[jax.Array, jax.Array]:
-        """Refused: the head normalises its input, so it is no affine map.
+        """Refused: the head normalizes its input, so it is no affine map.
 
         Raises:
           InputError: always.
@@ -73,9 +76,10 @@ class CosineHead(nn.Module):
 class TauNormHead(nn.Module):
     """`logits = z W~`, `w~_c = w_c / |w_c|^tau`: class vectors of a trained linear head; no bias.
 
-    `tau` is a variable of the head, so that a checkpoint holds it: 0 leaves W, 1 normalises it.
+    `tau` is a variable of the head, so that a checkpoint holds it: 0 leaves W, 1 normalizes it.
 
-    Source: Kang et al., Decoupling Representation and Classifier (ICLR 2020).
+    Source: Kang et al., Decoupling Representation and Classifier (ICLR 2020,
+    https://arxiv.org/abs/1910.09217).
     """
 
     num_classes: int
@@ -86,18 +90,19 @@ class TauNormHead(nn.Module):
         shape = (z.shape[-1], self.num_classes)
         kernel = self.param("kernel", nn.initializers.normal(0.01), shape, jnp.float32)
         tau = self.param("tau", nn.initializers.zeros, (), jnp.float32)
-        return z @ normalised(kernel, axis=0, power=tau).astype(z.dtype)
+        return z @ normalized(kernel, axis=0, power=tau).astype(z.dtype)
 
     def as_dense(self, params: Params) -> tuple[jax.Array, jax.Array]:
         """Kernel `[D, C]` and bias `[C]` of the same map."""
-        kernel = normalised(params["kernel"], axis=0, power=params["tau"])
+        kernel = normalized(params["kernel"], axis=0, power=params["tau"])
         return kernel, jnp.zeros((self.num_classes,), kernel.dtype)
 
 
 class WeightScalingHead(nn.Module):
     """`logits_c = s_c (z w_c + b_c)`: a trained linear head with a learnable scale per class.
 
-    Source: Kang et al., Decoupling Representation and Classifier (ICLR 2020), LWS.
+    Source: Kang et al., Decoupling Representation and Classifier (ICLR 2020,
+    https://arxiv.org/abs/1910.09217), learnable weight scaling.
     """
 
     num_classes: int
@@ -114,26 +119,3 @@ class WeightScalingHead(nn.Module):
         """Kernel `[D, C]` and bias `[C]` of the same map."""
         scale = params["scale"]
         return params["dense"]["kernel"] * scale[None, :], params["dense"]["bias"] * scale
-
-
-HEADS = ("linear", "cosine", "tau_norm", "lws")
-
-
-def make_head(name: str, num_classes: int, *, scale: float = 30.0) -> nn.Module:
-    """Builds the head that a config names.
-
-    Args:
-      name: one of `HEADS`.
-      num_classes: C.
-      scale: of `cosine`.
-
-    Raises:
-      InputError: an unknown name, or a scale that is not positive.
-    """
-    require(name in HEADS, "model.head", name, f"one of {', '.join(HEADS)}")
-    if name == "cosine":
-        require(scale > 0, "model.head_scale", scale, "a number > 0")
-        return CosineHead(num_classes, scale)
-    if name == "tau_norm":
-        return TauNormHead(num_classes)
-    return LinearHead(num_classes) if name == "linear" else WeightScalingHead(num_classes)

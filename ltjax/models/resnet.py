@@ -10,22 +10,19 @@ from ltjax.models.layers import conv, norm
 
 
 class Shape(NamedTuple):
-    """Blocks of the four stages, bottleneck or basic blocks, groups and their width."""
+    """A network of the family.
+
+    Attributes:
+      blocks: number of blocks of each stage.
+      bottleneck: whether blocks are bottlenecks or basic.
+      groups: number of groups of the 3x3 convolutions.
+      group_width: channels per group in the first stage.
+    """
 
     blocks: tuple[int, int, int, int]
     bottleneck: bool
     groups: int = 1
     group_width: int = 64
-
-
-SHAPES = {
-    "resnet10": Shape((1, 1, 1, 1), False),
-    "resnet18": Shape((2, 2, 2, 2), False),
-    "resnet50": Shape((3, 4, 6, 3), True),
-    "resnet101": Shape((3, 4, 23, 3), True),
-    "resnet152": Shape((3, 8, 36, 3), True),
-    "resnext50_32x4d": Shape((3, 4, 6, 3), True, 32, 4),
-}
 
 
 class ImageNetBlock(nn.Module):
@@ -70,13 +67,13 @@ class ResNet(nn.Module):
     """A 7x7 stem with max pooling and four stages of 64, 128, 256, 512; average pooling.
 
     Attributes:
-      shape: one of `SHAPES`' values.
+      shape: blocks of the stages and their kind.
       axis_name: mapped axis over which batch-norm statistics are reduced.
       dtype: of the computation; parameters are float32.
       zero_residual: start every block as the identity.
 
-    Source: He et al., Deep Residual Learning (CVPR 2016); Xie et al., Aggregated Residual
-    Transformations (CVPR 2017).
+    Source: He et al., Deep Residual Learning (CVPR 2016, https://arxiv.org/abs/1512.03385); Xie et
+    al., Aggregated Residual Transformations (CVPR 2017, https://arxiv.org/abs/1611.05431).
     """
 
     shape: Shape

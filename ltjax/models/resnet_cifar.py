@@ -46,7 +46,8 @@ class ResNetCifar(nn.Module):
       dtype: of the computation; parameters are float32.
       zero_residual: start every block as the identity.
 
-    Source: He et al., Deep Residual Learning (CVPR 2016), section 4.2.
+    Source: He et al., Deep Residual Learning (CVPR 2016, https://arxiv.org/abs/1512.03385),
+    section 4.2.
     """
 
     depth: int = 32

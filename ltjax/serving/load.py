@@ -14,8 +14,8 @@ from ltjax.training.build import model_of
 from ltjax.training.restore import read_config, restore_states
 from ltjax.training.state import TrainState
 from ltjax.training.workdir import read_json
-from ltjax.whitening import StandardizedWhitening, fold_into_dense
-from ltjax.whitening.linen import FROZEN, freeze
+from ltjax.whitening import fold_into_dense
+from ltjax.whitening.linen import FROZEN, StandardizedWhitening, freeze
 
 
 class Trained(NamedTuple):

@@ -133,13 +133,7 @@ def build(config: Config) -> Job:
 
 def model_of(config: Config, num_classes: int) -> Classifier:
     """The network of a configuration."""
-    return make_model(
-        num_classes,
-        **dataclasses.asdict(config.model),
-        axis_name=AXIS,
-        whitening=config.whitening.method,
-        **{k: v for k, v in dataclasses.asdict(config.whitening).items() if k != "method"},
-    )
+    return make_model(config.model, config.whitening, num_classes, axis_name=AXIS)
 
 
 def optimizer_of(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:

@@ -16,7 +16,7 @@ from ltjax.losses import LossTransform, batch_loss, bet_weights, loss_inputs
 from ltjax.models import Classifier, Outputs
 from ltjax.training.optimizer import Trainable, freeze_untrained
 from ltjax.training.state import TrainState
-from ltjax.whitening import freeze
+from ltjax.whitening.linen import freeze
 
 AXIS = "batch"
 

@@ -1,22 +1,45 @@
-"""Channel Whitening: moments, roots and methods as pure functions, a Flax module as a shell."""
+"""Channel Whitening: pure functions, and layers for Flax Linen and Flax NNX.
 
-from ltjax.whitening.functional import fold_into_dense, whiten, whiten_batch, whitening_matrix
-from ltjax.whitening.linen import ChannelWhitening, StandardizedWhitening, freeze
-from ltjax.whitening.methods import METHODS
+The functions are here; the layers, `ChannelWhitening` and `StandardizedWhitening`, are in the
+modules `linen` and `nnx`, which are imported on first use, so that the functions do without Flax.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ltjax.whitening.functional import (
+    Whitened,
+    fold_into_dense,
+    whiten,
+    whiten_batch,
+    whitening_matrix,
+)
+from ltjax.whitening.methods import WHITENINGS
 from ltjax.whitening.moments import Moments, batch_moments, shrink
+from ltjax.whitening.options import WhiteningConfig
 from ltjax.whitening.roots import inverse_sqrt
 
+if TYPE_CHECKING:
+    from ltjax.whitening import linen, nnx
+
 __all__ = [
-    "METHODS",
-    "ChannelWhitening",
+    "WHITENINGS",
     "Moments",
-    "StandardizedWhitening",
+    "Whitened",
+    "WhiteningConfig",
     "batch_moments",
     "fold_into_dense",
-    "freeze",
     "inverse_sqrt",
+    "linen",
+    "nnx",
     "shrink",
     "whiten",
     "whiten_batch",
     "whitening_matrix",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("linen",):
+        return importlib.import_module(f"ltjax.whitening.{name}")
+    raise AttributeError(f"module 'ltjax.whitening' has no attribute {name!r}")

@@ -6,16 +6,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ltjax.whitening.methods import Batch, Past, check_options, factor, named, variances
-from ltjax.whitening.moments import (
-    Moments,
-    centre,
-    gram,
-    matmul,
-    promote,
-    split_groups,
+from ltjax.whitening.methods import (
+    DIAGONAL,
+    MATRICES,
+    METHOD,
+    WHITENINGS,
+    Batch,
+    Past,
+    check_options,
+    variances,
 )
-from ltjax.whitening.roots import inverse_sqrt
+from ltjax.whitening.moments import GROUPS, Moments, center, gram, matmul, promote, split_groups
+from ltjax.whitening.newton_schulz import STEPS
+from ltjax.whitening.shrinkage import SHRINKAGE
 
 
 class Whitened(NamedTuple):
@@ -35,10 +38,10 @@ class Whitened(NamedTuple):
 def whiten(
     x: jax.Array,
     *,
-    method: str = "zca",
-    shrinkage: float | str = 1e-2,
-    groups: int = 1,
-    steps: int | None = None,
+    method: str = METHOD.default,
+    shrinkage: float | str = SHRINKAGE.default,
+    groups: int = GROUPS.default,
+    steps: int | None = STEPS.default,
     mask: jax.Array | None = None,
     axis_name: str | None = None,
 ) -> jax.Array:
@@ -49,31 +52,33 @@ def whiten(
     | method | W | when |
     |---|---|---|
     | `zca` | symmetric root by `eigh` of the smaller of `D x D` and `N x N` | the default |
-    | `zca_svd` | the same by an SVD of the centred rows, which does not square the condition number | a ridge near rounding; slower |
+    | `zca_svd` | the same by an SVD of the centered rows, which does not square the condition number | a ridge near rounding; slower |
     | `newton_schulz` | the same by matrix products | accelerators with a slow `eigh` |
     | `cholesky` | `L^(-T)`, `S_r = L L^T` | white, but *not* ZCA: triangular, so it depends on the order of the channels and rotates the features; cheap for N >= D |
     | `batch_norm` | `diag(S_r)^(-1/2)` | baseline: variances only, correlations stay; with a = 1e-5 a BatchNorm without scale and offset |
-    | `none` | `x` itself, not even centred | baseline |
+    | `none` | `x` itself, not even centered | baseline |
 
     Args:
       x: features `[N, D]`, any float dtype.
       method: one of the table.
       shrinkage: `a` in (0, 1], relative to the mean variance, so `Z` does not depend on the
         scale of `x`; or "auto" (`D / (D + 2 N)`), "ledoit_wolf" or "oas".
-      groups: whiten so many equal, contiguous groups of channels separately.
-      steps: Newton-Schulz: number of steps; None iterates until rounding.
-      mask: bool `[N]`; padded rows do not enter the statistics and come out as 0.
+      groups: number of equal, contiguous channel groups, each whitened separately.
+      steps: number of Newton-Schulz steps; None iterates until rounding.
+      mask: bool `[N]`; padded rows (False) do not enter the statistics and come out as 0.
       axis_name: mapped axis over which the batch is spread.
 
     Returns:
-      `[N, D]` in the dtype of `x`. All rows equal give 0 with gradient 0; NaN propagates.
+      `[N, D]` in the dtype of `x`. If all rows are equal it is 0, with gradient 0; NaN propagates.
 
     Raises:
       InputError: an unknown method or rule, or a value out of range.
 
-    Source: Zhang, arXiv 2112.05958 and 2408.17197 (whitening before the classifier);
-    Huang et al. (2018, 2019) (batch ZCA, groups, Newton iteration); Kessy et al. (2018)
-    (ZCA against Cholesky); the relative ridge and the choice of side are ours.
+    Source: Zhang (https://arxiv.org/abs/2112.05958, https://arxiv.org/abs/2408.17197) for whitening
+    before the classifier; Huang et al. (https://arxiv.org/abs/1804.08450,
+    https://arxiv.org/abs/1904.03441) for ZCA of a batch, groups and the Newton iteration; Kessy et al.
+    (https://arxiv.org/abs/1512.00809) for ZCA against Cholesky; the relative ridge and the choice of
+    the side are ours.
 
     >>> whiten(jnp.array([[1.0], [3.0]])).tolist()
     [[-1.0], [1.0]]
@@ -95,57 +100,62 @@ def whiten(
 def whiten_batch(
     x: jax.Array,
     *,
-    method: str = "zca",
-    shrinkage: float | str = 1e-2,
-    groups: int = 1,
-    steps: int | None = None,
+    method: str = METHOD.default,
+    shrinkage: float | str = SHRINKAGE.default,
+    groups: int = GROUPS.default,
+    steps: int | None = STEPS.default,
     mask: jax.Array | None = None,
     axis_name: str | None = None,
     past: Past | None = None,
 ) -> Whitened:
-    """`whiten` by any method but "none", together with what it was made with.
+    """`whiten` by any method but "none", together with the statistics that were used.
 
     Args:
       x: features `[N, D]`, any float dtype.
-      method: see `whiten`, as the arguments not named here.
+      method: see `whiten`, as the other arguments that are not described here.
       shrinkage: see `whiten`.
       groups: see `whiten`.
       steps: see `whiten`.
       mask: see `whiten`.
       axis_name: see `whiten`.
       past: running statistics that take part.
+
+    Returns:
+      Output, moments and intensity.
     """
     wide = promote(x)
-    xc, mean, count = centre(wide, mask=mask, axis_name=axis_name)
+    xc, mean, count = center(wide, mask=mask, axis_name=axis_name)
     rows = wide if mask is None else jnp.where(mask[:, None], wide, jnp.zeros_like(wide))
-    core = partial(_core, rule=shrinkage, method=method, steps=steps, axis_name=axis_name)
     past = jax.lax.stop_gradient(Past() if past is None else past)
+    batch = Batch(xc, count, shrinkage, steps, past, axis_name)
     if groups == 1:
-        out, covariance, a = core(rows, xc, count, past=past)
+        out, covariance, a = _whiten_group(batch, rows, method)
     else:
         out, covariance, a = jax.vmap(
-            lambda rows, xc, past: core(rows, xc, count, past=past),
+            lambda rows, xc, past: _whiten_group(batch._replace(rows=xc, past=past), rows, method),
             in_axes=(1, 1, Past._make((0, None, 0, None))),
             out_axes=(1, 0, 0),
         )(split_groups(rows, groups), split_groups(xc, groups), past)
     return Whitened(out.reshape(x.shape).astype(x.dtype), Moments(mean, covariance), a)
 
 
-def _core(rows, xc, count, *, past, rule, method, steps, axis_name):
-    """Whitens one group: rows before and after centring to `(Z, covariance, a)`."""
+def _whiten_group(
+    batch: Batch, rows: jax.Array, method: str
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Whitens one group, given its rows before and after centering: `(Z, covariance, a)`."""
+    xc, past, axis_name = batch.rows, batch.past, batch.axis_name
     unit = jnp.finfo(xc.dtype).eps / 2
     scale = _pmax(jnp.max(jnp.abs(jax.lax.stop_gradient(xc))), axis_name)
     largest = _pmax(jnp.max(jnp.abs(jax.lax.stop_gradient(rows))), axis_name)
-    # What is left after centring equal rows is rounding; whitening would amplify it.
+    # What is left after centering equal rows is rounding; whitening would amplify it.
     flat = scale <= 16 * unit * largest
     safe = jnp.where(flat, jnp.ones_like(scale), scale)
     if past.covariance is not None:
         past = past._replace(covariance=past.covariance.astype(xc.dtype) / safe / safe)
-    scaled = jnp.where(flat, jnp.zeros_like(xc), xc / safe)
-    batch = Batch(scaled, count, rule, past, axis_name)
-    out, a = named(method, steps)(batch)
-    second = variances(batch) if method == "batch_norm" else gram(batch.rows, axis_name)
-    return out, second / count * safe * safe, a
+    scaled = batch._replace(rows=jnp.where(flat, jnp.zeros_like(xc), xc / safe), past=past)
+    out, a = WHITENINGS[method](scaled)
+    second = variances(scaled) if method in DIAGONAL else gram(scaled.rows, axis_name)
+    return out, second / batch.total * safe * safe, a
 
 
 def _pmax(x: jax.Array, axis_name: str | None) -> jax.Array:
@@ -155,9 +165,9 @@ def _pmax(x: jax.Array, axis_name: str | None) -> jax.Array:
 def whitening_matrix(
     covariance: jax.Array,
     *,
-    method: str = "zca",
-    shrinkage: float | jax.Array = 1e-2,
-    steps: int | None = None,
+    method: str = METHOD.default,
+    shrinkage: float | jax.Array = SHRINKAGE.default,
+    steps: int | None = STEPS.default,
 ) -> jax.Array:
     """The matrix that whitens with a given covariance, scale-free like `whiten`.
 
@@ -165,44 +175,31 @@ def whitening_matrix(
 
     Args:
       covariance: as `Moments.covariance` of the method and its groups.
-      method: any of `METHODS` but "none"; "zca_svd" takes the root by `eigh` here.
+      method: as for `whiten`, but not "none"; "zca_svd" takes the root by `eigh` here.
       shrinkage: `a` in (0, 1], `[]`, or `[G]` for groups.
-      steps: Newton-Schulz: number of steps; None iterates until rounding.
+      steps: number of Newton-Schulz steps; None iterates until rounding.
 
     Returns:
-      `[D, D]`; `[G, D/G, D/G]` for groups; `[D]`, the diagonal, for "batch_norm". 0 where
-      the covariance is 0.
+      `[D, D]`; `[G, D/G, D/G]` for groups; `[D]`, the diagonal, for "batch_norm". It is 0 where the
+      covariance is 0.
 
     >>> whitening_matrix(jnp.eye(2) * 4, shrinkage=0.5).tolist()
     [[0.5, 0.0], [0.0, 0.5]]
     """
     one = partial(_matrix, method=method, steps=steps)
     shrinkage = jnp.asarray(shrinkage, covariance.dtype)
-    if covariance.ndim == (1 if method == "batch_norm" else 2):
+    if covariance.ndim == (1 if method in DIAGONAL else 2):
         return one(covariance, shrinkage)
     out = jax.vmap(one, in_axes=(0, 0 if shrinkage.ndim else None))(covariance, shrinkage)
-    return out.reshape(-1) if method == "batch_norm" else out
+    return out.reshape(-1) if method in DIAGONAL else out
 
 
 def _matrix(covariance: jax.Array, a: jax.Array, *, method: str, steps: int | None) -> jax.Array:
-    diagonal = method == "batch_norm"
-    total = jnp.sum(covariance) if diagonal else jnp.trace(covariance)
+    total = jnp.sum(covariance) if method in DIAGONAL else jnp.trace(covariance)
     variance = total / covariance.shape[-1]
     flat = variance <= 0
     safe = jnp.where(flat, jnp.ones_like(variance), variance)
-    scaled = (1 - a) * covariance / safe
-    if diagonal:
-        root = 1 / jnp.sqrt(scaled + a)
-    elif method == "cholesky":
-        lower = factor(scaled, a)
-        eye = jnp.eye(covariance.shape[-1], dtype=covariance.dtype)
-        root = jax.lax.linalg.triangular_solve(
-            lower, eye, left_side=False, lower=True, transpose_a=True
-        )
-    else:
-        kind = "newton_schulz" if method == "newton_schulz" else "eigh"
-        root = inverse_sqrt(scaled, a, method=kind, steps=steps)
-    root = root / jnp.sqrt(safe)
+    root = MATRICES[method]((1 - a) * covariance / safe, a, steps) / jnp.sqrt(safe)
     return jnp.where(flat, jnp.zeros_like(root), root)
 
 
@@ -233,6 +230,10 @@ def fold_into_dense(
       `(K', b')`, `[D, C]` and `[C]`.
 
     Source: ours.
+
+    >>> kernel, bias = fold_into_dense(jnp.ones(2), jnp.eye(2) / 2, jnp.array([[2.0], [4.0]]))
+    >>> kernel.tolist(), bias.tolist()
+    ([[1.0], [2.0]], [-3.0])
     """
     folded = apply_matrix(matrix, kernel)
     shift = apply_matrix(mean[None, :], folded)[0]

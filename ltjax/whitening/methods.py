@@ -1,27 +1,26 @@
-"""The methods: each whitens one group of a batch; pure functions free of Flax."""
+"""The methods: each whitens one group of channels of a batch; pure functions, free of Flax."""
 
-import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ltjax.errors import FLAG, InputError, integer, number, number_or, one_of, option, require
+from ltjax.errors import InputError, Option, one_of, require
 from ltjax.whitening.moments import gram, matmul, psum
+from ltjax.whitening.newton_schulz import STEPS
 from ltjax.whitening.roots import decorrelate, eigh, inverse_sqrt
-from ltjax.whitening.shrinkage import RULES, check_shrinkage, intensity
+from ltjax.whitening.shrinkage import ESTIMATES, SHRINKAGE, intensity
 
 
 class Past(NamedTuple):
-    """What training remembers and whitens with; no gradient goes through it.
+    """Running statistics that take part in training; no gradient goes through them.
 
     Attributes:
       covariance: running covariance, in the shape of `Moments.covariance`, or None.
       share: its share `m` in the covariance that whitens: `(1 - m) S + m S_running`.
-      shrinkage: running intensity, `[]` or `[G]`, which a rule's value updates, or None.
-      rate: of that update.
+      shrinkage: running intensity, `[]` or `[G]`, which the batch's updates, or None.
+      rate: rate of that update.
     """
 
     covariance: jax.Array | None = None
@@ -31,11 +30,21 @@ class Past(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One group's centred rows in units of their largest entry, and how to whiten them."""
+    """One group's centered rows in units of their largest entry, and how to whiten them.
+
+    Attributes:
+      rows: `[N, D]`, those of this device; padded rows are 0.
+      total: number of rows of the whole batch, without padding.
+      shrinkage: a number or the name of a rule.
+      steps: number of Newton-Schulz steps; None iterates until rounding.
+      past: running statistics that take part.
+      axis_name: mapped axis over which the batch is spread.
+    """
 
     rows: jax.Array
     total: jax.Array
-    rule: float | str
+    shrinkage: float | str
+    steps: int | None
     past: Past
     axis_name: str | None
 
@@ -54,14 +63,14 @@ class Batch(NamedTuple):
 
     def local(self, rows: jax.Array) -> jax.Array:
         """This device's part of what was computed for the rows of all devices."""
-        if rows.shape[0] == self.rows.shape[0]:
+        if self.axis_name is None or rows.shape[0] == self.rows.shape[0]:
             return rows
         start = jax.lax.axis_index(self.axis_name) * self.rows.shape[0]
         return jax.lax.dynamic_slice_in_dim(rows, start, self.rows.shape[0])
 
-    def shrinkage(self, product: jax.Array | None) -> jax.Array:
+    def intensity(self, product: jax.Array | None) -> jax.Array:
         """The intensity `a`; `product` is `X^T X` or `X X^T`."""
-        a = intensity(self.rule, self.rows, self.total, product, self.axis_name)
+        a = intensity(self.shrinkage, self.rows, self.total, product, self.axis_name)
         if self.past.shrinkage is None:
             return a
         old = self.past.shrinkage.astype(a.dtype)
@@ -85,18 +94,22 @@ class Batch(NamedTuple):
         return covariance + self.past.share * (self.past.covariance - covariance)
 
 
-def _zca(batch: Batch, *, svd: bool = False):
+# The whitened rows and the intensity `a` that was used.
+Result = tuple[jax.Array, jax.Array]
+
+
+def _by_decomposition(batch: Batch, *, svd: bool) -> Result:
     """ZCA by `eigh` on the smaller side, or by the SVD of the rows.
 
-    `N < D` turns the rows over: `Xc (Xc^T Xc / N + a I)^(-1/2) = (Xc Xc^T / N + a I)^(-1/2) Xc`.
-    Over a mapped axis the dual side and the SVD gather the rows, which is exact and cheap
-    where N < D; the primal side sums covariances.
+    With `N < D` the rows are transposed:
+    `Xc (Xc^T Xc / N + a I)^(-1/2) = (Xc Xc^T / N + a I)^(-1/2) Xc`. Over a mapped axis the dual
+    side and the SVD gather the rows, which is exact and cheap where N < D; the primal side sums
+    covariances.
     """
     whole = batch.gathered() if batch.dual or svd else batch
     rows = whole.rows.T if batch.dual else whole.rows
-    estimated = batch.rule in RULES[1:] if isinstance(batch.rule, str) else False
-    product = None if svd and not estimated else gram(rows, whole.axis_name)
-    a = whole.shrinkage(product)
+    product = None if svd and batch.shrinkage not in ESTIMATES else gram(rows, whole.axis_name)
+    a = whole.intensity(product)
     if svd:
         _, singular, right = jnp.linalg.svd(jax.lax.stop_gradient(rows), full_matrices=False)
         values, vectors = (1 - a) * singular**2 / batch.total, right.T
@@ -110,27 +123,34 @@ def _zca(batch: Batch, *, svd: bool = False):
     return batch.local(out.T if batch.dual else out), a
 
 
-def _zca_svd(batch: Batch):
+def zca(batch: Batch) -> Result:
+    """The symmetric root, by `eigh` of the smaller of `D x D` and `N x N`."""
+    return _by_decomposition(batch, svd=False)
+
+
+def zca_svd(batch: Batch) -> Result:
+    """The same by an SVD of the rows, which does not square the condition number."""
     assert batch.past.covariance is None, "a mixed covariance has no rows to decompose"
-    return _zca(batch, svd=True)
+    return _by_decomposition(batch, svd=True)
 
 
-def _newton_schulz(batch: Batch, *, steps: int | None):
-    """ZCA by matrix products alone, on the smaller side."""
+def newton_schulz(batch: Batch) -> Result:
+    """The symmetric root by matrix products alone, on the smaller side."""
     whole = batch.gathered() if batch.dual else batch
     rows = whole.rows.T if batch.dual else whole.rows
     product = gram(rows, whole.axis_name)
-    a = whole.shrinkage(product)
+    a = whole.intensity(product)
     variance = batch.variance()
     scaled = (1 - a) * whole.covariance(product) / variance
-    root = inverse_sqrt(scaled, a, method="newton_schulz", steps=steps)
+    root = inverse_sqrt(scaled, a, method="newton_schulz", steps=batch.steps)
     out = matmul(rows, root) / jnp.sqrt(variance)
     return batch.local(out.T if batch.dual else out), a
 
 
-def _cholesky(batch: Batch):
+def cholesky(batch: Batch) -> Result:
+    """A triangular root: white, but not ZCA."""
     product = gram(batch.rows, batch.axis_name)
-    a = batch.shrinkage(product)
+    a = batch.intensity(product)
     variance = batch.variance()
     lower = factor((1 - a) * batch.covariance(product) / variance, a)
     out = jax.lax.linalg.triangular_solve(
@@ -147,65 +167,86 @@ def factor(covariance: jax.Array, ridge: jax.Array) -> jax.Array:
     return jax.lax.linalg.cholesky(covariance + ridge * eye, symmetrize_input=False)
 
 
-def _batch_norm(batch: Batch):
-    a = batch.shrinkage(None)
+def batch_norm(batch: Batch) -> Result:
+    """Unit variances; correlations stay."""
+    a = batch.intensity(None)
     ridged = (1 - a) * batch.covariance(variances(batch)) + a * batch.variance()
     return batch.rows / jnp.sqrt(ridged)[None, :], a
 
 
 def variances(batch: Batch) -> jax.Array:
+    """Sums of squares of the channels over the whole batch, `[D]`."""
     return psum(jnp.sum(batch.rows**2, axis=0), batch.axis_name)
 
 
-METHODS = ("zca", "zca_svd", "newton_schulz", "cholesky", "batch_norm", "none")
+# What whitens one group of a batch.
+WHITENINGS: dict[str, Callable[[Batch], Result]] = {
+    "zca": zca,
+    "zca_svd": zca_svd,
+    "newton_schulz": newton_schulz,
+    "cholesky": cholesky,
+    "batch_norm": batch_norm,
+}
 
 
-def named(method: str, steps: int | None) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
-    """The function that whitens one group: to `(Z, a)`."""
-    table: dict[str, Callable[[Batch], tuple[jax.Array, jax.Array]]] = {
-        "zca": _zca,
-        "zca_svd": _zca_svd,
-        "newton_schulz": partial(_newton_schulz, steps=steps),
-        "cholesky": _cholesky,
-        "batch_norm": _batch_norm,
-    }
-    return table[method]
+def _symmetric(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Array:
+    return inverse_sqrt(covariance, a)
+
+
+def _symmetric_by_products(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Array:
+    return inverse_sqrt(covariance, a, method="newton_schulz", steps=steps)
+
+
+def _triangular(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Array:
+    eye = jnp.eye(covariance.shape[-1], dtype=covariance.dtype)
+    return jax.lax.linalg.triangular_solve(
+        factor(covariance, a), eye, left_side=False, lower=True, transpose_a=True
+    )
+
+
+def _diagonal(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Array:
+    return 1 / jnp.sqrt(covariance + a)
+
+
+# The same as a matrix: from `(1 - a) S` of mean variance `1 - a`, the ridge `a` and the steps. A
+# running covariance has no rows, so "zca_svd" takes its root by `eigh`.
+MATRICES: dict[str, Callable[[jax.Array, jax.Array, int | None], jax.Array]] = {
+    "zca": _symmetric,
+    "zca_svd": _symmetric,
+    "newton_schulz": _symmetric_by_products,
+    "cholesky": _triangular,
+    "batch_norm": _diagonal,
+}
+
+# Methods that need variances alone: `[D]` instead of `[D, D]`.
+DIAGONAL = ("batch_norm",)
+
+METHOD = Option("zca", one_of(*WHITENINGS, "none"), "method; none leaves the features as they are")
 
 
 def check_options(
-    size: int, *, method: str, shrinkage: object, groups: int, steps: int | None
+    size: int, *, method: str, shrinkage: float | str, groups: int, steps: int | None
 ) -> None:
     """Refuses options that no batch could be whitened with.
+
+    Args:
+      size: D, number of channels.
+      method: see `whiten`, as the arguments below.
+      shrinkage: see there.
+      groups: see there.
+      steps: see there.
 
     Raises:
       InputError: naming the option, its value and what is allowed.
     """
-    require(method in METHODS, "method", method, "one of " + ", ".join(METHODS))
-    check_shrinkage(shrinkage)
-    if method == "batch_norm" and shrinkage in RULES[1:]:
+    METHOD.check("method", method)
+    SHRINKAGE.check("shrinkage", shrinkage)
+    if method in DIAGONAL and shrinkage in ESTIMATES:
         raise InputError(
-            f"shrinkage = {shrinkage!r} is not allowed with method batch_norm, which has no full "
+            f"shrinkage = {shrinkage!r} is not allowed with method {method}, which has no full "
             "covariance to estimate it from; use a number or auto"
         )
     require(
         groups >= 1 and size % groups == 0, "groups", groups, f"a divisor of the {size} channels"
     )
-    require(steps is None or steps >= 1, "steps", steps, "an integer >= 1, or None")
-
-
-@dataclasses.dataclass(frozen=True)
-class WhiteningConfig:
-    """What a configuration says of the whitening before the classifier."""
-
-    method: str = option("auto", one_of("auto", *METHODS), "before the classifier")
-    shrinkage: float | str = option(
-        0.1, number_or(number(0, 1, open_low=True), *RULES), "relative ridge; auto is D / (D + 2 N)"
-    )
-    momentum: float = option(0.9, number(0, 0.9999), "of the running covariance")
-    groups: int = option(1, integer(1), "of channels, whitened separately")
-    memory: float = option(0.0, number(0, 0.9999), "share of the running covariance in training")
-    standardize: bool = option(
-        False, FLAG, "divide channels by their standard deviation before they are whitened"
-    )
-    stats_every: int = option(1, integer(1), "steps between updates of the running values")
-    steps: int | None = option(None, integer(1), "of newton_schulz; None: until rounding")
+    STEPS.check("steps", steps)

@@ -10,14 +10,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ltjax.errors import Option, integer
+
+GROUPS = Option(
+    1, integer(1), "number of equal, contiguous channel groups, each whitened separately"
+)
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Moments(NamedTuple):
     """Mean `[D]` and covariance of feature vectors, float32 or wider.
 
-    The covariance is `[D, D]`; of `G > 1` groups of channels `[G, D/G, D/G]`, the blocks
-    on the diagonal; of the diagonal method `[D]`, the variances.
+    The covariance is `[D, D]`, or `[G, D/G, D/G]`, the blocks on the diagonal, for `G > 1` groups
+    of channels. Where only variances are wanted it is `[D]`, or `[G, D/G]`.
     """
 
     mean: jax.Array
@@ -42,7 +47,7 @@ def psum(x: jax.Array, axis_name: str | None) -> jax.Array:
     return x if axis_name is None else jax.lax.psum(x, axis_name)
 
 
-def centre(
+def center(
     x: jax.Array, *, mask: jax.Array | None = None, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Subtracts the mean of the whole (cross-device) batch; masked rows become 0.
@@ -53,21 +58,21 @@ def centre(
       axis_name: mapped axis over which the batch is spread.
 
     Returns:
-      `(xc, mean, count)`: centred rows `[N, D]`, mean `[D]`, number of rows `[]`.
+      `(xc, mean, count)`: centered rows `[N, D]`, mean `[D]`, number of rows `[]`.
     """
     keep = jnp.ones(x.shape[:1], x.dtype) if mask is None else mask.astype(x.dtype)
     # where, not a product: a padded row may hold anything, NaN included.
     rows = x if mask is None else jnp.where(mask[:, None], x, jnp.zeros_like(x))
     count = jnp.maximum(psum(jnp.sum(keep), axis_name), jnp.ones((), x.dtype))
     mean = psum(jnp.sum(rows, axis=0), axis_name) / count
-    centred = rows - mean[None, :]
-    return (centred if mask is None else centred * keep[:, None]), mean, count
+    centered = rows - mean[None, :]
+    return (centered if mask is None else centered * keep[:, None]), mean, count
 
 
 def batch_moments(
     x: jax.Array,
     *,
-    groups: int = 1,
+    groups: int = GROUPS.default,
     diagonal: bool = False,
     mask: jax.Array | None = None,
     axis_name: str | None = None,
@@ -77,27 +82,28 @@ def batch_moments(
         mu = sum_i x_i / N,    S = sum_i (x_i - mu) (x_i - mu)^T / N
 
     Over a mapped axis the mean is reduced first and the covariance is that of globally
-    centred rows: `E[x x^T] - mu mu^T` loses all digits where the mean is large.
+    centered rows: `E[x x^T] - mu mu^T` loses all digits where the mean is large.
 
     Args:
       x: features `[N, D]`, any float dtype.
-      groups: number of equal, contiguous groups of channels; covariances within groups only.
-      diagonal: variances only.
+      groups: number of equal, contiguous channel groups; covariances within groups only.
+      diagonal: compute variances only.
       mask: bool `[N]`; rows with False do not enter the statistics.
       axis_name: mapped axis over which the batch is spread.
 
     Returns:
       `Moments` in float32 or wider, equal on every device.
 
-    Source: Huang et al., Decorrelated Batch Normalization (CVPR 2018), eq. 1; the
-    reduction over devices is ours.
+    Source: Huang et al., Decorrelated Batch Normalization (CVPR 2018,
+    https://arxiv.org/abs/1804.08450), eq. 1; the reduction over devices is ours.
 
     >>> batch_moments(jnp.array([[1.0, 0.0], [3.0, 0.0]])).covariance.tolist()
     [[1.0, 0.0], [0.0, 0.0]]
     """
-    xc, mean, count = centre(promote(x), mask=mask, axis_name=axis_name)
+    xc, mean, count = center(promote(x), mask=mask, axis_name=axis_name)
     if diagonal:
-        return Moments(mean, psum(jnp.sum(xc * xc, axis=0), axis_name) / count)
+        variances = psum(jnp.sum(xc * xc, axis=0), axis_name) / count
+        return Moments(mean, variances if groups == 1 else split_groups(variances, groups))
     if groups == 1:
         return Moments(mean, gram(xc, axis_name) / count)
     blocks = jax.vmap(lambda rows: gram(rows, axis_name), in_axes=1)(split_groups(xc, groups))
@@ -105,7 +111,7 @@ def batch_moments(
 
 
 def split_groups(x: jax.Array, groups: int) -> jax.Array:
-    """`[N, D]` to `[N, G, D/G]`: contiguous groups of channels."""
+    """Splits channels into contiguous groups, `[..., D]` to `[..., G, D/G]`."""
     return x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
 
 
@@ -125,7 +131,11 @@ def shrink(covariance: jax.Array, shrinkage: float) -> jax.Array:
       covariance: `[D, D]`.
       shrinkage: `a` in [0, 1].
 
-    Source: Ledoit and Wolf (2004) for the target; the choice of `a` is ours.
+    Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices
+    (2004, https://doi.org/10.1016/S0047-259X(03)00096-4), for the target.
+
+    >>> shrink(jnp.diag(jnp.array([1.0, 3.0])), 0.5).tolist()
+    [[1.5, 0.0], [0.0, 2.5]]
     """
     size = covariance.shape[-1]
     scale = jnp.trace(covariance) / size

@@ -13,31 +13,35 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ltjax.errors import require
+from ltjax.errors import Option, one_of
 from ltjax.whitening.moments import matmul, psum
-from ltjax.whitening.newton_schulz import newton_schulz
+from ltjax.whitening.newton_schulz import STEPS, newton_schulz
 
 EighImplementation = jax.lax.linalg.EighImplementation
-# cuSOLVER's Jacobi is faster than its default between these sizes: jax issues 31368, 31375.
+# cuSOLVER's Jacobi is faster than its default between these sizes:
+# https://github.com/jax-ml/jax/issues/31368 and https://github.com/jax-ml/jax/issues/31375.
 GPU_JACOBI = range(33, 513)
 
-ROOTS = ("eigh", "newton_schulz")
+ROOT = Option("eigh", one_of("eigh", "newton_schulz"), "how an inverse square root is computed")
 
 
 def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Eigenvalues and eigenvectors by the implementation that suits the platform.
 
-    CPU: LAPACK's divide and conquer. GPU: Jacobi for 32 < n <= 512, else the default.
-    TPU: the default, Jacobi up to 256 and QDWH above (slow to compile: jax issue 28315).
-    The one place where the platform decides anything; the statements on GPU and TPU are
-    those of the issues named, not measured here.
+    CPU: LAPACK's divide and conquer. GPU: Jacobi for 32 < n <= 512, otherwise the default. TPU: the
+    default, which is Jacobi up to 256 and QDWH above (slow to compile:
+    https://github.com/jax-ml/jax/issues/28315). This is the only place in the package where
+    whitening depends on the platform. What is said of GPU and TPU comes from the issues linked here
+    and above and was not measured.
 
     Args:
       matrix: `[D, D]`, of which the lower triangle is read. A constant to differentiation.
     """
     matrix = jax.lax.stop_gradient(matrix)
 
-    def solve(implementation: EighImplementation | None, matrix: jax.Array):
+    def solve(
+        implementation: EighImplementation | None, matrix: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         vectors, values = jax.lax.linalg.eigh(
             matrix, symmetrize_input=False, implementation=implementation
         )
@@ -146,7 +150,8 @@ def decorrelate(
     Returns:
       `[N, D]`.
 
-    Source: Huang et al. (2018) for the derivative of ZCA; this form is ours.
+    Source: Huang et al. (CVPR 2018, https://arxiv.org/abs/1804.08450) for the derivative of ZCA;
+    this form is ours.
     """
     s = ridged_roots(values, ridge)
     return matmul(matmul(rows, vectors) / s[None, :], vectors.T)
@@ -191,8 +196,8 @@ def inverse_sqrt(
     covariance: jax.Array,
     ridge: jax.Array | float = 0.0,
     *,
-    method: str = "eigh",
-    steps: int | None = None,
+    method: str = ROOT.default,
+    steps: int | None = STEPS.default,
 ) -> jax.Array:
     """Symmetric inverse square root of a positive semi-definite matrix.
 
@@ -211,8 +216,8 @@ def inverse_sqrt(
     Args:
       covariance: `[D, D]`, symmetric, float32 or wider.
       ridge: `a >= 0`, added to every eigenvalue.
-      method: "eigh", or "newton_schulz": matrix products only, see there.
-      steps: of Newton-Schulz; None iterates until rounding.
+      method: "eigh", or "newton_schulz" for matrix products only.
+      steps: number of Newton-Schulz steps; None iterates until rounding.
 
     Returns:
       `[D, D]`, symmetric.
@@ -220,13 +225,15 @@ def inverse_sqrt(
     Raises:
       InputError: an unknown method, or a number of steps below 1.
 
-    Source: Ionescu et al. (2015) for the Loewner form of spectral functions; Huang et al.
-    (2018) for its use in whitening; the closed form without differences is ours.
+    Source: Ionescu et al., Matrix Backpropagation (ICCV 2015, https://arxiv.org/abs/1509.07838),
+    for the Loewner form of spectral functions; Huang et al. (CVPR 2018,
+    https://arxiv.org/abs/1804.08450) for its use in whitening; the closed form without differences
+    is ours.
 
     >>> inverse_sqrt(jnp.diag(jnp.array([4.0, 16.0]))).tolist()
     [[0.5, 0.0], [0.0, 0.25]]
     """
-    require(method in ROOTS, "method", method, "one of " + ", ".join(ROOTS))
+    ROOT.check("method", method)
     ridge = jnp.asarray(ridge, covariance.dtype)
     # Symmetric in value and derivative, whatever triangle the decomposition reads.
     covariance = (covariance + covariance.T) / 2

@@ -1,33 +1,25 @@
-"""How much to shrink a covariance: a number, or a rule of the batch's size or content.
+"""How much to shrink a covariance: a number, or a rule based on the batch's size or content.
 
-The shrunk covariance is `(1 - a) S + a (tr S / D) I` throughout; only `a` is chosen here.
-No derivative is taken of `a`: a rule sets a hyper-parameter.
+The shrunk covariance is `(1 - a) S + a (tr S / D) I` throughout; only `a` is chosen here. No
+derivative is taken of `a`: a rule sets a hyperparameter.
 """
 
 import jax
 import jax.numpy as jnp
 
-from ltjax.errors import InputError
+from ltjax.errors import Option, number, number_or
 from ltjax.whitening.moments import psum
 
-RULES = ("auto", "ledoit_wolf", "oas")
+# The rules that estimate `a` from a full covariance.
+ESTIMATES = ("ledoit_wolf", "oas")
+RULES = ("auto", *ESTIMATES)
+SHRINKAGE = Option(
+    0.1,
+    number_or(number(0, 1, open_low=True), *RULES),
+    "ridge, relative to the mean variance; auto is D / (D + 2 N)",
+)
 # The estimates can be 0 (two rows, say), where a singular covariance has no root.
 FLOOR = 1e-6
-
-
-def check_shrinkage(shrinkage: object) -> None:
-    """Refuses what is neither a number in (0, 1] nor a rule.
-
-    Raises:
-      InputError: naming the value and what is allowed.
-    """
-    named = isinstance(shrinkage, str) and shrinkage in RULES
-    number = isinstance(shrinkage, int | float) and not isinstance(shrinkage, bool)
-    if not named and not (number and 0 < shrinkage <= 1):  # type: ignore[operator]
-        raise InputError(
-            f"shrinkage = {shrinkage!r} is not allowed; use a number > 0 and <= 1, or one of "
-            + ", ".join(RULES)
-        )
 
 
 def relative_ridge(size: int, count: jax.Array | float) -> jax.Array | float:
@@ -35,8 +27,9 @@ def relative_ridge(size: int, count: jax.Array | float) -> jax.Array | float:
 
         a = D / (D + 2 N)
 
-    With N < D a tiny ridge destroys the batch: its rows become an equidistant simplex. This
-    was the best single rule of those tried on synthetic class-structured features.
+    With N < D a tiny ridge destroys the batch: its rows become a simplex in which all are equally
+    far apart. This was the best single rule of those tried on synthetic features with class
+    structure.
 
     Args:
       size: D.
@@ -63,7 +56,8 @@ def ledoit_wolf(size: int, count: jax.Array, square: jax.Array, fourth: jax.Arra
       square: `||S||_F^2`.
       fourth: `sum_i |x_i|^4 / N`.
 
-    Source: Ledoit and Wolf, A well-conditioned estimator (2004), section 3.2.
+    Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices
+    (2004, https://doi.org/10.1016/S0047-259X(03)00096-4), section 3.2.
     """
     distance = square / size - 1
     noise = (fourth - square) / (count * size)
@@ -84,7 +78,8 @@ def oas(size: int, count: jax.Array, square: jax.Array) -> jax.Array:
       count: N.
       square: `||S||_F^2`.
 
-    Source: Chen, Wiesel, Eldar and Hero (2010), eq. 23.
+    Source: Chen, Wiesel, Eldar and Hero, Shrinkage Algorithms for MMSE Covariance Estimation (2010,
+    https://arxiv.org/abs/0907.4698), eq. 23.
     """
     excess = (count + 1 - 2 / size) * (square - size)
     spread = excess > 0
@@ -93,28 +88,28 @@ def oas(size: int, count: jax.Array, square: jax.Array) -> jax.Array:
 
 
 def intensity(
-    rule: float | str,
+    shrinkage: float | str,
     rows: jax.Array,
     count: jax.Array,
     product: jax.Array | None,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """The intensity `a` that a rule gives for a batch, a constant to differentiation.
+    """The intensity `a` for a batch, a constant to differentiation.
 
     Args:
-      rule: a number, or one of `RULES`.
-      rows: centred rows `[N, D]` of this device, in any scale; padding 0.
-      count: rows of the whole batch.
+      shrinkage: a number, or one of `RULES`.
+      rows: centered rows `[N, D]` of this device, in any scale; padded rows are 0.
+      count: number of rows of the whole batch.
       product: `X^T X` or `X X^T` of the whole batch, for the estimates.
       axis_name: mapped axis over which the batch is spread.
 
     Returns:
-      scalar in `[FLOOR, 1]` for a rule, the number itself otherwise.
+      A scalar, in `[FLOOR, 1]` for a rule, the number itself otherwise.
     """
-    if not isinstance(rule, str):
-        return jnp.asarray(rule, rows.dtype)
+    if not isinstance(shrinkage, str):
+        return jnp.asarray(shrinkage, rows.dtype)
     size = rows.shape[-1]
-    if rule == "auto":
+    if shrinkage == "auto":
         return jnp.asarray(relative_ridge(size, count), rows.dtype)
     assert product is not None, "estimates need a full covariance"
     rows, product = jax.lax.stop_gradient((rows, product))
@@ -122,7 +117,7 @@ def intensity(
     trace = psum(jnp.sum(norms), axis_name) / count
     safe = jnp.where(trace > 0, trace, jnp.ones_like(trace)) / size
     square = jnp.sum((product / count / safe) ** 2)
-    if rule == "ledoit_wolf":
+    if shrinkage == "ledoit_wolf":
         fourth = psum(jnp.sum((norms / safe) ** 2), axis_name) / count
         value = ledoit_wolf(size, count, square, fourth)
     else:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
-from ltjax.models import BACKBONES, HEADS, Classifier, LinearHead, make_backbone
+from ltjax.models import BACKBONES, HEADS, Classifier, LinearHead, ModelConfig, make_backbone
 
 
 def shapes(name, classes, image, **options):
-    net = Classifier(make_backbone(name, **options), LinearHead(classes))
+    net = Classifier(make_backbone(ModelConfig(name=name, **options)), LinearHead(classes))
     images = jax.ShapeDtypeStruct((2, *image), jnp.float32)
     return net, jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
 
@@ -45,7 +45,7 @@ def test_parameter_counts(name):
 
 @pytest.mark.parametrize("name", [n for n in BACKBONES if n not in ("resnet152", "resnet101")])
 def test_features(name):
-    backbone = make_backbone(name)
+    backbone = make_backbone(ModelConfig(name=name))
     image = (32, 32, 3) if "cifar" in name or name == "convnet" else (64, 64, 3)
     net, variables = shapes(name, 5, image)
     images = jax.ShapeDtypeStruct((2, *image), jnp.float32)
@@ -79,7 +79,8 @@ def test_half_precision_computes_near_the_full_one():
     images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 8, 1)), jnp.float32)
     features = []
     for dtype in ("float32", "bfloat16"):
-        net = Classifier(make_backbone("convnet", width=4, dtype=dtype), LinearHead(3))
+        backbone = make_backbone(ModelConfig(name="convnet", width=4, dtype=dtype))
+        net = Classifier(backbone, LinearHead(3))
         variables = jax.jit(lambda key, n=net: n.init(key, images, train=False))(jax.random.key(0))
         apply = jax.jit(lambda v, n=net: n.apply(v, images, train=False).features)
         features.append(np.asarray(apply(variables)))
@@ -110,6 +111,6 @@ def test_config_knows_the_models_and_heads():
 
 def test_bad_input():
     with pytest.raises(ValueError, match=r"model.name = 'resnet33_cifar'"):
-        make_backbone("resnet33_cifar")
+        make_backbone(ModelConfig(name="resnet33_cifar"))
     with pytest.raises(ValueError, match=r"model.dtype = 'int8'"):
-        make_backbone("convnet", dtype="int8")
+        make_backbone(ModelConfig(name="convnet", dtype="int8"))

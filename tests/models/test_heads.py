@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.models import HEADS, CosineHead, make_head
-from ltjax.whitening import ChannelWhitening, whitening_matrix
+from ltjax.models import HEADS, CosineHead, ModelConfig, make_head
+from ltjax.whitening import whitening_matrix
+from ltjax.whitening.linen import ChannelWhitening
 
 AFFINE = [name for name in HEADS if name != "cosine"]
 
@@ -18,7 +19,7 @@ def features(size=12, channels=5):
 
 def started(name):
     """A head and its parameters, every one of them drawn at random."""
-    head = make_head(name, 3, scale=16.0)
+    head = make_head(ModelConfig(head=name, head_scale=16.0), 3)
     params = head.init(jax.random.key(0), features())["params"]
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda p: jnp.asarray(rng.uniform(0.5, 1.5, p.shape), p.dtype), params)
@@ -78,7 +79,7 @@ def test_scale_of_features_and_classes_is_nothing_to_the_cosine():
 
 @pytest.mark.parametrize("name", HEADS)
 def test_after_whitening_and_folded_into_it(name):
-    head = make_head(name, 3)
+    head = make_head(ModelConfig(head=name), 3)
 
     def network(train):
         layer = ChannelWhitening(not train, momentum=0.0, shrinkage=0.1)
@@ -101,6 +102,6 @@ def test_after_whitening_and_folded_into_it(name):
 
 def test_bad_input():
     with pytest.raises(ValueError, match=r"model.head = 'x'"):
-        make_head("x", 3)
+        make_head(ModelConfig(head="x"), 3)
     with pytest.raises(ValueError, match=r"head_scale = 0"):
-        make_head("cosine", 3, scale=0.0)
+        make_head(ModelConfig(head="cosine", head_scale=0.0), 3)

@@ -6,20 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.models import make_model
+from ltjax.models import ModelConfig, make_model
+from ltjax.whitening import WhiteningConfig
 
 
-def model(**changes):
-    settings = {
-        "name": "convnet",
-        "width": 4,
-        "blocks": 1,
-        "whitening": "zca",
-        "shrinkage": 0.01,
-        "momentum": 0.9,
-        "axis_name": None,
-    }
-    return make_model(3, **{**settings, **changes})
+def model(*, whitening="zca", **changes):
+    config = ModelConfig(**{"name": "convnet", "width": 4, "head": "linear", **changes})
+    return make_model(config, WhiteningConfig(method=whitening, shrinkage=0.01), 3)
 
 
 @pytest.mark.parametrize("whitening", ["none", "zca"])
@@ -55,7 +48,12 @@ def test_downsampling_and_depth():
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"name": "x"}, "model.name = 'x'"), ({"whitening": "x"}, "whitening.method = 'x'")],
+    [
+        ({"name": "x"}, "model.name = 'x'"),
+        ({"head": "auto"}, "model.head = 'auto' is not allowed; use one of linear, cosine"),
+        ({"whitening": "x"}, "whitening.method = 'x'"),
+        ({"whitening": "auto"}, "whitening.method = 'auto' is not allowed; use one of zca, "),
+    ],
 )
 def test_bad_input(changes, words):
     with pytest.raises(ValueError, match=words):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.whitening import ChannelWhitening, fold_into_dense, freeze, whiten, whiten_batch
+from ltjax.whitening import fold_into_dense, whiten, whiten_batch
+from ltjax.whitening.linen import ChannelWhitening, freeze
 from ltjax.whitening.methods import Past
 from tests.whitening.reference import (
     double,

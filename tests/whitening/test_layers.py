@@ -5,14 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.whitening import (
-    ChannelWhitening,
-    batch_moments,
-    fold_into_dense,
-    freeze,
-    whiten_batch,
-    whitening_matrix,
-)
+from ltjax.whitening import batch_moments, fold_into_dense, whiten_batch, whitening_matrix
+from ltjax.whitening.linen import ChannelWhitening, freeze
 from ltjax.whitening.methods import Past
 
 

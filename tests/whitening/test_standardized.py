@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax.errors import InputError
-from ltjax.whitening import ChannelWhitening, StandardizedWhitening
+from ltjax.whitening.linen import ChannelWhitening, StandardizedWhitening
 
 
 def layer(ridge=1e-6, **settings):

@@ -1,0 +1,208 @@
+"""Backbones and heads by name, the options of a network, and the network that they describe."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+
+from ltjax.errors import FLAG, Option, integer, one_of, option, require
+from ltjax.models.classifier import Classifier
+from ltjax.models.convnet import ConvNet
+from ltjax.models.heads import HEAD_SCALE, CosineHead, LinearHead, TauNormHead, WeightScalingHead
+from ltjax.models.layers import DTYPES
+from ltjax.models.resnet import ResNet, Shape
+from ltjax.models.resnet_cifar import ResNetCifar
+from ltjax.whitening.linen import ChannelWhitening, StandardizedWhitening
+from ltjax.whitening.methods import METHOD
+from ltjax.whitening.options import WhiteningConfig
+
+# Ridge of the standard deviations that `standardize` divides by: a channel may be constant.
+STANDARDIZING_RIDGE = 1e-3
+
+
+def _convnet(config: "ModelConfig", axis_name: str | None) -> ConvNet:
+    widths = (config.width, 2 * config.width)
+    return ConvNet(widths, config.blocks, axis_name, DTYPES[config.dtype])
+
+
+def _resnet_cifar(depth: int, config: "ModelConfig", axis_name: str | None) -> ResNetCifar:
+    return ResNetCifar(depth, axis_name, DTYPES[config.dtype], config.zero_residual)
+
+
+def _resnet(shape: Shape, config: "ModelConfig", axis_name: str | None) -> ResNet:
+    return ResNet(shape, axis_name, DTYPES[config.dtype], config.zero_residual)
+
+
+# What builds a backbone from the options of a network and the mapped axis.
+BACKBONES: dict[str, Callable[["ModelConfig", str | None], nn.Module]] = {
+    "convnet": _convnet,
+    "resnet8_cifar": partial(_resnet_cifar, 8),
+    "resnet20_cifar": partial(_resnet_cifar, 20),
+    "resnet32_cifar": partial(_resnet_cifar, 32),
+    "resnet44_cifar": partial(_resnet_cifar, 44),
+    "resnet56_cifar": partial(_resnet_cifar, 56),
+    "resnet110_cifar": partial(_resnet_cifar, 110),
+    "resnet10": partial(_resnet, Shape((1, 1, 1, 1), False)),
+    "resnet18": partial(_resnet, Shape((2, 2, 2, 2), False)),
+    "resnet50": partial(_resnet, Shape((3, 4, 6, 3), True)),
+    "resnet101": partial(_resnet, Shape((3, 4, 23, 3), True)),
+    "resnet152": partial(_resnet, Shape((3, 8, 36, 3), True)),
+    "resnext50_32x4d": partial(_resnet, Shape((3, 4, 6, 3), True, 32, 4)),
+}
+
+
+def _linear(config: "ModelConfig", num_classes: int) -> LinearHead:
+    return LinearHead(num_classes)
+
+
+def _cosine(config: "ModelConfig", num_classes: int) -> CosineHead:
+    return CosineHead(num_classes, config.head_scale)
+
+
+def _tau_norm(config: "ModelConfig", num_classes: int) -> TauNormHead:
+    return TauNormHead(num_classes)
+
+
+def _lws(config: "ModelConfig", num_classes: int) -> WeightScalingHead:
+    return WeightScalingHead(num_classes)
+
+
+# What builds a head from the options of a network and the number of classes.
+HEADS: dict[str, Callable[["ModelConfig", int], nn.Module]] = {
+    "linear": _linear,
+    "cosine": _cosine,
+    "tau_norm": _tau_norm,
+    "lws": _lws,
+}
+
+DTYPE = Option("float32", one_of(*DTYPES), "dtype of the backbone's computation")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Options of the network.
+
+    `head` is "auto" where the recipe of a run chooses it; everything below the configuration takes
+    a resolved one.
+    """
+
+    name: str = option("convnet", one_of(*BACKBONES), "backbone")
+    width: int = option(32, integer(1), "convnet: channels of the first stage; features: twice")
+    blocks: int = option(1, integer(1), "convnet: residual blocks per stage")
+    dtype: str = DTYPE.field()
+    zero_residual: bool = option(False, FLAG, "resnets: start blocks as the identity")
+    head: str = option("auto", one_of("auto", *HEADS), "classifier")
+    head_scale: float = HEAD_SCALE.field()
+
+
+def make_backbone(config: ModelConfig, *, axis_name: str | None = None) -> nn.Module:
+    """Builds the backbone of a configuration.
+
+    Args:
+      config: options of the network.
+      axis_name: mapped axis over which batches are spread.
+
+    Returns:
+      A module from images `[B, H, W, C]` to features `[B, D]`; its `features` are D.
+
+    Raises:
+      InputError: an unknown name.
+
+    >>> make_backbone(ModelConfig(name="resnet32_cifar")).features
+    64
+    """
+    one_of_them = one_of(*BACKBONES)
+    require(one_of_them.check(config.name), "model.name", config.name, one_of_them.words)
+    DTYPE.check("model.dtype", config.dtype)
+    return BACKBONES[config.name](config, axis_name)
+
+
+def make_head(config: ModelConfig, num_classes: int) -> nn.Module:
+    """Builds the classifier of a configuration.
+
+    Args:
+      config: options of the network, `head` resolved.
+      num_classes: C.
+
+    Returns:
+      A module from features `[B, D]` to logits `[B, C]`.
+
+    Raises:
+      InputError: an unknown name, or a scale that is not positive.
+    """
+    one_of_them = one_of(*HEADS)
+    require(one_of_them.check(config.head), "model.head", config.head, one_of_them.words)
+    HEAD_SCALE.check("model.head_scale", config.head_scale)
+    return HEADS[config.head](config, num_classes)
+
+
+def make_whitening(
+    config: WhiteningConfig, *, axis_name: str | None = None
+) -> ChannelWhitening | StandardizedWhitening | None:
+    """Builds the whitening of a configuration.
+
+    Args:
+      config: options of the whitening, `method` resolved.
+      axis_name: mapped axis over which batches are spread.
+
+    Returns:
+      The layer, or None for the method "none".
+
+    Raises:
+      InputError: an unknown method.
+    """
+    METHOD.check("whitening.method", config.method)
+    if config.method == "none":
+        return None
+    layer = ChannelWhitening(
+        method=config.method,
+        shrinkage=config.shrinkage,
+        momentum=config.momentum,
+        groups=config.groups,
+        memory=config.memory,
+        stats_every=config.stats_every,
+        steps=config.steps,
+        axis_name=axis_name,
+    )
+    if not config.standardize:
+        return layer
+    first = ChannelWhitening(
+        method="batch_norm",
+        shrinkage=STANDARDIZING_RIDGE,
+        momentum=config.momentum,
+        axis_name=axis_name,
+    )
+    return StandardizedWhitening(first, layer)
+
+
+def make_model(
+    config: ModelConfig,
+    whitening: WhiteningConfig,
+    num_classes: int,
+    *,
+    axis_name: str | None = None,
+) -> Classifier:
+    """Builds the network of a configuration.
+
+    Args:
+      config: options of the network, resolved.
+      whitening: options of the whitening before the classifier, resolved.
+      num_classes: C.
+      axis_name: mapped axis over which batches are spread.
+
+    Returns:
+      The network: images `[B, H, W, C]` to logits `[B, C]`.
+
+    Raises:
+      InputError: an unknown name, or groups that do not divide the features.
+
+    >>> model = make_model(ModelConfig(head="linear"), WhiteningConfig(method="zca"), 10)
+    >>> model.backbone.features, model.whitening.shrinkage, model.head.num_classes
+    (64, 0.1, 10)
+    """
+    layer = make_whitening(whitening, axis_name=axis_name)
+    backbone = make_backbone(config, axis_name=axis_name)
+    if layer is not None:
+        layer.check(backbone.features)
+    return Classifier(backbone, make_head(config, num_classes), layer)

@@ -1,0 +1,234 @@
+"""Running statistics: what both layers compute, as pure functions of the state; free of Flax.
+
+A layer is its options and a state. `train` maps state and batch to output and new state,
+`evaluate` whitens by the state alone; the Linen and the NNX layer only store what these return.
+"""
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from ltjax.errors import Option, integer, number, require
+from ltjax.whitening.functional import Whitened, apply_matrix, whiten_batch, whitening_matrix
+from ltjax.whitening.methods import DIAGONAL, Past, check_options
+from ltjax.whitening.moments import batch_moments, promote
+
+_BELOW_ONE = number(0, 1, open_high=True)
+MOMENTUM = Option(0.9, _BELOW_ONE, "weight of the past in the running statistics")
+MEMORY = Option(0.0, _BELOW_ONE, "share of the running covariance in training")
+STATS_EVERY = Option(1, integer(1), "number of steps between updates of the running statistics")
+
+
+class Options(Protocol):
+    """The options of a layer, which either layer has as attributes; see `linen`."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def shrinkage(self) -> float | str: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def memory(self) -> float: ...
+    @property
+    def stats_every(self) -> int: ...
+
+
+class Running(NamedTuple):
+    """The state of a layer, float32.
+
+    Attributes:
+      mean: `[D]`.
+      covariance: in the shape of `Moments.covariance`.
+      shrinkage: intensity `a` of the evaluation, `[]`, or `[G]` for G > 1 groups.
+      weight: total weight of the batches that entered, `1 - momentum^t` after t updates.
+      step: number of training steps, int32, where `stats_every > 1`; otherwise None.
+    """
+
+    mean: jax.Array
+    covariance: jax.Array
+    shrinkage: jax.Array
+    weight: jax.Array
+    step: jax.Array | None
+
+
+def check_layer(options: Options, size: int) -> None:
+    """Checks a layer's options for `size` channels.
+
+    Raises:
+      InputError: naming the option, its value and what is allowed.
+    """
+    check_options(
+        size,
+        method=options.method,
+        shrinkage=options.shrinkage,
+        groups=options.groups,
+        steps=options.steps,
+    )
+    MEMORY.check("memory", options.memory)
+    require(
+        options.memory == 0 or options.method != "zca_svd",
+        "memory",
+        options.memory,
+        "0 with zca_svd, or the method zca",
+    )
+    MOMENTUM.check("momentum", options.momentum)
+    STATS_EVERY.check("stats_every", options.stats_every)
+
+
+def start(options: Options, size: int) -> Running:
+    """The state before any batch: mean 0, covariance I, weight 0.
+
+    Args:
+      options: of the layer.
+      size: D, number of channels.
+    """
+    each = size // options.groups
+    lead = () if options.groups == 1 else (options.groups,)
+    if options.method in DIAGONAL:
+        covariance = jnp.ones((*lead, each), jnp.float32)
+    else:
+        covariance = jnp.broadcast_to(jnp.eye(each, dtype=jnp.float32), (*lead, each, each))
+    shrinkage = 1.0 if isinstance(options.shrinkage, str) else options.shrinkage
+    return Running(
+        mean=jnp.zeros((size,), jnp.float32),
+        covariance=covariance,
+        shrinkage=jnp.full(lead, shrinkage, jnp.float32),
+        weight=jnp.zeros((), jnp.float32),
+        step=jnp.zeros((), jnp.int32) if options.stats_every > 1 else None,
+    )
+
+
+def running_matrix(options: Options, running: Running) -> jax.Array:
+    """The matrix of the evaluation; see `whitening_matrix`."""
+    return whitening_matrix(
+        running.covariance,
+        method=options.method,
+        shrinkage=running.shrinkage,
+        steps=options.steps,
+    )
+
+
+def evaluate(running: Running, matrix: jax.Array, x: jax.Array) -> jax.Array:
+    """Whitens by the running mean and a matrix.
+
+        Z = (X - mu) W
+
+    Args:
+      running: the state.
+      matrix: `W`, as `running_matrix` gives it.
+      x: features `[N, D]`.
+
+    Returns:
+      `[N, D]`, float32 or wider.
+    """
+    wide = promote(x)
+    centered = wide - running.mean.astype(wide.dtype)[None, :]
+    turned = matrix if matrix.ndim == 1 else jnp.swapaxes(matrix, -1, -2)
+    return apply_matrix(turned.astype(centered.dtype), centered.T).T
+
+
+def train(
+    options: Options,
+    running: Running,
+    x: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, Running]:
+    """A training step: whitens a batch and moves the running statistics towards the batch's.
+
+        w <- m w + (1 - m),    r = (1 - m) / w,    S <- S + r (S_batch - S)
+
+    Dividing by the weight `w` corrects the averages for their start: after the first step they are
+    the first batch's. With `memory`, the batch is whitened with a mixture of its covariance and the
+    running one from before the step.
+
+    Args:
+      options: of the layer.
+      running: the state before the step.
+      x: features `[N, D]`, any float dtype.
+      mask: bool `[N]`; padded rows (False) do not enter the statistics and come out as 0.
+      axis_name: mapped axis over which the batch is spread.
+
+    Returns:
+      The output `[N, D]` in the dtype of `x`, and the new state, through which no gradient goes.
+
+    Source: ours.
+    """
+    due, weight, rate = _schedule(options, running)
+    past = Past()
+    if isinstance(options.shrinkage, str):
+        past = past._replace(shrinkage=running.shrinkage, rate=rate)
+    if options.memory > 0:
+        # A running covariance that no batch has entered yet is no past.
+        share = jnp.where(running.weight > 0, options.memory, 0.0)
+        past = past._replace(covariance=running.covariance, share=share)
+    whitened = whiten_batch(
+        x,
+        method=options.method,
+        shrinkage=options.shrinkage,
+        groups=options.groups,
+        steps=options.steps,
+        mask=mask,
+        axis_name=axis_name,
+        past=past,
+    )
+    rows = jax.lax.stop_gradient(x)
+    covariance = _covariance(
+        options, running.covariance, rows, whitened, due, rate, mask, axis_name
+    )
+    shrinkage = running.shrinkage
+    if isinstance(options.shrinkage, str):
+        shrinkage = jax.lax.stop_gradient(whitened.shrinkage).astype(jnp.float32)
+    mean = _move(running.mean, whitened.moments.mean, rate)
+    step = None if running.step is None else running.step + 1
+    return whitened.output, Running(mean, covariance, shrinkage, weight, step)
+
+
+def _schedule(options: Options, running: Running) -> tuple[jax.Array | None, jax.Array, jax.Array]:
+    """Whether this step updates (None: always), the new weight and the rate."""
+    weight = options.momentum * running.weight + (1 - options.momentum)
+    rate = (1 - options.momentum) / weight
+    if running.step is None:
+        return None, weight, rate
+    due = running.step % options.stats_every == 0
+    return due, jnp.where(due, weight, running.weight), jnp.where(due, rate, 0.0)
+
+
+def _move(running: jax.Array, fresh: jax.Array, rate: jax.Array) -> jax.Array:
+    fresh = jax.lax.stop_gradient(fresh).astype(jnp.float32)
+    return running + rate * (fresh - running)
+
+
+def _covariance(
+    options: Options,
+    old: jax.Array,
+    rows: jax.Array,
+    whitened: Whitened,
+    due: jax.Array | None,
+    rate: jax.Array,
+    mask: jax.Array | None,
+    axis_name: str | None,
+) -> jax.Array:
+    """The new running covariance."""
+    if due is None:
+        return _move(old, whitened.moments.covariance, rate)
+
+    # Recomputed inside the branch, so that other steps do not pay for the product.
+    def update(rows: jax.Array) -> jax.Array:
+        moments = batch_moments(
+            rows,
+            groups=options.groups,
+            diagonal=options.method in DIAGONAL,
+            mask=mask,
+            axis_name=axis_name,
+        )
+        return _move(old, moments.covariance, rate)
+
+    return jax.lax.cond(due, update, lambda rows: old, rows)
