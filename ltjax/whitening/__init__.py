@@ -40,6 +40,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("linen",):
+    if name in ("linen", "nnx"):
         return importlib.import_module(f"ltjax.whitening.{name}")
     raise AttributeError(f"module 'ltjax.whitening' has no attribute {name!r}")

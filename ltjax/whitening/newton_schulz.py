@@ -19,8 +19,9 @@ def newton_schulz(matrix: jax.Array, *, steps: int | None = STEPS.default) -> ja
 
     Eigenvalues of `A / c` up to 3 converge; at most 2 leaves a margin and saves a step.
     It consists of matrix products alone and suits accelerators whose `eigh` is slow; on a CPU
-    `eigh` is faster. An error of 1e-4 takes about 10, 15, 20 steps at condition numbers 2e2, 7e3, 7e5.
-    IterNorm (https://arxiv.org/abs/1904.03441) uses the uncoupled iteration, which is unstable.
+    `eigh` is faster. An error of 1e-4 takes about 10, 15, 20 steps at condition numbers 2e2, 7e3,
+    7e5. IterNorm (https://arxiv.org/abs/1904.03441) uses the uncoupled iteration, which is
+    unstable.
 
     Args:
       matrix: `A`, `[D, D]`, symmetric positive definite.
