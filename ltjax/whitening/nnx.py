@@ -57,6 +57,7 @@ class ChannelWhitening(nnx.Module):
 
     Source: as the Linen layer.
 
+    >>> import jax.numpy as jnp
     >>> x = jax.random.normal(jax.random.key(0), (128, 4)) * jnp.array([[1.0, 2.0, 3.0, 4.0]])
     >>> layer = ChannelWhitening(4, shrinkage=1e-3)
     >>> z = layer(x)
@@ -152,7 +153,7 @@ class ChannelWhitening(nnx.Module):
     def running(self) -> Running:
         """The running statistics as they are now."""
         found: dict[str, Any] = {name: stat[...] for name, stat in self.batch_stats.items()}
-        return Running(**{"step": None, **found})
+        return Running(**found)
 
     def _matrix(self, state: Running) -> jax.Array:
         if self.matrix is not None:
@@ -174,6 +175,7 @@ class StandardizedWhitening(nnx.Module):
     Source: Kessy, Lewin and Strimmer, Optimal whitening and decorrelation (The American
     Statistician, 2018, https://arxiv.org/abs/1512.00809), ZCA-cor; before a classifier: ours.
 
+    >>> import jax.numpy as jnp
     >>> first = ChannelWhitening(4, method="batch_norm")
     >>> StandardizedWhitening(first, ChannelWhitening(4))(jnp.eye(4)).shape
     (4, 4)

@@ -54,7 +54,7 @@ class Running(NamedTuple):
     covariance: jax.Array
     shrinkage: jax.Array
     weight: jax.Array
-    step: jax.Array | None
+    step: jax.Array | None = None
 
 
 def check_layer(options: Options, size: int) -> None:
