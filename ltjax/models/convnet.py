@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax.models.layers import conv, norm
+from ltjax.models.layers import Computation, conv_norm
 
 
 class ResidualBlock(nn.Module):
@@ -19,19 +19,16 @@ class ResidualBlock(nn.Module):
 
     width: int
     stride: int = 1
-    axis_name: str | None = None
-    dtype: Any = jnp.float32
+    by: Computation = Computation()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """`[B, H, W, C] -> [B, H / stride, W / stride, width]`."""
-        y = conv(self.width, 3, self.stride, "conv1", self.dtype, same=True)(x)
-        y = nn.relu(norm(y, train, self.axis_name, "norm1", self.dtype))
-        y = conv(self.width, 3, 1, "conv2", self.dtype, same=True)(y)
-        y = norm(y, train, self.axis_name, "norm2", self.dtype)
+        width, by = self.width, self.by
+        first = conv_norm(x, width, 3, self.stride, "1", train, by, relu=True, same=True)
+        y = conv_norm(first, width, 3, 1, "2", train, by, same=True).value()
         if x.shape != y.shape:
-            x = conv(self.width, 1, self.stride, "shortcut", self.dtype, same=True)(x)
-            x = norm(x, train, self.axis_name, "shortcut_norm", self.dtype)
+            x = conv_norm(x, width, 1, self.stride, "shortcut", train, by, same=True).value()
         return nn.relu(x + y)
 
 
@@ -43,12 +40,14 @@ class ConvNet(nn.Module):
       blocks: residual blocks per stage.
       axis_name: mapped axis over which batch-norm statistics are reduced.
       dtype: of the computation; parameters are float32.
+      native: use native kernels where they can be had.
     """
 
     widths: tuple[int, ...] = (32, 64)
     blocks: int = 1
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    native: bool = False
 
     @property
     def features(self) -> int:
@@ -58,13 +57,14 @@ class ConvNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, widths[-1]]`."""
-        x = conv(self.widths[0], 3, 1, "stem", self.dtype, same=True)(x)
-        x = nn.relu(norm(x, train, self.axis_name, "stem_norm", self.dtype))
+        by = Computation(self.axis_name, self.dtype, self.native)
+        stem = conv_norm(
+            x, self.widths[0], 3, 1, "stem", train, by, relu=True, same=True, images=True
+        )
+        x = stem.value()
         for stage, width in enumerate(self.widths):
             for block in range(self.blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
-                x = ResidualBlock(width, stride, self.axis_name, self.dtype, name=name)(
-                    x, train=train
-                )
+                x = ResidualBlock(width, stride, by, name=name)(x, train=train)
         return jnp.mean(x, axis=(1, 2))

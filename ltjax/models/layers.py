@@ -1,12 +1,16 @@
-"""The convolution and the batch norm that all backbones share."""
+"""The convolution and the batch norm that all backbones share, by XLA or by native kernels."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ltjax.kernels import units
+
+BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5
+KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # Images in one piece of a kernel's gradient on CPU; measured by experiments/train_speed.
 CPU_PIECE = 16
 
@@ -85,7 +89,7 @@ def conv(
         padding="SAME" if same else [(size // 2, size // 2)] * 2,
         use_bias=False,
         feature_group_count=groups,
-        kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        kernel_init=KERNEL_INIT,
         dtype=dtype,
         name=name,
         conv_general_dilated=convolution,
@@ -116,12 +120,149 @@ def norm(
     """
     layer = nn.BatchNorm(
         use_running_average=not train,
-        momentum=0.9,
+        momentum=BATCH_NORM_MOMENTUM,
+        epsilon=BATCH_NORM_EPSILON,
         axis_name=axis_name,
         scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
         name=name,
     )
     return layer(x.astype(jnp.float32)).astype(dtype)
+
+
+class Computation(NamedTuple):
+    """How a backbone computes, the same for all of its layers.
+
+    Attributes:
+      axis_name: mapped axis over which batch-norm statistics are reduced.
+      dtype: of the computation; parameters are float32.
+      native: use native kernels for the convolutions that they support.
+    """
+
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    native: bool = False
+
+
+class Normed(NamedTuple):
+    """The output of a batch norm, which the next convolution may compute on its way.
+
+    Attributes:
+      x: `[B, H, W, C]`.
+      affine: `(a, b)`, `[2, C]`, of the output `a x + b`; None where `x` is the output.
+      relu: whether a ReLU follows.
+    """
+
+    x: jax.Array
+    affine: jax.Array | None = None
+    relu: bool = False
+
+    def value(self) -> jax.Array:
+        """The array itself."""
+        y = self.x
+        if self.affine is not None:
+            shape = (1, 1, 1, -1)
+            y = self.affine[0].reshape(shape) * y + self.affine[1].reshape(shape)
+        return nn.relu(y) if self.relu else y
+
+
+class _Kernel(nn.Module):
+    """Holds the parameter of `conv`, under the same name."""
+
+    @nn.compact
+    def __call__(self, shape: tuple[int, ...]) -> jax.Array:
+        return self.param("kernel", KERNEL_INIT, shape, jnp.float32)
+
+
+class _Norm(nn.Module):
+    """Holds the parameters and running statistics of `norm`, under the same names."""
+
+    zero_scale: bool
+
+    @nn.compact
+    def __call__(
+        self, sums: jax.Array, count: int, train: bool, axis_name: str | None
+    ) -> jax.Array:
+        """The batch norm as `(a, b)`, from sums over `count` pixels or the running statistics."""
+        width = sums.shape[1:]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, width, jnp.float32)
+        first = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
+        scale = self.param("scale", first, width, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, width, jnp.float32)
+        found = units.Moments(mean.value, var.value)
+        if train:
+            found = units.moments(sums, count, None if self.is_initializing() else axis_name)
+            if not self.is_initializing():
+                keep = BATCH_NORM_MOMENTUM
+                mean.value = keep * mean.value + (1 - keep) * found.mean
+                var.value = keep * var.value + (1 - keep) * found.variance
+        return units.norm_affine(found, scale, bias, epsilon=BATCH_NORM_EPSILON)
+
+
+def conv_norm(
+    x: jax.Array | Normed,
+    width: int,
+    size: int,
+    stride: int,
+    number: str,
+    train: bool,
+    by: Computation,
+    *,
+    relu: bool = False,
+    groups: int = 1,
+    same: bool = False,
+    zero_scale: bool = False,
+    images: bool = False,
+) -> Normed:
+    """A convolution and the batch norm behind it; to be called inside a compact module.
+
+    With native kernels a 3 x 3 convolution takes the batch norm and ReLU before it on its way,
+    and measures the statistics of the one behind it. Parameters are the same either way.
+
+    Args:
+      x: `[B, H, W, C]`, or the batch norm before it.
+      width: channels of the output.
+      size: as of `conv`.
+      stride: as of `conv`.
+      number: the names of the parameters are `conv{number}` and `norm{number}`, or those of
+        the stem and of a shortcut where it is "stem" or "shortcut".
+      train: use and update the batch's statistics.
+      by: how to compute.
+      relu: whether a ReLU follows.
+      groups: as of `conv`.
+      same: as of `conv`.
+      zero_scale: as of `norm`.
+      images: `x` needs no gradient.
+
+    Returns:
+      The batch norm's output, perhaps not yet computed.
+    """
+    word = number.isdigit()
+    names = (f"conv{number}", f"norm{number}") if word else (number, f"{number}_norm")
+    before = x if isinstance(x, Normed) else Normed(x)
+    if not _is_native(before.x, width, size, stride, by, groups=groups, same=same):
+        layer = conv(width, size, stride, names[0], by.dtype, groups=groups, same=same)
+        y = layer(before.value())
+        y = norm(y, train, by.axis_name, names[1], by.dtype, zero_scale=zero_scale)
+        return Normed(y, relu=relu)
+    if before.affine is None or not before.relu:
+        before = Normed(before.value())
+    kernel = _Kernel(name=names[0])((3, 3, before.x.shape[-1], width))
+    z, sums = units.unit(before.x, before.affine, kernel, stride, not images)
+    count = z.size // width
+    affine = _Norm(zero_scale, name=names[1])(sums, count, train, by.axis_name)
+    return Normed(z, affine, relu)
+
+
+def _is_native(
+    x: jax.Array, width: int, size: int, stride: int, by: Computation, *, groups: int, same: bool
+) -> bool:
+    """Whether a native kernel computes this convolution."""
+    if not by.native or size != 3 or groups != 1 or x.dtype != jnp.float32:
+        return False
+    # Where a strided convolution pads as XLA's SAME, an even side has its border at the end.
+    one_border = stride == 1 or not same
+    return one_border and units.supports(x.shape[-1], width, by.dtype)
 
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

@@ -10,7 +10,7 @@ from ltjax.errors import FLAG, Option, integer, one_of, option, require
 from ltjax.models.classifier import Classifier
 from ltjax.models.convnet import ConvNet
 from ltjax.models.heads import HEAD_SCALE, CosineHead, LinearHead, TauNormHead, WeightScalingHead
-from ltjax.models.layers import DTYPES
+from ltjax.models.layers import DTYPES, Computation
 from ltjax.models.resnet import ResNet, Shape
 from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.whitening.linen import ChannelWhitening, StandardizedWhitening
@@ -21,21 +21,21 @@ from ltjax.whitening.options import WhiteningConfig
 STANDARDIZING_RIDGE = 1e-3
 
 
-def _convnet(config: "ModelConfig", axis_name: str | None) -> ConvNet:
+def _convnet(config: "ModelConfig", by: Computation) -> ConvNet:
     widths = (config.width, 2 * config.width)
-    return ConvNet(widths, config.blocks, axis_name, DTYPES[config.dtype])
+    return ConvNet(widths, config.blocks, **by._asdict())
 
 
-def _resnet_cifar(depth: int, config: "ModelConfig", axis_name: str | None) -> ResNetCifar:
-    return ResNetCifar(depth, axis_name, DTYPES[config.dtype], config.zero_residual)
+def _resnet_cifar(depth: int, config: "ModelConfig", by: Computation) -> ResNetCifar:
+    return ResNetCifar(depth, zero_residual=config.zero_residual, **by._asdict())
 
 
-def _resnet(shape: Shape, config: "ModelConfig", axis_name: str | None) -> ResNet:
-    return ResNet(shape, axis_name, DTYPES[config.dtype], config.zero_residual)
+def _resnet(shape: Shape, config: "ModelConfig", by: Computation) -> ResNet:
+    return ResNet(shape, zero_residual=config.zero_residual, **by._asdict())
 
 
-# What builds a backbone from the options of a network and the mapped axis.
-BACKBONES: dict[str, Callable[["ModelConfig", str | None], nn.Module]] = {
+# What builds a backbone from the options of a network and from how it computes.
+BACKBONES: dict[str, Callable[["ModelConfig", Computation], nn.Module]] = {
     "convnet": _convnet,
     "resnet8_cifar": partial(_resnet_cifar, 8),
     "resnet20_cifar": partial(_resnet_cifar, 20),
@@ -96,12 +96,15 @@ class ModelConfig:
     head_scale: float = HEAD_SCALE.field()
 
 
-def make_backbone(config: ModelConfig, *, axis_name: str | None = None) -> nn.Module:
+def make_backbone(
+    config: ModelConfig, *, axis_name: str | None = None, native: bool = False
+) -> nn.Module:
     """Builds the backbone of a configuration.
 
     Args:
       config: options of the network.
       axis_name: mapped axis over which batches are spread.
+      native: use native kernels where they can be had (`ltjax.kernels`).
 
     Returns:
       A module from images `[B, H, W, C]` to features `[B, D]`; its `features` are D.
@@ -115,7 +118,8 @@ def make_backbone(config: ModelConfig, *, axis_name: str | None = None) -> nn.Mo
     one_of_them = one_of(*BACKBONES)
     require(one_of_them.check(config.name), "model.name", config.name, one_of_them.words)
     DTYPE.check("model.dtype", config.dtype)
-    return BACKBONES[config.name](config, axis_name)
+    by = Computation(axis_name, DTYPES[config.dtype], native)
+    return BACKBONES[config.name](config, by)
 
 
 def make_head(config: ModelConfig, num_classes: int) -> nn.Module:
@@ -182,6 +186,7 @@ def make_model(
     num_classes: int,
     *,
     axis_name: str | None = None,
+    native: bool = False,
 ) -> Classifier:
     """Builds the network of a configuration.
 
@@ -190,6 +195,7 @@ def make_model(
       whitening: options of the whitening before the classifier, resolved.
       num_classes: C.
       axis_name: mapped axis over which batches are spread.
+      native: as of `make_backbone`.
 
     Returns:
       The network: images `[B, H, W, C]` to logits `[B, C]`.
@@ -202,7 +208,7 @@ def make_model(
     (64, 0.1, 10)
     """
     layer = make_whitening(whitening, axis_name=axis_name)
-    backbone = make_backbone(config, axis_name=axis_name)
+    backbone = make_backbone(config, axis_name=axis_name, native=native)
     if layer is not None:
         layer.check(backbone.features)
     return Classifier(backbone, make_head(config, num_classes), layer)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax.models.layers import conv, norm
+from ltjax.models.layers import Computation, conv_norm
 
 
 class Shape(NamedTuple):
@@ -35,8 +35,7 @@ class ImageNetBlock(nn.Module):
     width: int
     stride: int
     shape: Shape
-    axis_name: str | None
-    dtype: Any
+    by: Computation
     zero_residual: bool
 
     @nn.compact
@@ -44,22 +43,20 @@ class ImageNetBlock(nn.Module):
         """`[B, H, W, C] -> [B, H / stride, W / stride, width or 4 width]`."""
 
         def apply(x, width, size, stride, number, *, last=False, groups=1):
-            x = conv(width, size, stride, f"conv{number}", self.dtype, groups=groups)(x)
             zero = last and self.zero_residual
-            x = norm(x, train, self.axis_name, f"norm{number}", self.dtype, zero_scale=zero)
-            return x if last else nn.relu(x)
+            options = {"relu": not last, "groups": groups, "zero_scale": zero}
+            return conv_norm(x, width, size, stride, number, train, self.by, **options)
 
         if self.shape.bottleneck:
             inner = self.width * self.shape.group_width // 64 * self.shape.groups
-            y = apply(x, inner, 1, 1, 1)
-            y = apply(y, inner, 3, self.stride, 2, groups=self.shape.groups)
-            y = apply(y, 4 * self.width, 1, 1, 3, last=True)
+            y = apply(x, inner, 1, 1, "1")
+            y = apply(y, inner, 3, self.stride, "2", groups=self.shape.groups)
+            y = apply(y, 4 * self.width, 1, 1, "3", last=True).value()
         else:
-            y = apply(x, self.width, 3, self.stride, 1)
-            y = apply(y, self.width, 3, 1, 2, last=True)
+            y = apply(x, self.width, 3, self.stride, "1")
+            y = apply(y, self.width, 3, 1, "2", last=True).value()
         if x.shape != y.shape:
-            x = conv(y.shape[-1], 1, self.stride, "shortcut", self.dtype)(x)
-            x = norm(x, train, self.axis_name, "shortcut_norm", self.dtype)
+            x = conv_norm(x, y.shape[-1], 1, self.stride, "shortcut", train, self.by).value()
         return nn.relu(x + y)
 
 
@@ -71,6 +68,7 @@ class ResNet(nn.Module):
       axis_name: mapped axis over which batch-norm statistics are reduced.
       dtype: of the computation; parameters are float32.
       zero_residual: start every block as the identity.
+      native: use native kernels where they can be had.
 
     Source: He et al., Deep Residual Learning (CVPR 2016, https://arxiv.org/abs/1512.03385); Xie et
     al., Aggregated Residual Transformations (CVPR 2017, https://arxiv.org/abs/1611.05431).
@@ -80,6 +78,7 @@ class ResNet(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     zero_residual: bool = False
+    native: bool = False
 
     @property
     def features(self) -> int:
@@ -89,19 +88,14 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, 512 or 2048]`."""
-        x = conv(64, 7, 2, "stem", self.dtype)(x)
-        x = nn.relu(norm(x, train, self.axis_name, "stem_norm", self.dtype))
+        by = Computation(self.axis_name, self.dtype, self.native)
+        x = conv_norm(x, 64, 7, 2, "stem", train, by, relu=True).value()
         x = nn.max_pool(x, (3, 3), (2, 2), padding=[(1, 1), (1, 1)])
         for stage, blocks in enumerate(self.shape.blocks):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = ImageNetBlock(
-                    64 * 2**stage,
-                    stride,
-                    self.shape,
-                    self.axis_name,
-                    self.dtype,
-                    self.zero_residual,
-                    name=f"stage{stage + 1}_block{block + 1}",
-                )(x, train=train)
+                name = f"stage{stage + 1}_block{block + 1}"
+                width = 64 * 2**stage
+                layer = ImageNetBlock(width, stride, self.shape, by, self.zero_residual, name=name)
+                x = layer(x, train=train)
         return jnp.mean(x, axis=(1, 2))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.errors import require
-from ltjax.models.layers import conv, norm
+from ltjax.models.layers import Computation, conv_norm
 
 
 class CifarBlock(nn.Module):
@@ -19,22 +19,20 @@ class CifarBlock(nn.Module):
 
     width: int
     stride: int
-    axis_name: str | None
-    dtype: Any
+    by: Computation
     zero_residual: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """`[B, H, W, C] -> [B, H / stride, W / stride, width]`."""
-        y = conv(self.width, 3, self.stride, "conv1", self.dtype)(x)
-        y = nn.relu(norm(y, train, self.axis_name, "norm1", self.dtype))
-        y = conv(self.width, 3, 1, "conv2", self.dtype)(y)
-        y = norm(y, train, self.axis_name, "norm2", self.dtype, zero_scale=self.zero_residual)
+        zero = self.zero_residual
+        y = conv_norm(x, self.width, 3, self.stride, "1", train, self.by, relu=True)
+        y = conv_norm(y, self.width, 3, 1, "2", train, self.by, zero_scale=zero)
         new = self.width - x.shape[-1]
         if self.stride > 1 or new:
             x = x[:, :: self.stride, :: self.stride]
             x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
-        return nn.relu(x + y)
+        return nn.relu(x + y.value())
 
 
 class ResNetCifar(nn.Module):
@@ -45,6 +43,7 @@ class ResNetCifar(nn.Module):
       axis_name: mapped axis over which batch-norm statistics are reduced.
       dtype: of the computation; parameters are float32.
       zero_residual: start every block as the identity.
+      native: use native kernels where they can be had.
 
     Source: He et al., Deep Residual Learning (CVPR 2016, https://arxiv.org/abs/1512.03385),
     section 4.2.
@@ -54,6 +53,7 @@ class ResNetCifar(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     zero_residual: bool = False
+    native: bool = False
 
     @property
     def features(self) -> int:
@@ -64,17 +64,11 @@ class ResNetCifar(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, 64]`."""
         require(self.depth % 6 == 2 and self.depth >= 8, "depth", self.depth, "6 n + 2")
-        x = conv(16, 3, 1, "stem", self.dtype)(x)
-        x = nn.relu(norm(x, train, self.axis_name, "stem_norm", self.dtype))
+        by = Computation(self.axis_name, self.dtype, self.native)
+        x = conv_norm(x, 16, 3, 1, "stem", train, by, relu=True, images=True).value()
         for stage, width in enumerate((16, 32, 64)):
             for block in range((self.depth - 2) // 6):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = CifarBlock(
-                    width,
-                    stride,
-                    self.axis_name,
-                    self.dtype,
-                    self.zero_residual,
-                    name=f"stage{stage + 1}_block{block + 1}",
-                )(x, train=train)
+                name = f"stage{stage + 1}_block{block + 1}"
+                x = CifarBlock(width, stride, by, self.zero_residual, name=name)(x, train=train)
         return jnp.mean(x, axis=(1, 2))

@@ -1,0 +1,724 @@
+// Convolutions of a residual network's training step, fused with the batch norms around them.
+//
+// float32, NHWC, kernels of 3 x 3 with a border of one zero. Three calls for XLA's CPU backend:
+//
+//   unit_forward    y = conv(f(x), k), f(x) = relu(a x + b) or x, and sum y, sum y^2 per channel
+//   unit_backward   the gradients of x and k, with the batch norm's gradient applied to dy on the way
+//   norm_reduce     the two sums that a batch norm's gradient needs
+//
+// Everything rests on two matrix products of small blocks that live in registers. A convolution of
+// stride 1 becomes 16 of them by Winograd's F(2 x 2, 3 x 3), which needs 2.25 times fewer products
+// (Lavin and Gray, arXiv:1509.09308); any other one becomes a product with the patches of its input.
+// Sums over the batch are taken in parts whose number depends on the shapes alone, and are added in
+// a fixed order: so results do not depend on the number of threads.
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace {
+
+namespace ffi = xla::ffi;
+
+// A vector, and the block of a product that fits into the registers: rows x vectors.
+#ifdef __AVX512F__
+constexpr int kVector = 16, kRows = 16, kColumns = 1;
+#else
+constexpr int kVector = 8, kRows = 4, kColumns = 2;
+#endif
+typedef float Vec __attribute__((vector_size(4 * kVector), aligned(4)));
+typedef int Bits __attribute__((vector_size(4 * kVector), aligned(4)));
+
+#define UNROLL _Pragma("GCC unroll 16")
+
+inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+inline Vec all(float f) { return f - Vec{}; }
+// g where x > 0, else 0.
+inline Vec where_positive(Vec x, Vec g) { return (Vec)((Bits)g & (x > Vec{})); }
+
+int up(int n, int step) { return (n + step - 1) / step * step; }
+
+// A number of channels that the compiler knows, so that it unrolls the loops over them; the loops
+// take it, or any other number as an int64_t.
+template <int N>
+struct Known {
+  constexpr operator int64_t() const { return N; }
+};
+
+// f with the number of channels, known where it is a common one.
+template <class F>
+void with_channels(int64_t channels, const F& f) {
+  switch (channels) {
+    case 16: return f(Known<16>{});
+    case 32: return f(Known<32>{});
+    case 64: return f(Known<64>{});
+    default: return f(channels);
+  }
+}
+
+// Memory that grows and is kept, one piece per thread and purpose.
+enum Purpose { kPaddedInput, kPaddedGradient, kTiles, kProducts, kMorePurposes };
+float* scratch(Purpose purpose, size_t size) {
+  static thread_local std::vector<float> pieces[kMorePurposes];
+  std::vector<float>& piece = pieces[purpose];
+  if (piece.size() < size + 16) piece.resize(size + 16);
+  const uintptr_t at = reinterpret_cast<uintptr_t>(piece.data());
+  return reinterpret_cast<float*>((at + 63) & ~uintptr_t(63));
+}
+
+// ---------------------------------------------------------------------------------------------
+// Products of matrices. Strides are between rows; columns are a multiple of a vector.
+
+// c [P, Q vectors] (+)= a [P, depth] b [depth, Q vectors].
+template <int P, int Q, class Depth>
+void block(const float* a, int64_t da, const float* b, int64_t db, float* c, int64_t dc, Depth depth, bool add) {
+  Vec sum[P][Q] = {};
+  for (int64_t k = 0; k < depth; k++) {
+    Vec right[Q];
+    UNROLL for (int q = 0; q < Q; q++) right[q] = load(b + k * db + kVector * q);
+    UNROLL for (int p = 0; p < P; p++) {
+      const Vec left = all(a[p * da + k]);
+      UNROLL for (int q = 0; q < Q; q++) sum[p][q] += left * right[q];
+    }
+  }
+  UNROLL for (int p = 0; p < P; p++)
+    UNROLL for (int q = 0; q < Q; q++) {
+      float* to = c + p * dc + kVector * q;
+      store(to, add ? load(to) + sum[p][q] : sum[p][q]);
+    }
+}
+
+template <class Columns, class Depth>
+void multiply_once(const float* a, int64_t da, const float* b, int64_t db, float* c, int64_t dc,
+                   int rows, Columns columns, Depth depth, bool add) {
+  int64_t o = 0;
+  for (; o + kVector * kColumns <= columns; o += kVector * kColumns)
+    for (int r = 0; r < rows; r += kRows)
+      block<kRows, kColumns>(a + r * da, da, b + o, db, c + r * dc + o, dc, depth, add);
+  for (; o < columns; o += kVector)
+    for (int r = 0; r < rows; r += kRows)
+      block<kRows, 1>(a + r * da, da, b + o, db, c + r * dc + o, dc, depth, add);
+}
+
+// c [rows, columns] = a [rows, depth] b [depth, columns]; rows is a multiple of kRows. A long sum is
+// taken in pieces, whose rounding errors do not grow with its length.
+template <class Columns, class Depth>
+void multiply(const float* a, int64_t da, const float* b, int64_t db, float* c, int64_t dc,
+              int rows, Columns columns, Depth depth) {
+  constexpr int64_t kPiece = 64;
+  if (depth <= kPiece) return multiply_once(a, da, b, db, c, dc, rows, columns, depth, false);
+  for (int64_t k = 0; k < depth; k += kPiece)
+    multiply_once(a + k, da, b + k * db, db, c, dc, rows, columns, std::min<int64_t>(kPiece, depth - k), k > 0);
+}
+
+// c [P, Q vectors] += a^T b, a [depth, P], b [depth, Q vectors].
+template <int P, int Q>
+void add_block(const float* a, int64_t da, const float* b, int64_t db, float* c, int64_t dc, int depth) {
+  Vec sum[P][Q];
+  UNROLL for (int p = 0; p < P; p++)
+    UNROLL for (int q = 0; q < Q; q++) sum[p][q] = load(c + p * dc + kVector * q);
+  for (int k = 0; k < depth; k++) {
+    Vec right[Q];
+    UNROLL for (int q = 0; q < Q; q++) right[q] = load(b + k * db + kVector * q);
+    UNROLL for (int p = 0; p < P; p++) {
+      const Vec left = all(a[k * da + p]);
+      UNROLL for (int q = 0; q < Q; q++) sum[p][q] += left * right[q];
+    }
+  }
+  UNROLL for (int p = 0; p < P; p++)
+    UNROLL for (int q = 0; q < Q; q++) store(c + p * dc + kVector * q, sum[p][q]);
+}
+
+// c [rows, columns] += a^T b, a [depth, rows], b [depth, columns].
+template <class Rows, class Columns>
+void add_transposed(const float* a, int64_t da, const float* b, int64_t db, float* c, int64_t dc,
+                    Rows rows, Columns columns, int depth) {
+  for (int64_t o = 0; o < columns;) {
+    const bool wide = o + kVector * kColumns <= columns;
+    int64_t r = 0;
+    for (; r + kRows <= rows; r += kRows)
+      if (wide) add_block<kRows, kColumns>(a + r, da, b + o, db, c + r * dc + o, dc, depth);
+      else add_block<kRows, 1>(a + r, da, b + o, db, c + r * dc + o, dc, depth);
+    for (; r < rows; r++)  // a kernel of three channels has 27 rows
+      if (wide) add_block<1, kColumns>(a + r, da, b + o, db, c + r * dc + o, dc, depth);
+      else add_block<1, 1>(a + r, da, b + o, db, c + r * dc + o, dc, depth);
+    o += wide ? kVector * kColumns : kVector;
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Images with a border of zeros. `Frame` is the geometry of one: its border is one pixel above and
+// to the left, and on the other sides as wide as tiles of 2 x 2 outputs, or patches, reach.
+
+struct Frame {
+  int height, width, channels;  // of the image
+  int rows, columns;            // with the border
+  int64_t row() const { return int64_t(columns) * channels; }
+  int64_t size() const { return rows * row(); }
+};
+
+Frame frame(int height, int width, int channels) {
+  return {height, width, channels, up(height, 2) + 2, up(width, 2) + 2};
+}
+
+// Writes the border of an image and its pixels by `pixel(row, column, out)`.
+template <class F>
+void fill(const Frame& f, float* out, F pixel) {
+  const int64_t c = f.channels;
+  memset(out, 0, f.row() * sizeof(float));
+  for (int h = 0; h < f.height; h++) {
+    float* line = out + (h + 1) * f.row();
+    memset(line, 0, c * sizeof(float));
+    pixel(h, line + c);
+    memset(line + (f.width + 1) * c, 0, (f.columns - f.width - 1) * c * sizeof(float));
+  }
+  memset(out + (f.height + 1) * f.row(), 0, (f.rows - f.height - 1) * f.row() * sizeof(float));
+}
+
+// x, or relu(a x + b) where `affine` = (a, b) is given.
+template <class Channels>
+void pad_input(Channels c, const Frame& f, const float* x, const float* affine, float* out) {
+  const int64_t line = f.width * c;
+  if (affine == nullptr) {
+    fill(f, out, [&](int h, float* to) { memcpy(to, x + h * line, line * sizeof(float)); });
+    return;
+  }
+  fill(f, out, [&](int h, float* to) {
+    const float* from = x + h * line;
+    for (int w = 0; w < f.width; w++)
+      for (int i = 0; i < c; i += kVector) {
+        const Vec v = load(from + w * c + i) * load(affine + i) + load(affine + c + i);
+        store(to + w * c + i, where_positive(v, v));
+      }
+  });
+}
+
+// k0 g + k1 z + k2 of one line of pixels, the gradient behind a batch norm; g is dy, or dy where
+// `mask` > 0.
+template <class Channels>
+void norm_gradient_line(Channels c, int64_t line, const float* dy, const float* mask, const float* z,
+                        const float* k, float* to) {
+  for (int64_t w = 0; w < line; w += c)
+    for (int i = 0; i < c; i += kVector) {
+      Vec g = load(dy + w + i);
+      if (mask != nullptr) g = where_positive(load(mask + w + i), g);
+      store(to + w + i, g * load(k + i) + (load(z + w + i) * load(k + c + i) + load(k + 2 * c + i)));
+    }
+}
+
+// The same of a whole image, with a border.
+template <class Channels>
+void pad_gradient(Channels c, const Frame& f, const float* dy, const float* mask, const float* z,
+                  const float* k, float* out) {
+  const int64_t line = int64_t(f.width) * c;
+  fill(f, out, [&](int h, float* to) {
+    const float* of = mask == nullptr ? nullptr : mask + h * line;
+    norm_gradient_line(c, line, dy + h * line, of, z + h * line, k, to);
+  });
+}
+
+// ---------------------------------------------------------------------------------------------
+// Winograd's F(2 x 2, 3 x 3): 16 products per tile of 2 x 2 outputs. A chunk of tiles is laid out
+// as [16, tiles, channels], with some distance between the 16 so that they fall into other sets of
+// the cache.
+
+constexpr int kApart = 16;
+
+struct Tiles {
+  int first, count, padded;  // in the group of images; `padded` is a multiple of kRows
+  int64_t plane(int64_t channels) const { return int64_t(padded) * channels + kApart; }
+};
+
+// Tiles of a group of images: of one frame after the other, row by row.
+struct Grid {
+  int across, down;
+  int each() const { return across * down; }
+  // Offset of a tile's upper left pixel in a group of images.
+  int64_t at(int tile, int64_t image, int64_t row, int64_t pixel) const {
+    const int n = tile / each(), rest = tile % each();
+    return n * image + 2 * (rest / across) * row + 2 * (rest % across) * pixel;
+  }
+};
+
+void transform_kernel(const float* w, float* u, int64_t n) {  // [9, n] -> [16, n]: G w G^T
+  for (int64_t e = 0; e < n; e++) {
+    float t[4][3];
+    for (int j = 0; j < 3; j++) {
+      const float a = w[j * n + e], b = w[(3 + j) * n + e], c = w[(6 + j) * n + e];
+      t[0][j] = a, t[1][j] = 0.5f * (a + b + c), t[2][j] = 0.5f * (a - b + c), t[3][j] = c;
+    }
+    for (int i = 0; i < 4; i++) {
+      const float a = t[i][0], b = t[i][1], c = t[i][2];
+      float* to = u + 4 * i * n + e;
+      to[0] = a, to[n] = 0.5f * (a + b + c), to[2 * n] = 0.5f * (a - b + c), to[3 * n] = c;
+    }
+  }
+}
+
+void transform_back(const float* u, float* w, int64_t n) {  // [16, n] -> [9, n]: G^T u G
+  for (int64_t e = 0; e < n; e++) {
+    float t[3][4];
+    for (int j = 0; j < 4; j++) {
+      const float a = u[j * n + e], b = u[(4 + j) * n + e];
+      const float c = u[(8 + j) * n + e], d = u[(12 + j) * n + e];
+      t[0][j] = a + 0.5f * (b + c), t[1][j] = 0.5f * (b - c), t[2][j] = 0.5f * (b + c) + d;
+    }
+    for (int i = 0; i < 3; i++) {
+      const float a = t[i][0], b = t[i][1], c = t[i][2], d = t[i][3];
+      float* to = w + 3 * i * n + e;
+      to[0] = a + 0.5f * (b + c), to[n] = 0.5f * (b - c), to[2 * n] = 0.5f * (b + c) + d;
+    }
+  }
+}
+
+// B^T d B of every tile's 4 x 4 pixels.
+template <class Channels>
+void transform_input(Channels c, const Frame& f, const Grid& grid, const Tiles& tiles, const float* x, float* v) {
+  const int64_t row = f.row(), plane = tiles.plane(c);
+  for (int t = 0; t < tiles.count; t++) {
+    const float* tile = x + grid.at(tiles.first + t, f.size(), row, c);
+    for (int i = 0; i < c; i += kVector) {
+      const float* p = tile + i;
+      Vec b[4][4];
+      UNROLL for (int j = 0; j < 4; j++) {
+        const Vec d0 = load(p + j * c), d1 = load(p + row + j * c);
+        const Vec d2 = load(p + 2 * row + j * c), d3 = load(p + 3 * row + j * c);
+        b[0][j] = d0 - d2, b[1][j] = d1 + d2, b[2][j] = d2 - d1, b[3][j] = d1 - d3;
+      }
+      float* to = v + t * c + i;
+      UNROLL for (int r = 0; r < 4; r++) {
+        store(to + (4 * r) * plane, b[r][0] - b[r][2]);
+        store(to + (4 * r + 1) * plane, b[r][1] + b[r][2]);
+        store(to + (4 * r + 2) * plane, b[r][2] - b[r][1]);
+        store(to + (4 * r + 3) * plane, b[r][1] - b[r][3]);
+      }
+    }
+  }
+}
+
+// A dy A^T of every tile's 2 x 2 pixels; `g` points at the first pixel inside the border.
+template <class Channels>
+void transform_gradient(Channels c, const Frame& f, const Grid& grid, const Tiles& tiles, const float* g, float* m) {
+  const int64_t row = f.row(), plane = tiles.plane(c);
+  for (int t = 0; t < tiles.count; t++) {
+    const float* tile = g + grid.at(tiles.first + t, f.size(), row, c);
+    for (int i = 0; i < c; i += kVector) {
+      const float* p = tile + i;
+      const Vec a = load(p), b = load(p + c), d = load(p + row), e = load(p + row + c);
+      const Vec z[4][2] = {{a, b}, {a + d, b + e}, {a - d, b - e}, {-d, -e}};
+      float* to = m + t * c + i;
+      UNROLL for (int r = 0; r < 4; r++) {
+        store(to + (4 * r) * plane, z[r][0]);
+        store(to + (4 * r + 1) * plane, z[r][0] + z[r][1]);
+        store(to + (4 * r + 2) * plane, z[r][0] - z[r][1]);
+        store(to + (4 * r + 3) * plane, -z[r][1]);
+      }
+    }
+  }
+}
+
+// A^T m A of every tile, to the images `y` [height, width, channels]; pixels outside are left out.
+template <class Channels>
+void transform_output(Channels c, int height, int width, const Grid& grid, const Tiles& tiles,
+                      const float* m, float* y) {
+  const int64_t row = int64_t(width) * c, plane = tiles.plane(c);
+  for (int t = 0; t < tiles.count; t++) {
+    const int tile = tiles.first + t, rest = tile % grid.each();
+    const bool right = 2 * (rest % grid.across) + 1 < width, below = 2 * (rest / grid.across) + 1 < height;
+    float* out = y + grid.at(tile, height * row, row, c);
+    for (int i = 0; i < c; i += kVector) {
+      const float* p = m + t * c + i;
+      Vec b[2][4];
+      UNROLL for (int j = 0; j < 4; j++) {
+        const Vec m0 = load(p + j * plane), m1 = load(p + (4 + j) * plane);
+        const Vec m2 = load(p + (8 + j) * plane), m3 = load(p + (12 + j) * plane);
+        b[0][j] = m0 + m1 + m2, b[1][j] = m1 - m2 - m3;
+      }
+      store(out + i, b[0][0] + b[0][1] + b[0][2]);
+      if (right) store(out + c + i, b[0][1] - b[0][2] - b[0][3]);
+      if (below) store(out + row + i, b[1][0] + b[1][1] + b[1][2]);
+      if (below && right) store(out + row + c + i, b[1][1] - b[1][2] - b[1][3]);
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Patches: the 3 x 3 pixels below an output, as one row of 9 channels.
+
+// Rows [count, 9 C] of the outputs first ... first + count - 1 of one image.
+void gather_patches(const Frame& f, int across, int stride, int first, int count, const float* x, float* out) {
+  const int64_t run = 3 * f.channels;
+  for (int t = 0; t < count; t++) {
+    const int at = first + t;
+    const float* from = x + int64_t(at / across) * stride * f.row() + int64_t(at % across) * stride * f.channels;
+    for (int i = 0; i < 3; i++) memcpy(out + (3 * t + i) * run, from + i * f.row(), run * sizeof(float));
+  }
+}
+
+// Adds such rows to the image that they are patches of.
+void scatter_patches(const Frame& f, int across, int stride, int first, int count, const float* rows, float* x) {
+  const int64_t run = 3 * f.channels;
+  for (int t = 0; t < count; t++) {
+    const int at = first + t;
+    float* to = x + int64_t(at / across) * stride * f.row() + int64_t(at % across) * stride * f.channels;
+    for (int i = 0; i < 3; i++)
+      for (int64_t e = 0; e < run; e += kVector) {
+        float* p = to + i * f.row() + e;
+        store(p, load(p) + load(rows + (3 * t + i) * run + e));
+      }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Sums over pixels, and the batch in parts.
+
+// s[0] += sum u, s[1] += sum u v per channel; several chains of additions hide their latency.
+template <class Channels>
+void add_sums(Channels c, const float* u, const float* v, int64_t pixels, float* s) {
+  for (int i = 0; i < c; i += kVector) {
+    Vec a[4] = {}, b[4] = {};
+    int64_t n = 0;
+    for (; n + 4 <= pixels; n += 4)
+      UNROLL for (int e = 0; e < 4; e++) {
+        const Vec x = load(u + (n + e) * c + i);
+        a[e] += x, b[e] += x * load(v + (n + e) * c + i);
+      }
+    for (; n < pixels; n++) {
+      const Vec x = load(u + n * c + i);
+      a[0] += x, b[0] += x * load(v + n * c + i);
+    }
+    store(s + i, load(s + i) + ((a[0] + a[1]) + (a[2] + a[3])));
+    store(s + c + i, load(s + c + i) + ((b[0] + b[1]) + (b[2] + b[3])));
+  }
+}
+
+// Parts of a batch: of its size alone, so that sums do not depend on the number of threads.
+int parts_of(int batch) { return std::min(batch, 8); }
+
+// Runs f(0) ... f(parts - 1) on the pool and on this thread. A task that starts when all parts are
+// taken touches nothing but the counters, which it keeps alive.
+template <class Pool, class F>
+void in_parallel(Pool& pool, int parts, const F& f) {
+  struct Counters {
+    std::atomic<int> next{0}, done{0};
+  };
+  auto counters = std::make_shared<Counters>();
+  auto work = [counters, parts, &f] {
+    for (int i; (i = counters->next.fetch_add(1)) < parts;) {
+      f(i);
+      counters->done.fetch_add(1, std::memory_order_release);
+    }
+  };
+  const int helpers = int(std::min<int64_t>(pool.num_threads(), parts)) - 1;
+  for (int t = 0; t < helpers; t++) pool.Schedule([work] { work(); });
+  work();
+  while (counters->done.load(std::memory_order_acquire) < parts) std::this_thread::yield();
+}
+
+// out [n] = the sum of the rows of parts [p, n], always in the same order.
+void add_parts(const std::vector<float>& parts, int64_t n, float* out) {
+  const int64_t count = int64_t(parts.size()) / n;
+  memcpy(out, parts.data(), n * sizeof(float));
+  for (int64_t p = 1; p < count; p++)
+    for (int64_t i = 0; i < n; i++) out[i] += parts[p * n + i];
+}
+
+// ---------------------------------------------------------------------------------------------
+// One convolution.
+
+struct Unit {
+  int batch, height, width, in, out, stride;
+  int down() const { return (height - 1) / stride + 1; }
+  int across() const { return (width - 1) / stride + 1; }
+  int64_t input() const { return int64_t(height) * width * in; }
+  int64_t output() const { return int64_t(down()) * across() * out; }
+  bool winograd() const { return stride == 1 && in % kVector == 0; }
+  Frame input_frame() const { return frame(height, width, in); }
+  Frame output_frame() const { return frame(down(), across(), out); }
+  Grid grid() const { return {up(across(), 2) / 2, up(down(), 2) / 2}; }
+  // Tiles in a chunk: what the cache of a core holds, or more where the kernels do not fit it.
+  int chunk() const {
+    if (int64_t(in) * out >= 128 * 128) return 64;
+    return std::min(64, std::max(16, up((1 << 18) / (64 * (in + out)), 16)));
+  }
+  // Rows of patches in a chunk.
+  int rows() const { return std::max(kRows, std::min(64, (1 << 17) / (36 * in) / kRows * kRows)); }
+  // Images whose tiles are worked on together, so that small images fill a chunk.
+  int group() const { return winograd() ? std::min(8, (chunk() - 1) / grid().each() + 1) : 1; }
+};
+
+template <class F>
+void for_chunks(int total, int size, const F& f) {
+  for (int first = 0; first < total; first += size) {
+    const int count = std::min(size, total - first);
+    f(Tiles{first, count, up(count, kRows)});
+  }
+}
+
+// y = x * u for a group of padded images of frame `f`, u [16, in, out].
+template <class In, class Out>
+void convolve_tiles(In in, Out out, const Unit& unit, const Frame& f, int images, const float* x, const float* u, float* y) {
+  const Grid grid = unit.grid();
+  const int size = unit.chunk();
+  const int64_t kernel = in * out;
+  float* v = scratch(kTiles, 16 * Tiles{0, 0, up(size, kRows)}.plane(in));
+  float* m = scratch(kProducts, 16 * Tiles{0, 0, up(size, kRows)}.plane(out));
+  for_chunks(images * grid.each(), size, [&](const Tiles& tiles) {
+    transform_input(in, f, grid, tiles, x, v);
+    for (int k = 0; k < 16; k++)
+      multiply(v + k * tiles.plane(in), in, u + k * kernel, out, m + k * tiles.plane(out), out, tiles.padded, out, in);
+    transform_output(out, f.height, f.width, grid, tiles, m, y);
+  });
+}
+
+// du [16, in, out] += the gradient of the transformed kernel; x and g padded.
+template <class In, class Out>
+void kernel_gradient_tiles(In in, Out out, const Unit& unit, int images, const float* x, const float* g, float* du) {
+  const Grid grid = unit.grid();
+  const Frame fx = unit.input_frame(), fg = unit.output_frame();
+  const int size = unit.chunk();
+  const int64_t kernel = in * out;
+  float* v = scratch(kTiles, 16 * Tiles{0, 0, up(size, kRows)}.plane(in));
+  float* m = scratch(kProducts, 16 * Tiles{0, 0, up(size, kRows)}.plane(out));
+  const float* inside = g + fg.row() + out;
+  for_chunks(images * grid.each(), size, [&](const Tiles& tiles) {
+    transform_input(in, fx, grid, tiles, x, v);
+    transform_gradient(out, fg, grid, tiles, inside, m);
+    for (int k = 0; k < 16; k++)
+      add_transposed(v + k * tiles.plane(in), in, m + k * tiles.plane(out), out, du + k * kernel, out, in, out,
+                     tiles.count);
+  });
+}
+
+// y = x * w of one padded image by patches.
+void convolve_patches(const Unit& unit, const float* x, const float* w, float* y) {
+  const Frame f = unit.input_frame();
+  const int size = unit.rows(), depth = 9 * unit.in, out = unit.out;
+  float* patches = scratch(kTiles, int64_t(size) * depth);
+  float* products = scratch(kProducts, int64_t(size) * out);
+  for_chunks(unit.down() * unit.across(), size, [&](const Tiles& part) {
+    gather_patches(f, unit.across(), unit.stride, part.first, part.count, x, patches);
+    const bool whole = part.padded == part.count;  // else some rows of the block are no outputs
+    float* to = whole ? y + int64_t(part.first) * out : products;
+    multiply(patches, depth, w, out, to, out, part.padded, out, depth);
+    if (!whole) memcpy(y + int64_t(part.first) * out, products, int64_t(part.count) * out * sizeof(float));
+  });
+}
+
+// dk [9 in, out] += and, where `dx` is not null, dx (padded, of zeros) += of one image; x padded, g
+// [outputs, out] not padded but followed by kRows rows that may be read; wt [out, 9 in].
+void gradients_patches(const Unit& unit, const float* x, const float* g, const float* wt, float* dk, float* dx) {
+  const Frame f = unit.input_frame();
+  const int size = unit.rows(), depth = 9 * unit.in, out = unit.out;
+  float* patches = scratch(kTiles, int64_t(size) * depth);
+  for_chunks(unit.down() * unit.across(), size, [&](const Tiles& part) {
+    const float* gradient = g + int64_t(part.first) * out;
+    gather_patches(f, unit.across(), unit.stride, part.first, part.count, x, patches);
+    add_transposed(patches, depth, gradient, out, dk, out, depth, out, part.count);
+    if (dx == nullptr) return;
+    multiply(gradient, out, wt, depth, patches, depth, part.padded, depth, out);
+    scatter_patches(f, unit.across(), unit.stride, part.first, part.count, patches, dx);
+  });
+}
+
+template <class In, class Out, class Pool>
+void forward(In in, Out out, Pool& pool, const Unit& unit, const float* x, const float* w, const float* affine,
+             float* y, float* sums) {
+  const int parts = parts_of(unit.batch);
+  std::vector<float> partial(size_t(parts) * 2 * out), u;
+  if (unit.winograd()) {
+    u.resize(16 * in * out);
+    transform_kernel(w, u.data(), in * out);
+  }
+  const Frame f = unit.input_frame();
+  in_parallel(pool, parts, [&](int part) {
+    float* padded = scratch(kPaddedInput, f.size() * unit.group());
+    const int end = unit.batch * (part + 1) / parts;
+    for (int n = unit.batch * part / parts; n < end; n += unit.group()) {
+      const int images = std::min(unit.group(), end - n);
+      for (int i = 0; i < images; i++) pad_input(in, f, x + (n + i) * unit.input(), affine, padded + i * f.size());
+      float* to = y + n * unit.output();
+      if (unit.winograd()) convolve_tiles(in, out, unit, f, images, padded, u.data(), to);
+      else convolve_patches(unit, padded, w, to);
+      add_sums(out, to, to, images * (unit.output() / out), partial.data() + size_t(part) * 2 * out);
+    }
+  });
+  add_parts(partial, 2 * out, sums);
+}
+
+struct Gradient {
+  const float *dy, *mask, *z, *k;  // see `pad_gradient`
+  const float *shortcut, *shortcut_mask;
+};
+
+// Ends the gradient of some images' input: through the ReLU and a x + b before the unit, with the
+// sums of the gradient of a x + b and of its product with x, or with the shortcut's.
+template <class In>
+void finish_input_gradient(In in, const Unit& unit, int images, const Gradient& given, const float* affine, const float* padded,
+                           const float* x, int64_t first, float* dx, float* sums) {
+  const Frame f = unit.input_frame();
+  const int64_t line = int64_t(unit.width) * in;
+  if (affine != nullptr) {
+    for (int i = 0; i < images; i++)
+      for (int h = 0; h < unit.height; h++) {
+        const float* after = padded + i * f.size() + (h + 1) * f.row() + in;
+        float* to = dx + i * unit.input() + h * line;
+        for (int64_t e = 0; e < line; e += kVector) store(to + e, where_positive(load(after + e), load(to + e)));
+      }
+    const int64_t pixels = images * (unit.input() / in);
+    add_sums(in, dx, x, pixels, sums);
+    for (int64_t e = 0; e < pixels * in; e += in)
+      for (int i = 0; i < in; i += kVector) store(dx + e + i, load(dx + e + i) * load(affine + i));
+  } else if (given.shortcut != nullptr) {
+    for (int64_t e = 0; e < images * unit.input(); e += kVector)
+      store(dx + e, load(dx + e) + where_positive(load(given.shortcut_mask + first + e), load(given.shortcut + first + e)));
+  }
+}
+
+template <class In, class Out, class Pool>
+void backward(In in, Out out, Pool& pool, const Unit& unit, const Gradient& given, const float* x, const float* affine,
+              const float* w, float* dx, float* sums, float* dk) {
+  const int parts = parts_of(unit.batch);
+  const bool tiles = unit.winograd();
+  const int64_t one = in * out, kernel = (tiles ? 16 : 9) * one;
+  std::vector<float> turned(9 * one), partial(size_t(parts) * 2 * in), kernels(parts * kernel), u;
+  for (int t = 0; t < 9; t++)  // tiles: [9, out, in], turned by half a circle; patches: [out, 9, in]
+    for (int c = 0; c < in; c++)
+      for (int o = 0; o < out; o++)
+        turned[tiles ? ((8 - t) * int64_t(out) + o) * in + c : (int64_t(o) * 9 + t) * in + c] = w[t * one + c * out + o];
+  if (tiles) {
+    u.resize(16 * one);
+    transform_kernel(turned.data(), u.data(), one);
+  }
+  const Frame fx = unit.input_frame(), fg = unit.output_frame();
+  in_parallel(pool, parts, [&](int part) {
+    float* g = scratch(kPaddedGradient, std::max(fg.size() * unit.group(), unit.output() + kRows * out));
+    float* padded = scratch(kPaddedInput, fx.size() * (unit.group() + 1));
+    float* own = kernels.data() + part * kernel;
+    const int end = unit.batch * (part + 1) / parts;
+    for (int n = unit.batch * part / parts; n < end; n += unit.group()) {
+      const int images = std::min(unit.group(), end - n);
+      const int64_t first = n * unit.input();
+      for (int i = 0; i < images; i++) {
+        const int64_t at = (n + i) * unit.output();
+        const float* mask = given.mask == nullptr ? nullptr : given.mask + at;
+        if (tiles) pad_gradient(out, fg, given.dy + at, mask, given.z + at, given.k, g + i * fg.size());
+        else norm_gradient_line(out, unit.output(), given.dy + at, mask, given.z + at, given.k, g);
+        pad_input(in, fx, x + first + i * unit.input(), affine, padded + i * fx.size());
+      }
+      if (tiles) {
+        kernel_gradient_tiles(in, out, unit, images, padded, g, own);
+        if (dx != nullptr) convolve_tiles(out, in, unit, fg, images, g, u.data(), dx + first);
+      } else {
+        float* frame = dx == nullptr ? nullptr : padded + fx.size();
+        if (frame != nullptr) memset(frame, 0, fx.size() * sizeof(float));
+        gradients_patches(unit, padded, g, turned.data(), own, frame);
+        if (frame != nullptr)
+          for (int h = 0; h < unit.height; h++)
+            memcpy(dx + first + int64_t(h) * unit.width * in, frame + (h + 1) * fx.row() + in,
+                   int64_t(unit.width) * in * sizeof(float));
+      }
+      if (dx != nullptr)
+        finish_input_gradient(in, unit, images, given, affine, padded, x + first, first, dx + first,
+                              partial.data() + size_t(part) * 2 * in);
+    }
+  });
+  if (tiles) {
+    std::vector<float> sum(kernel);
+    add_parts(kernels, kernel, sum.data());
+    transform_back(sum.data(), dk, one);
+  } else {
+    add_parts(kernels, kernel, dk);
+  }
+  add_parts(partial, 2 * in, sums);
+}
+
+// ---------------------------------------------------------------------------------------------
+// The calls. A buffer of one element stands for "none".
+
+using Array = ffi::Buffer<ffi::F32>;
+using Result = ffi::Result<Array>;
+
+const float* optional(const Array& a) { return a.element_count() == 1 ? nullptr : a.typed_data(); }
+
+ffi::Error check(const Unit& unit, bool needs_vectors) {
+  if (unit.out % kVector != 0 || (needs_vectors && unit.in % kVector != 0))
+    return ffi::Error::InvalidArgument("channels are no multiple of a vector's width");
+  return ffi::Error::Success();
+}
+
+Unit unit_of(const Array& x, int out, int64_t stride) {
+  const auto d = x.dimensions();
+  return {int(d[0]), int(d[1]), int(d[2]), int(d[3]), out, int(stride)};
+}
+
+ffi::Error UnitForward(ffi::ThreadPool pool, Array x, Array w, Array affine, Result y, Result sums, int64_t stride) {
+  const Unit unit = unit_of(x, int(w.dimensions()[3]), stride);
+  if (ffi::Error e = check(unit, optional(affine) != nullptr); e.failure()) return e;
+  // The units of a stage keep their width: those are compiled for it.
+  const auto run = [&](auto in, auto out) {
+    forward(in, out, pool, unit, x.typed_data(), w.typed_data(), optional(affine), y->typed_data(), sums->typed_data());
+  };
+  if (unit.in == unit.out) with_channels(unit.in, [&](auto c) { run(c, c); });
+  else run(int64_t(unit.in), int64_t(unit.out));
+  return ffi::Error::Success();
+}
+
+ffi::Error UnitBackward(ffi::ThreadPool pool, Array dy, Array mask, Array z, Array k, Array x, Array affine, Array w,
+                        Array shortcut, Array shortcut_mask, Result dx, Result sums, Result dk, int64_t stride) {
+  const Unit unit = unit_of(x, int(w.dimensions()[3]), stride);
+  float* to = dx->element_count() == 1 ? nullptr : dx->typed_data();
+  if (ffi::Error e = check(unit, to != nullptr); e.failure()) return e;
+  const Gradient given = {dy.typed_data(), optional(mask), z.typed_data(), k.typed_data(),
+                          optional(shortcut), optional(shortcut_mask)};
+  const auto run = [&](auto in, auto out) {
+    backward(in, out, pool, unit, given, x.typed_data(), optional(affine), w.typed_data(), to, sums->typed_data(),
+             dk->typed_data());
+  };
+  if (unit.in == unit.out) with_channels(unit.in, [&](auto c) { run(c, c); });
+  else run(int64_t(unit.in), int64_t(unit.out));
+  return ffi::Error::Success();
+}
+
+// sum g and sum g z per channel, g = dy where mask > 0.
+ffi::Error NormReduce(ffi::ThreadPool pool, Array dy, Array mask, Array z, Result sums) {
+  const auto d = dy.dimensions();
+  const int batch = int(d[0]), parts = parts_of(batch);
+  const int64_t c = d[3], image = d[1] * d[2] * c;
+  if (c % kVector != 0) return ffi::Error::InvalidArgument("channels are no multiple of a vector's width");
+  std::vector<float> partial(size_t(parts) * 2 * c);
+  in_parallel(pool, parts, [&](int part) {
+    float* s = partial.data() + size_t(part) * 2 * c;
+    const int64_t first = batch * part / parts * image, end = int64_t(batch) * (part + 1) / parts * image;
+    for (int64_t from = first; from < end; from += image)
+      for (int i = 0; i < c; i += kVector) {
+        Vec a[2] = {}, b[2] = {};
+        int odd = 0;
+        for (int64_t at = from + i; at < from + image; at += c, odd ^= 1) {
+          const Vec g = where_positive(load(mask.typed_data() + at), load(dy.typed_data() + at));
+          a[odd] += g, b[odd] += g * load(z.typed_data() + at);
+        }
+        store(s + i, load(s + i) + (a[0] + a[1]));
+        store(s + c + i, load(s + c + i) + (b[0] + b[1]));
+      }
+  });
+  add_parts(partial, 2 * c, sums->typed_data());
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+#define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_forward, UnitForward,
+                              CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>().Attr<int64_t>("stride"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_backward, UnitBackward,
+                              CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
+                                  .Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Attr<int64_t>("stride"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_norm_reduce, NormReduce, CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>());

@@ -1,0 +1,121 @@
+"""Native units against float64 convolutions, and their gradients against each other."""
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from ltjax.kernels import units
+from ltjax.kernels.build import load
+from tests.kernels import reference
+
+pytestmark = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
+
+CHANNELS = (16, 32, 48, 64, 128, 256)
+
+
+def error(found, wanted):
+    """Largest difference, relative to the largest value."""
+    return np.max(np.abs(np.asarray(found, np.float64) - wanted)) / np.max(np.abs(wanted))
+
+
+def normal(rng, *shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+
+@st.composite
+def cases(draw):
+    """Shapes of a unit: odd and even sides, every kind of channels, batches of 1 to 130."""
+    small = draw(st.booleans())
+    sides = st.integers(1, 9) if small else st.integers(4, 64)
+    height, width = draw(sides), draw(sides)
+    most = max(1, min(130, 6000 // (height * width)))
+    batch = draw(st.integers(1, most))
+    channels = CHANNELS if small else CHANNELS[:4]
+    into, out = draw(st.sampled_from((3, *channels))), draw(st.sampled_from(channels))
+    return batch, height, width, into, out, draw(st.sampled_from((1, 2)))
+
+
+@given(cases(), st.integers(0, 99))
+@settings(max_examples=40)
+def test_value_and_gradients(shape, seed):
+    batch, height, width, into, out, stride = shape
+    rng = np.random.default_rng(seed)
+    x, kernel = normal(rng, batch, height, width, into), normal(rng, 3, 3, into, out)
+    y, vjp = jax.vjp(lambda x, k: units.unit(x, None, k, stride, into % 16 == 0), x, kernel)
+    wide = x.astype(np.float64), kernel.astype(np.float64)
+    wanted = reference.convolve(*wide, stride)
+    assert error(y[0], wanted) < 1e-6
+    assert error(y[1][1], (wanted**2).sum((0, 1, 2))) < 1e-5
+    # Sums of both signs cancel: their error is relative to what was added.
+    scale = np.abs(wanted).sum((0, 1, 2)).max()
+    assert np.abs(np.asarray(y[1][0]) - wanted.sum((0, 1, 2))).max() < 1e-6 * scale
+    dy, ds = normal(rng, *wanted.shape), normal(rng, 2, out)
+    dx, dk = vjp((jnp.asarray(dy), jnp.asarray(ds)))
+    whole = dy + ds[0].astype(np.float64) + 2 * wanted * ds[1]
+    want_dx, want_dk = reference.gradients(*wide, whole, stride)
+    if into % 16 == 0:
+        assert error(dx, want_dx) < 1e-6
+    assert error(dk, want_dk) < 1e-5
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(5, 7, 9, 16, 32), (3, 8, 8, 64, 64), (9, 3, 3, 48, 16)])
+def test_norm_and_relu_before_it(shape, stride):
+    batch, height, width, into, out = shape
+    rng = np.random.default_rng(0)
+    x, kernel = normal(rng, batch, height, width, into), normal(rng, 3, 3, into, out)
+    affine = np.stack([1 + 0.3 * normal(rng, into), 0.3 * normal(rng, into)])
+    (z, _), vjp = jax.vjp(lambda *a: units.unit(*a, stride), x, affine, kernel)
+    a, b = affine.astype(np.float64)
+    before = x * a + b
+    u, wide = np.maximum(before, 0), kernel.astype(np.float64)
+    assert error(z, reference.convolve(u, wide, stride)) < 1e-6
+    dy = normal(rng, *z.shape)
+    dx, dab, dk = vjp((jnp.asarray(dy), jnp.zeros((2, out))))
+    du, want_dk = reference.gradients(u, wide, dy.astype(np.float64), stride)
+    du = np.where(before > 0, du, 0)
+    assert error(dx, du * a) < 1e-6
+    assert error(dab[0], (du * x).sum((0, 1, 2))) < 1e-5
+    assert error(dab[1], du.sum((0, 1, 2))) < 1e-5
+    assert error(dk, want_dk) < 1e-5
+
+
+def test_masked_sums():
+    rng = np.random.default_rng(0)
+    dy, mask, z = (normal(rng, 11, 5, 3, 32) for _ in range(3))
+    sums = np.asarray(units.masked_sums(dy, mask, z))
+    g = np.where(mask > 0, dy, 0).astype(np.float64)
+    np.testing.assert_allclose(sums[0], g.sum((0, 1, 2)), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(sums[1], (g * z).sum((0, 1, 2)), rtol=1e-5, atol=1e-4)
+
+
+def test_shortcut_and_mask():
+    rng = np.random.default_rng(0)
+    x, kernel = normal(rng, 4, 6, 6, 16), normal(rng, 3, 3, 16, 16)
+    dy, mask, z, short, short_mask = (normal(rng, 4, 6, 6, 16) for _ in range(5))
+    k = normal(rng, 3, 16)
+    dx, _, dk = units.gradients(
+        dy, z, k, x, None, kernel, stride=1, mask=mask, shortcut=(short, short_mask)
+    )
+    wide = np.where(mask > 0, dy, 0).astype(np.float64) * k[0] + z.astype(np.float64) * k[1] + k[2]
+    want_dx, want_dk = reference.gradients(x.astype(np.float64), kernel.astype(np.float64), wide, 1)
+    assert error(dx, want_dx + np.where(short_mask > 0, short, 0)) < 1e-6
+    assert error(dk, want_dk) < 1e-5
+
+
+def test_nan_and_infinity_pass():
+    x = jnp.ones((2, 4, 4, 16)).at[0, 1, 1, 3].set(jnp.nan)
+    z, sums = units.unit(x, None, jnp.ones((3, 3, 16, 16)))
+    assert bool(jnp.isnan(z[0]).any())
+    assert bool(jnp.isfinite(z[1]).all())
+    assert bool(jnp.isnan(sums).all())
+
+
+def test_what_is_not_supported():
+    assert units.supports(3, 16, jnp.float32)
+    assert not units.supports(16, 24, jnp.float32)
+    assert not units.supports(24, 16, jnp.float32)
+    assert not units.supports(16, 16, jnp.bfloat16)

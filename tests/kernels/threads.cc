@@ -1,0 +1,92 @@
+// The kernels under a sanitizer, without Python: a pool of three threads runs every kind of unit.
+#include <condition_variable>
+#include <cstdio>
+#include <deque>
+#include <functional>
+#include <mutex>
+
+#include "../../ltjax/kernels/units.cc"
+
+namespace {
+
+struct Pool {
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::deque<std::function<void()>> tasks;
+  std::vector<std::thread> threads;
+  bool ended = false;
+  explicit Pool(int count) {
+    for (int t = 0; t < count; t++) threads.emplace_back([this] { run(); });
+  }
+  ~Pool() {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      ended = true;
+    }
+    wake.notify_all();
+    for (auto& thread : threads) thread.join();
+  }
+  void run() {
+    for (;;) {
+      std::unique_lock<std::mutex> lock(mutex);
+      wake.wait(lock, [this] { return ended || !tasks.empty(); });
+      if (tasks.empty()) return;
+      auto task = std::move(tasks.front());
+      tasks.pop_front();
+      lock.unlock();
+      task();
+    }
+  }
+  int64_t num_threads() const { return int64_t(threads.size()) + 1; }
+  template <class F>
+  void Schedule(F&& f) {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      tasks.emplace_back(std::forward<F>(f));
+    }
+    wake.notify_one();
+  }
+};
+
+std::vector<float> numbers(size_t n) {
+  std::vector<float> v(n);
+  unsigned state = 12345;
+  for (float& x : v) state = state * 1664525u + 1013904223u, x = float(state >> 8) / float(1 << 23) - 1;
+  return v;
+}
+
+// One unit forward and backward on `threads` threads; a checksum of all that comes out.
+double run(const Unit& u, int threads) {
+  Pool pool(threads - 1);
+  const int64_t in = u.in, out = u.out;
+  const bool norm = in % kVector == 0;
+  const auto x = numbers(u.batch * u.input()), w = numbers(9 * in * out), affine = numbers(2 * in);
+  const auto dy = numbers(u.batch * u.output()), z = numbers(u.batch * u.output()), k = numbers(3 * out);
+  std::vector<float> y(u.batch * u.output()), sums(2 * out), dx(x.size()), dsums(2 * in), dk(w.size());
+  const float* ab = norm ? affine.data() : nullptr;
+  const Gradient given = {dy.data(), z.data(), z.data(), k.data(), nullptr, nullptr};
+  float* to = norm ? dx.data() : nullptr;
+  const auto both = [&](auto a, auto b) {
+    forward(a, b, pool, u, x.data(), w.data(), ab, y.data(), sums.data());
+    backward(a, b, pool, u, given, x.data(), ab, w.data(), to, dsums.data(), dk.data());
+  };
+  if (in == out) with_channels(in, [&](auto c) { both(c, c); });
+  else both(in, out);
+  double total = 0;
+  for (const auto* v : {&y, &sums, &dx, &dsums, &dk})
+    for (size_t i = 0; i < v->size(); i++) total += double((*v)[i]) * double(i % 97 + 1);
+  return total;
+}
+
+}  // namespace
+
+int main() {
+  const Unit units[] = {{9, 8, 8, 16, 16, 1},  {3, 7, 5, 16, 48, 1},   {11, 9, 6, 3, 16, 1},
+                        {10, 9, 7, 16, 32, 2}, {17, 4, 4, 64, 64, 1},  {2, 5, 5, 128, 128, 1},
+                        {1, 6, 6, 32, 32, 1},  {5, 13, 3, 32, 16, 2}};
+  for (const Unit& u : units) {
+    const double one = run(u, 1), four = run(u, 4);
+    if (one != four) return printf("threads change the result: %.17g, %.17g\n", one, four), 1;
+  }
+  return puts("equal"), 0;
+}

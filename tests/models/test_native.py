@@ -1,0 +1,104 @@
+"""Networks on native kernels: the parameters of XLA's, and the same numbers up to rounding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltjax.kernels.build import load
+from ltjax.models import ModelConfig, make_backbone
+from ltjax.models.resnet import ResNet, Shape
+
+pytestmark = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
+
+NETWORKS = {
+    "resnet8_cifar": (16, 32, 32, 3),
+    "convnet": (24, 8, 8, 1),
+    "resnet10": (4, 65, 61, 3),
+    "bottleneck": (4, 64, 64, 3),
+}
+
+
+def pair(name, **options):
+    """The same network by XLA and by native kernels, its variables and images."""
+    if name == "bottleneck":
+        plain, native = (ResNet(Shape((1, 1, 1, 1), True), native=on) for on in (False, True))
+    else:
+        config = ModelConfig(name=name, head="linear")
+        plain, native = (make_backbone(config, native=on, **options) for on in (False, True))
+    images = jax.random.normal(jax.random.key(0), NETWORKS[name])
+    return plain, native, plain.init(jax.random.key(1), images, train=False), images
+
+
+def relative(found, wanted):
+    """Norm of the difference of two trees, relative to the second's."""
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
+    parts = [(np.sum((np.asarray(a) - b) ** 2), np.sum(np.asarray(b) ** 2)) for a, b in pairs]
+    top, bottom = np.sum(parts, axis=0)
+    return float(np.sqrt(top / bottom))
+
+
+def trained(network, variables, images, axis_name=None):
+    """Loss, new statistics and gradients of a step."""
+    weights = jax.random.normal(jax.random.key(2), (network.features,))
+
+    def loss(params):
+        out, new = network.apply(
+            {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+        )
+        value = jnp.mean(jnp.tanh(out) * weights[None, :])
+        return value, new
+
+    (value, new), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+    if axis_name is not None:
+        value, grads = jax.lax.pmean((value, grads), axis_name)
+    return value, new, grads
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters_start_the_same(name):
+    _plain, native, variables, images = pair(name)
+    other = native.init(jax.random.key(1), images, train=False)
+    assert jax.tree.structure(other) == jax.tree.structure(variables)
+    jax.tree.map(np.testing.assert_array_equal, other, variables)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_and_evaluation_agree(name):
+    plain, native, variables, images = pair(name)
+    steps = [jax.jit(lambda v, m=m: trained(m, v, images)) for m in (plain, native)]
+    assert "ltjax_unit_backward" in steps[1].lower(variables).as_text()
+    (loss, stats, grads), (loss2, stats2, grads2) = (step(variables) for step in steps)
+    assert abs(loss - loss2) < 1e-6
+    assert relative(stats2, stats) < 1e-6
+    assert relative(grads2, grads) < 2e-5
+    after = {**variables, **stats}
+    evaluated = [jax.jit(lambda v, m=m: m.apply(v, images, train=False)) for m in (plain, native)]
+    assert relative(evaluated[1](after), evaluated[0](after)) < 1e-5
+
+
+def test_one_device_is_four(devices):
+    _, one, variables, images = pair("resnet8_cifar")
+    _, mapped, _, _ = pair("resnet8_cifar", axis_name="batch")
+    loss, stats, grads = jax.jit(lambda v: trained(one, v, images))(variables)
+    parts = images.reshape(4, -1, *images.shape[1:])
+    step = jax.pmap(
+        lambda v, x: trained(mapped, v, x, "batch"),
+        axis_name="batch",
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=devices,
+    )
+    loss4, stats4, grads4 = step(variables, parts)
+    assert abs(loss - loss4) < 1e-6
+    assert relative(stats4, stats) < 1e-6
+    assert relative(grads4, grads) < 2e-5
+
+
+def test_other_types_fall_back():
+    config = ModelConfig(name="resnet8_cifar", head="linear", dtype="bfloat16")
+    network = make_backbone(config, native=True)
+    images = jnp.zeros((2, 8, 8, 3))
+    variables = network.init(jax.random.key(0), images, train=False)
+    text = jax.jit(lambda v: network.apply(v, images, train=False)).lower(variables).as_text()
+    assert "ltjax_unit" not in text
