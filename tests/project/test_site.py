@@ -37,5 +37,5 @@ def test_parts_alone_in_a_plain_loop():
         with jax.numpy_dtype_promotion("standard"):  # optax's adam counts in integers
             exec(compile(block, "docs/parts.md", "exec"), names)
     # Each change alone helps on this long tail, by far more than rounding.
-    for name in ("whitened", "planned", "corrected", "together", "everything"):
+    for name in ("whitened", "planned", "corrected", "together", "everything", "in_nnx"):
         assert names[name] > names["plain"] + 0.02, name
