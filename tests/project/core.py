@@ -7,11 +7,13 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 README = Path(__file__).parents[2] / "README.md"
 # What the extra `train` brings, and a core installation therefore does not have.
-TRAINER = ("grain", "ml_collections", "orbax", "tensorflow_datasets", "tensorboardX")
+TRAINER = ("grain", "ml_collections", "tensorflow_datasets", "tensorboardX")
 
 
 def snippet(text: str) -> str:
@@ -20,12 +22,22 @@ def snippet(text: str) -> str:
 
 
 def main() -> None:
-    """Fails where the snippet does, or where the environment is not the core alone."""
+    """Runs the snippet, and the command line, which has to say in a line what it lacks.
+
+    Raises:
+      AssertionError: the environment is not the core alone, or the line is not as it should be.
+    """
     found = [name for name in TRAINER if importlib.util.find_spec(name)]
     assert not found, f"not a core installation: {', '.join(found)} found"
     code = snippet(README.read_text())
     print(code)
     exec(compile(code, str(README), "exec"), {})
+    command = [sys.executable, "-m", "ltjax.main", "--config", "configs/digits_lt.py"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    print(done.stderr)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'ltjax[train]'" in done.stderr
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The files that other tools read are valid, and call what the Makefile has."""
 
+import configparser
 import re
 from pathlib import Path
 
@@ -51,3 +52,13 @@ def test_citation():
     version = re.search(r'__version__ = "(.*)"', (ROOT / "ltjax/__init__.py").read_text())[1]
     assert content["version"] == version
     assert "https://arxiv.org/abs/2112.05958" in [r["url"] for r in content["references"]]
+
+
+def test_everything_a_run_needs_is_pinned():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    needed = setup["options"]["install_requires"] + setup["options.extras_require"]["train"]
+    names = {re.split("[<>=~!]", line)[0] for line in needed.split("\n") if line}
+    pins = dict(re.findall(r"^([\w.-]+)==(.+)$", (ROOT / "requirements.txt").read_text(), re.M))
+    pinned = {re.sub("[-_.]+", "-", name).lower() for name in pins}
+    assert {re.sub("[-_.]+", "-", name).lower() for name in names} <= pinned
