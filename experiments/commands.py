@@ -14,7 +14,7 @@ def command(experiment: str, *, program: str = "run", out: bool = True, **option
     return " ".join(words)
 
 
-def with_protocol(experiment: str, protocol: str) -> str:
+def with_protocol(experiment: str, protocol: str, **options: str) -> str:
     """The command of an experiment on accuracy for one protocol.
 
     >>> with_protocol("baseline", "baseline_cifar10")  # doctest: +NORMALIZE_WHITESPACE
@@ -22,9 +22,16 @@ def with_protocol(experiment: str, protocol: str) -> str:
      --out experiments/baseline/results'
     """
     data = {"data_dir": "TFDS_DIR"} if "cifar" in protocol else {}
-    return command(experiment, protocol=protocol, **data)
+    return command(experiment, protocol=protocol, **data, **options)
 
 
+# The keys that the sensitivity has on CIFAR-10-LT.
+CIFAR_KEYS = ",".join(
+    (
+        *("plan.balance", "loss.embedded_weight", "plan.fraction", "plan.num_blocks"),
+        *("plan.every", "loss.tau", "whitening.momentum", "whitening.groups"),
+    )
+)
 # What makes the results of each experiment, by the name of its folder.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "ablation": tuple(
@@ -33,8 +40,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "baseline": tuple(
         with_protocol("baseline", name) for name in ("baseline_cifar10", "baseline_digits")
     ),
-    "sensitivity": tuple(
-        with_protocol("sensitivity", name) for name in ("digits_20", "cifar10_small")
+    "sensitivity": (
+        with_protocol("sensitivity", "digits_20"),
+        with_protocol("sensitivity", "cifar10_small", seeds="3", keys=CIFAR_KEYS),
     ),
     "mechanism": (command("mechanism"),),
     "crash": (command("crash"),),

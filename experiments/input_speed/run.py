@@ -1,33 +1,36 @@
 """How fast images come: streamed JPEGs against the bare decoder, resident ones against none.
 
-python -m experiments.input_speed.run [--part streamed|resident]
+python -m experiments.input_speed.run --part streamed|resident [--rounds N]
+                                      [--out experiments/input_speed/results]
 """
 
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+from experiments import timing  # pins threads, so it comes before NumPy and JAX
+
+# isort: split
 
 import argparse
-import json
-import platform
+import itertools
 import statistics
 import tempfile
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from experiments import records
 from ltjax.augment.host import HostAugment, random_resized_crop
 from ltjax.data.decode import decode
 from ltjax.data.folder import read_folder
 from ltjax.data.stream import LoadRows, PlanRows, Stream
 from ltjax.samplers.baselines import PowerSampler
 
-RESULTS = Path(__file__).parent / "results"
+Rows = dict[str, dict[str, float]]
+FIXED = "one fixed batch"
 BATCH, STEPS, IMAGES = 64, 16, 512
 
 
@@ -88,7 +91,7 @@ class TorchImages:
         return random_resized_crop(image, np.random.default_rng(index), 224, HostAugment())
 
 
-def rival(paths: list[str], workers: int) -> float:
+def pytorch(paths: list[str], workers: int) -> float:
     """Images per second of PyTorch's DataLoader, from its ninth batch on."""
     import torch.utils.data as data
 
@@ -110,8 +113,8 @@ def rival(paths: list[str], workers: int) -> float:
     return BATCH * STEPS / (time.perf_counter() - started)
 
 
-def streamed(rounds: int) -> dict[str, list[float]]:
-    """Images per second of each contender, one entry a round."""
+def streamed(rounds: int) -> Rows:
+    """Images per second of each contender; ratios to the bare decoder."""
     cores = os.cpu_count() or 1
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -124,16 +127,24 @@ def streamed(rounds: int) -> dict[str, list[float]]:
             f"bare OpenCV, {cores} threads": lambda: bare(paths * 2, cores),
             "streamed, threads": lambda: ours(rows, load, 0),
             f"streamed, {cores} workers": lambda: ours(rows, load, cores),
-            f"PyTorch DataLoader, {cores} workers": lambda: rival(paths, cores),
+            f"PyTorch DataLoader, {cores} workers": lambda: pytorch(paths, cores),
         }
         values: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
             for name, measure in contenders.items():
                 values[name].append(measure())
-    return values
+    base = next(iter(values.values()))
+    return {
+        name: {
+            "images_per_second": statistics.median(each),
+            "ratio": statistics.median(a / b for a, b in zip(each, base, strict=True)),
+            "rounds": rounds,
+        }
+        for name, each in values.items()
+    }
 
 
-def resident(rounds: int) -> dict[str, list[float]]:
+def resident(rounds: int) -> Rows:
     """Seconds of a ResNet-32 step of 128 images: resident input, and one fixed batch."""
     import jax
 
@@ -157,52 +168,54 @@ def resident(rounds: int) -> dict[str, list[float]]:
         fixed.states[0], _ = fixed._train_step(fixed.states[0], fixed._train_data[0], split)
         fixed.block()
 
-    def step_own(step: int) -> None:
-        own.step(step, 1)
+    steps = itertools.count()
+
+    def step_own() -> None:
+        own.step(next(steps), 1)
         own.block()
 
-    values: dict[str, list[float]] = {"resident input": [], "one fixed batch": []}
-    for step in range(rounds + 2):
-        started = time.perf_counter()
-        step_own(step)
-        between = time.perf_counter()
-        step_fixed()
-        if step >= 2:
-            values["resident input"].append(between - started)
-            values["one fixed batch"].append(time.perf_counter() - between)
+    contenders = {"resident input": step_own, FIXED: step_fixed}
+    times = timing.interleaved(contenders, rounds, warm_up=2)
     own.close()
     fixed.close()
-    return values
+    return {
+        name: {
+            "seconds": found.median,
+            "ratio": found.times_faster(times[FIXED]),
+            "rounds": rounds,
+        }
+        for name, found in times.items()
+    }
+
+
+def table(part: str, rows: Rows) -> str:
+    """The numbers of a part as Markdown."""
+    column, unit, base = (
+        ("images_per_second", "images/s", next(iter(rows)))
+        if part == "streamed"
+        else ("seconds", "s/step", FIXED)
+    )
+    lines = [f"| input | {unit}, median | of {base}, median of the rounds |", "|---|---|---|"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | {row[column]:.4g} | {row['ratio']:.3f} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Measures and writes results/PART.json and results/PART.md."""
-    parser = argparse.ArgumentParser()
+    """Measures, prints, and writes PART.csv and PART.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("streamed", "resident"), default="streamed")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     measure, rounds = (streamed, 7) if args.part == "streamed" else (resident, 25)
-    values = measure(args.rounds or rounds)
-    base = next(iter(values)) if args.part == "streamed" else "one fixed batch"
-    unit = "images/s" if args.part == "streamed" else "s/step"
-    rows = [f"| input | {unit}, median | of {base}, median of the rounds |", "|---|---|---|"]
-    for name, each in values.items():
-        ratios = [a / b for a, b in zip(each, values[base], strict=True)]
-        rows.append(f"| {name} | {statistics.median(each):.4g} | {statistics.median(ratios):.3f} |")
-    names = ("jax", "grain", "opencv-python-headless", "torch", "numpy")
-    facts = {
-        "command": f"python -m experiments.input_speed.run --part {args.part}",
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "versions": {name: version(name) for name in names},
-        "unit": unit,
-        "values": values,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{args.part}.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (RESULTS / f"{args.part}.md").write_text("\n".join(rows) + "\n")
-    print("\n".join(rows))
+    rows = measure(args.rounds or rounds)
+    print(table(args.part, rows))
+    if args.out:
+        about = records.environment(f"{records.cores()} cores")
+        timing.write(args.out / f"{args.part}.csv", {args.part: rows}, about)
+        (args.out / f"{args.part}.md").write_text(table(args.part, rows))
 
 
 if __name__ == "__main__":

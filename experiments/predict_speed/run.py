@@ -7,30 +7,25 @@ take turns in one process. The peak memory of a process that predicts 500 files 
 that of one that predicts 2,000.
 """
 
-import os
+from experiments import timing  # pins threads, so it comes before NumPy and JAX
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# isort: split
 
 import argparse
-import json
-import re
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import cv2
 import jax
 import numpy as np
 
+from experiments import records
 from ltjax import config as configs
 from ltjax.data.folder import read_folder
 from ltjax.data.loader import StreamSettings, eval_batches
 from ltjax.serving import load as trained
 from ltjax.serving import predict
-from ltjax.training.loop import run, versions
+from ltjax.training.loop import run
 from ltjax.training.progress import SilentWatcher
 
 SIZE, COUNT = 64, 2000
@@ -58,21 +53,19 @@ def train(pictures: Path, workdir: Path) -> None:
     run(config, workdir, watcher=SilentWatcher())
 
 
+PREDICT = """
+import sys
+from ltjax.serving import load, predict
+predict.predict(load.load(sys.argv[1]), sys.argv[2], sys.argv[3], threads=2)
+"""
+
+
 def memory(workdir: Path, pictures: Path) -> float:
     """Peak of a process that predicts, in MiB."""
-    code = (
-        "import resource, sys; from ltjax.serving import predict, trained; "
-        "predict.predict(trained.load(sys.argv[1]), sys.argv[2], sys.argv[3], threads=2); "
-        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
-    command = [sys.executable, "-c", code, str(workdir), str(pictures), str(workdir / "m.csv")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = re.search(r"peak ([0-9.]+)", done.stdout)
-    assert found is not None
-    return float(found[1])
+    return timing.peak_mebibytes(PREDICT, str(workdir), str(pictures), str(workdir / "m.csv"))
 
 
-def measure(rounds: int) -> dict:
+def measure(rounds: int) -> timing.Parts:
     """Images a second of both, ratios, and memory."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -95,35 +88,30 @@ def measure(rounds: int) -> dict:
             predict.predict(network, root / "all", root / "out.csv", threads=2)
 
         contenders = {"streamed evaluation": evaluation, "predict": prediction}
-        seconds: dict[str, list[float]] = {key: [] for key in contenders}
-        for number in range(rounds + 1):
-            for key, contender in contenders.items():
-                started = time.perf_counter()
-                contender()
-                if number:  # the first round compiles
-                    seconds[key].append(time.perf_counter() - started)
-        ratios = [
-            a / b for a, b in zip(seconds["streamed evaluation"], seconds["predict"], strict=True)
-        ]
-        return {
-            "images_per_second": {k: COUNT / statistics.median(v) for k, v in seconds.items()},
-            "predict_of_evaluation": statistics.median(ratios),
-            "peak_mebibytes": {
-                "500": memory(root / "run", root / "few"),
-                "2000": memory(root / "run", root / "all"),
-            },
+        times = timing.interleaved(contenders, rounds)
+        speed = {
+            name: {
+                "images_per_second": COUNT / found.median,
+                "ratio": found.times_faster(times["streamed evaluation"]),
+                "rounds": rounds,
+            }
+            for name, found in times.items()
         }
+        peaks = {"500": memory(root / "run", root / "few")}
+        peaks["2000"] = memory(root / "run", root / "all")
+    return {"speed": speed, "memory": {n: {"peak_mebibytes": peak} for n, peak in peaks.items()}}
 
 
-def table(found: dict) -> str:
-    """The figures as Markdown."""
-    rates, peak = found["images_per_second"], found["peak_mebibytes"]
+def table(parts: timing.Parts) -> str:
+    """The numbers as Markdown."""
+    evaluation, predicted = (parts["speed"][n] for n in ("streamed evaluation", "predict"))
+    few, many = (parts["memory"][n]["peak_mebibytes"] for n in ("500", "2000"))
     return (
         "| | images/s | of evaluation |\n|---|---|---|\n"
-        f"| streamed evaluation | {rates['streamed evaluation']:,.0f} | 1 |\n"
-        f"| predict | {rates['predict']:,.0f} | {found['predict_of_evaluation']:.3f} |\n\n"
+        f"| streamed evaluation | {evaluation['images_per_second']:,.0f} | 1 |\n"
+        f"| predict | {predicted['images_per_second']:,.0f} | {predicted['ratio']:.3f} |\n\n"
         "| files | peak memory of predict, MiB |\n|---|---|\n"
-        f"| 500 | {peak['500']:,.0f} |\n| 2000 | {peak['2000']:,.0f} |\n"
+        f"| 500 | {few:,.0f} |\n| 2000 | {many:,.0f} |\n"
     )
 
 
@@ -137,10 +125,8 @@ def main() -> None:
     found = measure(args.rounds)
     print(table(found))
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        command = "python -m experiments.predict_speed.run --out experiments/predict_speed/results"
-        content = {"command": command, "versions": versions(jax.devices(), 1), **found}
-        (args.out / "predict.json").write_text(json.dumps(content, indent=1) + "\n")
+        about = records.environment(records.devices())
+        timing.write(args.out / "predict.csv", found, about)
         (args.out / "predict.md").write_text(table(found))
 
 

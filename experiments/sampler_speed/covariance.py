@@ -9,34 +9,33 @@ of each batch of each plan with three: that of the plan's own draws, of the trai
 and of the balanced test images.
 """
 
-import os
+from experiments import timing  # pins threads, so it comes before NumPy and JAX
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# isort: split
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from experiments import records
 from experiments.features import features
 from ltjax import config as configs
 from ltjax.evaluation.diagnostics import covariance_stability
 from ltjax.samplers.registry import PLANS, make_plan
 from ltjax.serving.load import load
-from ltjax.training.build import build, versions
-from ltjax.training.devices import choose_devices
+from ltjax.training.build import build
 from ltjax.training.loop import run
 from ltjax.training.progress import SilentWatcher
 
-COMMAND = "python -m experiments.sampler_speed.covariance --out experiments/sampler_speed/results"
+Rows = dict[str, dict[str, float]]
 REFERENCES = ("own", "training", "balanced")
 
 
-def trained_features(epochs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
-    """Training features, their labels, balanced test features, and versions."""
+def trained_features(epochs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training features, their labels, and balanced test features."""
     config = configs.default()
     config.train.epochs = epochs
     with tempfile.TemporaryDirectory() as folder:
@@ -44,13 +43,12 @@ def trained_features(epochs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, d
         trained = load(folder)
     train, test = build(trained.config).splits
     found = [features(trained, part.images) for part in (train, test)]
-    devices = choose_devices(config.cpu_devices)
-    return found[0], train.labels, found[1], versions(devices, len(devices))
+    return found[0], train.labels, found[1]
 
 
-def stability(train: np.ndarray, labels: np.ndarray, test: np.ndarray, batch: int) -> dict:
+def stability(train: np.ndarray, labels: np.ndarray, test: np.ndarray, batch: int) -> Rows:
     """Mean and standard deviation of the deviation over the batches of each plan."""
-    rows = {}
+    rows: Rows = {}
     for name in PLANS:
         epochs = 30
         plan = make_plan(labels, batch, name=name, seed=0, epochs=epochs, fraction=0.5)
@@ -58,20 +56,27 @@ def stability(train: np.ndarray, labels: np.ndarray, test: np.ndarray, batch: in
         rows[name] = {}
         for reference, those in zip(REFERENCES, (None, train, test), strict=True):
             deviation = covariance_stability(train, batches, reference=those)
-            rows[name][reference] = [float(deviation.mean()), float(deviation.std(ddof=1))]
+            rows[name][reference] = float(deviation.mean())
+            rows[name][f"{reference}_deviation"] = float(deviation.std(ddof=1))
     return rows
 
 
-def table(rows: dict) -> str:
+def table(rows: Rows) -> str:
     """Mean ± standard deviation over batches, as Markdown."""
     lines = [
         "| plan | from the plan's own | from the training set's | from the balanced test set's |",
         "|---|---|---|---|",
     ]
     for name, row in rows.items():
-        cells = [f"{row[r][0]:.3f} ± {row[r][1]:.3f}" for r in REFERENCES]
+        cells = [f"{row[r]:.3f} ± {row[f'{r}_deviation']:.3f}" for r in REFERENCES]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def tables(results: timing.Parts) -> str:
+    """The tables of all batch sizes."""
+    parts = [f"### Batches of {batch}\n\n{table(rows)}" for batch, rows in results.items()]
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
@@ -82,21 +87,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", 2)
-    train, labels, test, about = trained_features(args.epochs)
-    results = {str(b): stability(train, labels, test, b) for b in args.batches}
-    tables = [f"### Batches of {b}\n\n{table(rows)}" for b, rows in results.items()]
-    print("\n\n".join(tables))
+    found = trained_features(args.epochs)
+    results = {str(batch): stability(*found, batch) for batch in args.batches}
+    print(tables(results))
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        content = {
-            "command": COMMAND,
-            "versions": about,
-            "class_counts": np.bincount(labels).tolist(),
-            "features": train.shape[1],
-            "batches": results,
-        }
-        (args.out / "covariance.json").write_text(json.dumps(content, indent=1) + "\n")
-        (args.out / "covariance.md").write_text("\n\n".join(tables) + "\n")
+        about = records.environment(records.devices())
+        results = timing.write(args.out / "covariance.csv", results, about)
+        (args.out / "covariance.md").write_text(tables(results))
 
 
 if __name__ == "__main__":

@@ -11,27 +11,27 @@ within a round, so that a busy machine slows all of them alike. Needs torch (CPU
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+from experiments import timing  # pins threads, so it comes before NumPy and JAX
+
+# isort: split
 
 import argparse
-import importlib.metadata
 import itertools
-import json
-import platform
 import random
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from experiments import records
 from ltjax.samplers.base import EpochPlan, LabelIndex, index_labels
 from ltjax.samplers.exposure import exposure
 from ltjax.samplers.registry import PLANS, make_plan
 
-COMMAND = "python -m experiments.sampler_speed.run --out experiments/sampler_speed/results"
-RIVALS = ("WeightedRandomSampler", "torch.multinomial", "python_class_aware")
+BASELINES = ("WeightedRandomSampler", "torch.multinomial", "python_class_aware")
 
 
 def label_set(name: str, lists: Path) -> tuple[np.ndarray, int]:
@@ -95,17 +95,16 @@ def contenders(
     return calls
 
 
-def measure(calls: dict[str, Callable[[int], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every call in every round, the calls taking turns; one round warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for epoch in range(rounds + 1):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call(epoch)
-            epochs = 2 if name == "b3rs_bet" else 1
-            if epoch:
-                seconds[name].append((time.perf_counter() - started) / epochs)
-    return seconds
+def measure(calls: dict[str, Callable[[int], object]], rounds: int) -> dict[str, timing.Times]:
+    """Seconds of every call for its epoch, the calls taking turns; one round warms up."""
+    epochs = {name: itertools.count() for name in calls}
+    contenders = {
+        name: partial(lambda call, numbers: call(next(numbers)), call, epochs[name])
+        for name, call in calls.items()
+    }
+    times = timing.interleaved(contenders, rounds)
+    two = times["b3rs_bet"]  # two epochs a call
+    return times | {"b3rs_bet": timing.Times(two.wall / 2, two.cpu / 2)}
 
 
 def composition(plan: EpochPlan, labels: np.ndarray) -> dict[str, float]:
@@ -135,38 +134,35 @@ def peak_bytes(plan: EpochPlan) -> int:
     return peak
 
 
-def run_set(name: str, lists: Path, rounds: int) -> dict:
-    """All numbers of one data set."""
+def run_set(name: str, lists: Path, rounds: int) -> dict[str, dict[str, float]]:
+    """All numbers of one data set, by contender."""
     labels, batch = label_set(name, lists)
-    started = time.perf_counter()
-    index = index_labels(labels)
-    indexing = time.perf_counter() - started
+    made: list[LabelIndex] = []
+    indexing, _ = timing.timed(lambda: made.append(index_labels(labels)))
+    (index,) = made
     plans = {p: make_plan(index, batch, name=p, seed=0, epochs=90, fraction=0.5) for p in PLANS}
-    calls = contenders(index, plans)
-    seconds = {k: np.array(v) for k, v in measure(calls, rounds).items()}
+    times = measure(contenders(index, plans), rounds)
     total = plans["b3rs"].steps_per_epoch * batch
-    rows = {}
-    for contender, taken in seconds.items():
+    rows: dict[str, dict[str, float]] = {}
+    for contender, taken in times.items():
         rows[contender] = {
-            "seconds": float(np.median(taken)),
-            "million_indices_per_second": float(total / np.median(taken) / 1e6),
-            **{f"times_{r}": float(np.median(seconds[r] / taken)) for r in RIVALS},
+            "images": len(labels),
+            "classes": len(index.counts),
+            "batch_size": batch,
+            "rounds": rounds,
+            "seconds_to_index_labels": indexing,
+            "seconds": taken.median,
+            "million_indices_per_second": total / taken.median / 1e6,
+            **{f"times_{r}": taken.times_faster(times[r]) for r in BASELINES},
         }
     for plan in PLANS:
         rows[plan] |= composition(plans[plan], labels)
         fresh = make_plan(index, batch, name=plan, seed=0, epochs=90, fraction=0.5)
         rows[plan]["peak_bytes_per_image"] = peak_bytes(fresh) / len(labels)
-    return {
-        "images": len(labels),
-        "classes": len(index.counts),
-        "batch_size": batch,
-        "rounds": rounds,
-        "seconds_to_index_labels": indexing,
-        "rows": rows,
-    }
+    return rows
 
 
-def table(result: dict) -> str:
+def table(rows: dict[str, dict[str, float]]) -> str:
     """The numbers of one data set as Markdown."""
     lines = [
         "| plan | million indices/s | x WeightedRandomSampler | x Python class-aware "
@@ -174,7 +170,7 @@ def table(result: dict) -> str:
         "| images seen in an epoch | most draws of an image | bytes/image |",
         "|---" * 10 + "|",
     ]
-    for name, row in result["rows"].items():
+    for name, row in rows.items():
         cells = [
             f"`{name}`",
             f"{row['million_indices_per_second']:.1f}",
@@ -187,18 +183,16 @@ def table(result: dict) -> str:
                 f"{row['repeated_images_per_batch']:.2f}",
                 f"{100 * row['share_of_draws_below_20_images']:.1f}%",
                 f"{100 * row['images_seen_in_an_epoch']:.1f}%",
-                f"{row['most_draws_of_an_image']}",
+                f"{row['most_draws_of_an_image']:.0f}",
                 f"{row['peak_bytes_per_image']:.0f}",
             ]
         lines.append("| " + " | ".join(cells + [""] * (10 - len(cells))) + " |")
     return "\n".join(lines)
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((x.split(":")[1].strip() for x in lines if "model name" in x), platform.machine())
+def tables(results: timing.Parts) -> str:
+    """The tables of all data sets."""
+    return "\n\n".join(f"### {name}\n\n{table(rows)}" for name, rows in results.items()) + "\n"
 
 
 def main() -> None:
@@ -214,24 +208,17 @@ def main() -> None:
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    results = {}
+    about = records.environment("1 core")
+    if args.out:
+        timing.check(parser, args.out / "speed.csv", args.sets, about)
+    results: timing.Parts = {}
     for name in args.sets:
         rounds = max(args.rounds // 5, 1) if name == "zipf_10m" else args.rounds
         results[name] = run_set(name, args.lists, rounds)
         print(f"\n{name}\n{table(results[name])}", flush=True)
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        versions = {p: importlib.metadata.version(p) for p in ("numpy", "torch")}
-        content = {
-            "command": COMMAND,
-            "versions": {"python": platform.python_version(), **versions},
-            "processor": processor(),
-            "cores": 1,
-            "sets": results,
-        }
-        (args.out / "speed.json").write_text(json.dumps(content, indent=1) + "\n")
-        tables = "\n\n".join(f"### {name}\n\n{table(r)}" for name, r in results.items())
-        (args.out / "speed.md").write_text(tables + "\n")
+        results = timing.write(args.out / "speed.csv", results, about)
+        (args.out / "speed.md").write_text(tables(results))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """This engine, and the plain jitted step that it is measured against."""
 
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments import timing
 from ltjax import config as configs
+from ltjax.config import Config
 from ltjax.losses import batch_loss, loss_inputs
 from ltjax.training.build import build
 from ltjax.training.devices import Engine, Mapping
@@ -26,7 +27,7 @@ def synthetic(size: int, count: int, classes: int) -> tuple[np.ndarray, np.ndarr
     return images, np.arange(count) % classes
 
 
-def make_config(model: str, images: np.ndarray, labels: np.ndarray, **overrides: Any):
+def make_config(model: str, images: np.ndarray, labels: np.ndarray, **overrides: Any) -> Config:
     """A config of plain cross entropy on these images, in a file of its own."""
     config = configs.default()
     path = Path(tempfile.mkdtemp()) / "images.npz"
@@ -50,7 +51,7 @@ class Ours:
       engine: of the mapping.
     """
 
-    def __init__(self, config: Any, devices: list[jax.Device], engine: Engine):
+    def __init__(self, config: Config, devices: list[jax.Device], engine: Engine):
         self.block = engine.steps_per_call
         self.seeds = Seeds(config, build(config), Mapping(devices, engine=engine))
         self.position = 0
@@ -63,7 +64,7 @@ class Ours:
         self.seeds.block()
 
 
-def plain_step(config: Any) -> tuple[Callable[[int], None], float]:
+def plain_step(config: Config) -> tuple[Callable[[int], None], float]:
     """The bare step under `jax.jit` on one device, on images that lie there ready.
 
     Returns:
@@ -108,14 +109,10 @@ def plain_step(config: Any) -> tuple[Callable[[int], None], float]:
     return run, flops
 
 
-def product_speed(dtype: Any, size: int) -> float:
+def product_speed(dtype: jnp.dtype, size: int) -> float:
     """Floating-point operations a second of a square matrix product; the best of ten."""
     a = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(a, a))
-    best = float("inf")
-    for _ in range(10):
-        started = time.perf_counter()
-        jax.block_until_ready(product(a, a))
-        best = min(best, time.perf_counter() - started)
+    best = min(timing.timed(lambda: jax.block_until_ready(product(a, a)))[0] for _ in range(10))
     return 2 * size**3 / best

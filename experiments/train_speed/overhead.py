@@ -2,12 +2,15 @@
 
 import tempfile
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
 
+from experiments import timing
 from experiments.train_speed.ours import Ours, plain_step
+from ltjax.config import Config
 from ltjax.training.devices import Engine
 from ltjax.training.loop import run
 from ltjax.training.progress import SilentWatcher
@@ -21,7 +24,7 @@ class Interleave(SilentWatcher):
       steps: of a segment; the loop logs at its end, and saves at the start of the next.
     """
 
-    def __init__(self, contenders: dict, steps: int):
+    def __init__(self, contenders: dict[str, Callable[[int], None]], steps: int):
         self.contenders, self.steps = contenders, steps
         self.seconds: dict[str, list[float]] = {name: [] for name in ("loop", *contenders)}
         self.since: float | None = None
@@ -34,13 +37,12 @@ class Interleave(SilentWatcher):
         if self.since is not None:  # the first segment compiles
             self.seconds["loop"].append((now - self.since) / self.steps)
             for name, contender in self.contenders.items():
-                started = time.perf_counter()
-                contender(self.steps)
-                self.seconds[name].append((time.perf_counter() - started) / self.steps)
+                wall, _ = timing.timed(partial(contender, self.steps))
+                self.seconds[name].append(wall / self.steps)
         self.since = time.perf_counter()
 
 
-def overhead(config: Any, steps: int) -> dict[str, Any]:
+def overhead(config: Config, steps: int) -> dict[str, dict[str, float]]:
     """Medians of seconds a step, and ratios to the bare step.
 
     Args:
@@ -49,20 +51,17 @@ def overhead(config: Any, steps: int) -> dict[str, Any]:
     """
     bare, _ = plain_step(config)
     mapped = Ours(config, jax.devices()[:1], Engine(False, False, 1))
-    contenders = {"jit": bare, "mapped": mapped}
+    contenders: dict[str, Callable[[int], None]] = {"jit": bare, "mapped": mapped}
     for contender in contenders.values():
         contender(1)
     watcher = Interleave(contenders, steps)
     with tempfile.TemporaryDirectory() as folder:
         run(config, folder, watcher=watcher)
     seconds = watcher.seconds
-    ratios = {
-        name: float(np.median(np.array(seconds[name]) / np.array(seconds["jit"])))
-        for name in ("mapped", "loop")
-    }
-    return {
-        "milliseconds": {k: 1e3 * float(np.median(v)) for k, v in seconds.items()},
-        "ratio_to_jit": ratios,
-        "segments": len(seconds["jit"]),
-        "steps": steps,
-    }
+    found: dict[str, dict[str, float]] = {}
+    for name, taken in seconds.items():
+        ratio = float(np.median(np.array(taken) / np.array(seconds["jit"])))
+        found[name] = {"milliseconds": 1e3 * float(np.median(taken))}
+        found[name] |= {} if name == "jit" else {"ratio_to_jit": ratio}
+        found[name] |= {"rounds": len(taken), "steps": steps}
+    return found

@@ -7,15 +7,14 @@ All contenders of a part take turns in one process; figures are medians of the r
 unchanged on CPU and on GPU. PyTorch is optional: `pip install torch`.
 """
 
-import os
+from experiments import timing  # pins threads, so it comes before NumPy and JAX
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# isort: split
 
 import argparse
 import importlib.util
-import json
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import digits_lt
+from experiments import records
 from experiments.train_speed.ours import (
     Ours,
     make_config,
@@ -34,33 +34,27 @@ from experiments.train_speed.ours import (
 from experiments.train_speed.overhead import overhead
 from experiments.train_speed.startup import startup
 from ltjax import config as configs
-from ltjax.training.build import versions
 from ltjax.training.devices import Engine, choose_engine
 
-PARTS = ("overhead", "cifar", "imagenet", "startup")
-COMMAND = "python -m experiments.train_speed.run --out experiments/train_speed/results"
+OVERHEAD = "overhead "  # before the network's name, in the names of parts
+# What --parts may name, and the parts of the results that it makes.
+PARTS = {
+    "overhead": (f"{OVERHEAD}digits", f"{OVERHEAD}resnet32_cifar"),
+    "cifar": ("resnet32_cifar",),
+    "imagenet": ("resnet50",),
+    "startup": ("startup",),
+}
+DTYPES = ("float32", "bfloat16")
+Numbers = dict[str, dict[str, float]]
 
 
-def take_turns(contenders: dict[str, Callable[[int], None]], steps: int, rounds: int) -> dict:
-    """Seconds a step of every contender, `[rounds]`."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for name, contender in contenders.items():
-        started = time.perf_counter()
-        contender(steps)
-        print(f"  {name}: first steps {time.perf_counter() - started:.1f} s", flush=True)
-    for _ in range(rounds):
-        for name, contender in contenders.items():
-            started = time.perf_counter()
-            contender(steps)
-            seconds[name].append((time.perf_counter() - started) / steps)
-    return seconds
-
-
-def rivals(name: str, images, labels, batch: int, classes: int, accelerator: bool) -> dict:
+def baselines(
+    name: str, images: Any, labels: Any, batch: int, classes: int, accelerator: bool
+) -> dict[str, Callable[[int], None]]:
     """PyTorch's contenders, or none where it is absent."""
     if importlib.util.find_spec("torch") is None:
         return {}
-    from experiments.train_speed.rival import Rival
+    from experiments.train_speed.pytorch_baseline import PyTorchBaseline
 
     kinds = {
         "torch eager": {"channels_last": False, "compiled": False},
@@ -69,13 +63,15 @@ def rivals(name: str, images, labels, batch: int, classes: int, accelerator: boo
     }
     types = {"float32": False} | ({"bfloat16": True} if accelerator else {})
     return {
-        f"{kind}, {dtype}": Rival(name, images, labels, batch, classes, bfloat16=half, **settings)
+        f"{kind}, {dtype}": PyTorchBaseline(
+            name, images, labels, batch, classes, bfloat16=half, **settings
+        )
         for kind, settings in kinds.items()
         for dtype, half in types.items()
     }
 
 
-def speed(name: str, size: int, batch: int, classes: int, rounds: int) -> dict[str, Any]:
+def speed(name: str, size: int, batch: int, classes: int, rounds: int) -> Numbers:
     """Images a second of this engine with several seeds, fused and not, and of PyTorch."""
     devices = jax.devices()
     accelerator = devices[0].platform != "cpu"
@@ -83,7 +79,7 @@ def speed(name: str, size: int, batch: int, classes: int, rounds: int) -> dict[s
     fused = best._replace(steps_per_call=20 if accelerator else 2)
     images, labels = synthetic(size, max(classes, 8 * batch), classes)
     seed_counts = (1, 2, 4, 8) if size < 64 else (1,)
-    contenders: dict[str, Any] = rivals(name, images, labels, batch, classes, accelerator)
+    contenders = baselines(name, images, labels, batch, classes, accelerator)
     seeds_of = dict.fromkeys(contenders, 1)
     common = {"train__batch_size": batch, "train__epochs": 1000}
 
@@ -108,29 +104,30 @@ def speed(name: str, size: int, batch: int, classes: int, rounds: int) -> dict[s
     elif size < 64:
         add(1, best._replace(steps_per_call=1), "bfloat16", devices)
     steps = 40 if accelerator else 2
-    seconds = take_turns(contenders, steps, rounds)
+    times = timing.interleaved(
+        {label: partial(contender, steps) for label, contender in contenders.items()}, rounds
+    )
     _, flops = plain_step(make_config(name, images, labels, **common))
     peak = {d: product_speed(jnp.dtype(d), 8192 if accelerator else 2048) for d in DTYPES}
-    reference = seconds.get("torch eager, float32")
+    reference = times.get("torch eager, float32")
     rows = {}
-    for label, times in seconds.items():
-        rate = seeds_of[label] * batch / float(np.median(times))
-        kind = "bfloat16" if "bfloat16" in label else "float32"
-        ratio = None
-        if reference:
-            ratio = seeds_of[label] * float(np.median(np.array(reference) / np.array(times)))
+    for label, mine in times.items():
+        rate = seeds_of[label] * batch * steps / mine.median
+        product = peak["bfloat16" if "bfloat16" in label else "float32"]
         rows[label] = {
+            "batch_size": batch,
             "images_per_second": rate,
-            "of_torch_eager": ratio,
-            "mfu": rate * flops / batch / peak[kind],
+            "cpu_seconds_per_image": float(np.median(mine.cpu)) / (seeds_of[label] * batch * steps),
+            "mfu": rate * flops / batch / product,
+            "flops_per_image": flops / batch,
+            "product_flops": product,
         }
-    return {"batch": batch, "rows": rows, "flops_per_image": flops / batch, "product_flops": peak}
+        if reference:
+            rows[label]["times_torch_eager"] = seeds_of[label] * mine.times_faster(reference)
+    return rows
 
 
-DTYPES = ("float32", "bfloat16")
-
-
-def overheads(rounds: int) -> dict[str, Any]:
+def overheads(rounds: int) -> timing.Parts:
     """Of the digits' network with whitening, and of ResNet-32."""
     one = {"cpu_devices": 1, "evaluation__every_epochs": 1000, "optimizer__warmup_epochs": 0}
     digits = digits_lt.get_config()
@@ -150,51 +147,64 @@ def overheads(rounds: int) -> dict[str, Any]:
         **one,
     )
     return {
-        "digits": overhead(configs.resolve(digits), 350),
-        "resnet32_cifar": overhead(resnet, 16),
+        f"{OVERHEAD}digits": overhead(configs.resolve(digits), 350),
+        f"{OVERHEAD}resnet32_cifar": overhead(resnet, 16),
     }
 
 
-def tables(content: dict[str, Any]) -> str:
+def networks(parts: timing.Parts) -> timing.Parts:
+    """The parts that compare images a second of a network."""
+    return {
+        name: rows
+        for name, rows in parts.items()
+        if name != "startup" and not name.startswith(OVERHEAD)
+    }
+
+
+def tables(parts: timing.Parts) -> str:
     """All parts as Markdown."""
     text = []
-    if "overhead" in content:
+    overheads = {name: rows for name, rows in parts.items() if name.startswith(OVERHEAD)}
+    if overheads:
         text += ["| one device | bare jit, ms | mapped / jit | loop / jit |", "|---|---|---|---|"]
-        for name, part in content["overhead"].items():
-            ms, ratio = part["milliseconds"]["jit"], part["ratio_to_jit"]
-            text.append(f"| {name} | {ms:.1f} | {ratio['mapped']:.3f} | {ratio['loop']:.3f} |")
+        for name, rows in overheads.items():
+            ratios = [rows[kind]["ratio_to_jit"] for kind in ("mapped", "loop")]
+            cells = [f"{rows['jit']['milliseconds']:.1f}", *(f"{ratio:.3f}" for ratio in ratios)]
+            text.append(f"| {name.removeprefix(OVERHEAD)} | {' | '.join(cells)} |")
         text.append("")
-    for name, part in content.get("speed", {}).items():
-        text += [f"| {name}, batch {part['batch']} | images/s | x torch eager | MFU |"]
+    for name, rows in networks(parts).items():
+        batch = next(iter(rows.values()))["batch_size"]
+        text += [f"| {name}, batch {batch:.0f} | images/s | x torch eager | MFU |"]
         text += ["|---|---|---|---|"]
-        for label, row in part["rows"].items():
-            ratio = "" if row["of_torch_eager"] is None else f"{row['of_torch_eager']:.2f}"
+        for label, row in rows.items():
+            ratio = f"{row['times_torch_eager']:.2f}" if "times_torch_eager" in row else ""
             rate, mfu = row["images_per_second"], row["mfu"]
             text.append(f"| {label} | {rate:.3g} | {ratio} | {mfu:.1%} |")
         text.append("")
-    if "startup" in content:
-        part = content["startup"]
+    if "startup" in parts:
+        rows = parts["startup"]
         text += ["| start to the first step | seconds |", "|---|---|"]
-        text.append(f"| cold compilation cache | {part['cold_seconds']:.1f} |")
-        text.append(f"| warm | {part['warm_seconds']:.1f} |")
+        text.append(f"| cold compilation cache | {rows['cold']['seconds']:.1f} |")
+        text.append(f"| warm | {rows['warm']['seconds']:.1f} |")
     return "\n".join(text).rstrip() + "\n"
 
 
-def figure(content: dict[str, Any], path: Path) -> None:
+def figure(parts: timing.Parts, path: Path) -> None:
     """Images a second of every contender as bars."""
     from matplotlib.figure import Figure
 
-    parts = content["speed"]
-    heights = [len(part["rows"]) for part in parts.values()]
+    shown = networks(parts)
+    heights = [len(rows) for rows in shown.values()]
     page = Figure(figsize=(9, 0.8 + 0.3 * sum(heights)), layout="constrained")
-    axes = page.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axis, (name, part) in zip(axes, parts.items(), strict=True):
-        labels = list(part["rows"])[::-1]
-        rates = [part["rows"][label]["images_per_second"] for label in labels]
+    axes = page.subplots(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (name, rows) in zip(axes, shown.items(), strict=True):
+        labels = list(rows)[::-1]
+        rates = [rows[label]["images_per_second"] for label in labels]
         colors = ["#d9661f" if label.startswith("torch") else "#1f6fb2" for label in labels]
         bars = axis.barh(labels, rates, color=colors)
         axis.bar_label(bars, fmt="{:.3g}", padding=3, fontsize=8)
-        axis.set_title(f"{name}, batch {part['batch']}: images/s", loc="left", fontsize=10)
+        batch = rows[labels[0]]["batch_size"]
+        axis.set_title(f"{name}, batch {batch:.0f}: images/s", loc="left", fontsize=10)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0.1)
@@ -202,7 +212,7 @@ def figure(content: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """Measures the parts and writes JSON, tables and figure."""
+    """Measures the parts and writes results, tables and figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=5)
@@ -210,29 +220,28 @@ def main() -> None:
     args = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", 2)
     kind = jax.devices()[0].device_kind
-    file = args.out / f"{kind.lower().replace(' ', '_')}.json" if args.out else None
-    # Parts measured before are kept.
-    content = json.loads(file.read_text()) if file and file.exists() else {}
-    content |= {"command": COMMAND, "versions": versions(jax.devices(), len(jax.devices()))}
     accelerator = jax.devices()[0].platform != "cpu"
-    if "overhead" in args.parts:
-        content["overhead"] = overheads(args.rounds)
-    if "cifar" in args.parts:
-        part = speed("resnet32_cifar", 32, 128, 10, args.rounds)
-        content.setdefault("speed", {})["resnet32_cifar"] = part
-    if "imagenet" in args.parts:
-        batch = 256 if accelerator else 16
-        part = speed("resnet50", 224, batch, 1000, args.rounds if accelerator else 3)
-        content.setdefault("speed", {})["resnet50"] = part
-    if "startup" in args.parts:
-        content["startup"] = startup(args.rounds)
-    print("\n" + tables(content))
+    file = args.out / f"{kind.lower().replace(' ', '_')}.csv" if args.out else None
+    about = records.environment(records.devices())
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content, indent=1) + "\n")
-        file.with_suffix(".md").write_text(tables(content))
-        if "speed" in content:
-            figure(content, file.with_suffix(".png"))
+        names = [name for part in args.parts for name in PARTS[part]]
+        timing.check(parser, file, names, about)
+    parts: timing.Parts = {}
+    if "overhead" in args.parts:
+        parts |= overheads(args.rounds)
+    if "cifar" in args.parts:
+        parts["resnet32_cifar"] = speed("resnet32_cifar", 32, 128, 10, args.rounds)
+    if "imagenet" in args.parts:
+        batch, rounds = (256, args.rounds) if accelerator else (16, 3)
+        parts["resnet50"] = speed("resnet50", 224, batch, 1000, rounds)
+    if "startup" in args.parts:
+        parts["startup"] = startup(args.rounds)
+    print("\n" + tables(parts))
+    if file:
+        parts = timing.write(file, parts, about)  # and those measured before on this machine
+        file.with_suffix(".md").write_text(tables(parts))
+        if networks(parts):
+            figure(parts, file.with_suffix(".png"))
 
 
 if __name__ == "__main__":

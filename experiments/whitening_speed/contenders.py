@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.whitening_speed.rivals import eigh_autodiff, torch_rivals
+from experiments.whitening_speed.baselines import eigh_autodiff, torch_baselines
 from ltjax.whitening.linen import ChannelWhitening
 
 SHRINKAGE = 0.1
@@ -97,7 +97,7 @@ def theirs(n: int, d: int, *, compiled: bool) -> dict[tuple[str, str], Call]:
             torch.cuda.synchronize()
         return value
 
-    for name, function in torch_rivals(torch).items():
+    for name, function in torch_baselines(torch).items():
         variants = {"eager": function}
         if compiled:
             torch.compiler.reset()

@@ -1,35 +1,36 @@
-"""Time of whitening, forward and forward + backward + running covariance, against its rivals.
+"""Time of whitening, forward and forward + backward + running covariance, against baselines.
 
     python -m experiments.whitening_speed.run [--sizes 128x64 ...] [--out FOLDER]
 
 All contenders of a size are interleaved in one process; medians. Each turn is a call that is
 not timed, which wakes the contender's threads, and one that is. Prints the table, writes
-JSON, the table and a figure, named after the platform. PyTorch is optional (pip install
+results, table and figure, named after the platform. PyTorch is optional (pip install
 "ltjax[torch]"); on a GPU the same command times the GPU.
 """
 
 import os
 
-# OpenBLAS threads on a busy CPU make a small eigh up to 200 times slower.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # PyTorch's idle OpenMP threads would spin, for up to 200 ms, on the cores of the next contender.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
+from experiments import timing  # pins threads, so it comes before NumPy and JAX
+
+# isort: split
+
 import argparse
-import importlib.metadata
-import json
-import platform
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from experiments.whitening_speed.contenders import floors, ours, theirs
+from experiments import records
+from experiments.whitening_speed.contenders import Call, floors, ours, theirs
 
 SIZES = ("128x64", "256x512", "512x512", "256x2048", "1024x2048")
 REFERENCE = "torch eigh, eager"
+FULL = "full_milliseconds"
+Rows = dict[str, dict[str, float]]
 # Ceilings in products and floors of the speed-up over REFERENCE, forward + backward + running.
 GATES = {
     "128x64": (11, 1.8),
@@ -40,65 +41,49 @@ GATES = {
 }
 
 
-def interleaved(calls: dict, *, budget: float, most: int) -> dict:
-    """Median seconds of every call; slow ones run less often, spread over the rounds."""
-    first = {}
+def measure(size: str, *, budget: float, most: int, compiled: bool) -> dict[str, dict[str, float]]:
+    """Milliseconds of every contender at one size; slow ones run in fewer rounds."""
+    n, d = map(int, size.split("x"))
+    calls: dict[tuple[str, str], Call] = {
+        (name, "full"): call for name, call in floors(n, d).items()
+    }
+    calls |= ours(n, d) | theirs(n, d, compiled=compiled)
+    rounds = {}
     for key, call in calls.items():
         call()  # compiles
-        start = time.perf_counter()
-        call()
-        first[key] = time.perf_counter() - start
-    rounds = {key: int(np.clip(budget / t / 2, 3, most)) for key, t in first.items()}
-    times: dict = {key: [] for key in calls}
-    for r in range(most):
-        for key, call in calls.items():
-            if (r + 1) * rounds[key] // most > r * rounds[key] // most:
-                call()
-                start = time.perf_counter()
-                call()
-                times[key].append(time.perf_counter() - start)
-    return {key: float(np.median(t)) for key, t in times.items()}
-
-
-def measure(size: str, *, budget: float, most: int, compiled: bool) -> dict:
-    """Milliseconds of every contender at one size."""
-    n, d = map(int, size.split("x"))
-    calls: dict = {(name, "full"): call for name, call in floors(n, d).items()}
-    calls |= ours(n, d) | theirs(n, d, compiled=compiled)
-    medians = interleaved(calls, budget=budget, most=most)
-    rows: dict = {}
-    for (name, mode), seconds in medians.items():
-        rows.setdefault(name, {})[mode] = 1e3 * seconds
+        rounds[key] = int(np.clip(budget / timing.timed(call)[0] / 2, 3, most))
+    rows: dict[str, dict[str, float]] = {}
+    for (name, mode), times in timing.interleaved(calls, rounds, warm_up=0, wake=True).items():
+        rows.setdefault(name, {})[f"{mode}_milliseconds"] = 1e3 * times.median
     return rows
 
 
-def products(rows: dict, name: str) -> float:
+def products(rows: Rows, name: str) -> float:
     """Cost of forward + backward + running covariance in N x D x D products."""
-    return rows[name]["full"] / rows["one product"]["full"]
+    return rows[name][FULL] / rows["one product"][FULL]
 
 
-def speedup(rows: dict, name: str) -> float | None:
+def speedup(rows: Rows, name: str) -> float | None:
     """How many times faster than PyTorch's eager `eigh`, where that was timed."""
-    return rows[REFERENCE]["full"] / rows[name]["full"] if REFERENCE in rows else None
+    return rows[REFERENCE][FULL] / rows[name][FULL] if REFERENCE in rows else None
 
 
-def gates(sizes: dict) -> dict:
-    """For each size with a gate: what zca costs and gains, and whether the gate holds."""
+def gates(sizes: timing.Parts) -> dict[str, bool]:
+    """For each size with a gate, whether zca costs and gains what it should."""
     found = {}
     for size, (ceiling, least) in GATES.items():
         if size in sizes:
             cost, gain = products(sizes[size], "ltjax zca"), speedup(sizes[size], "ltjax zca")
-            holds = cost <= ceiling and (gain is None or gain >= least)
-            found[size] = {"products": cost, "speedup": gain, "holds": bool(holds)}
+            found[size] = cost <= ceiling and (gain is None or gain >= least)
     return found
 
 
-def table(sizes: dict) -> str:
+def table(sizes: timing.Parts) -> str:
     """Markdown: cost in products, and speed-up over PyTorch's eager `eigh`."""
     names = list(dict.fromkeys(name for rows in sizes.values() for name in rows))
     lines = [f"| (N, D) | {' | '.join(s.replace('x', ', ') for s in sizes)} |"]
     lines.append("|---|" + "---|" * len(sizes))
-    times = [f"{rows['one product']['full']:.2f} ms" for rows in sizes.values()]
+    times = [f"{rows['one product'][FULL]:.2f} ms" for rows in sizes.values()]
     lines.append(f"| one product | {' | '.join(times)} |")
     for name in names[1:]:
         cells = []
@@ -115,7 +100,7 @@ def table(sizes: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def figure(sizes: dict, path: Path) -> None:
+def figure(sizes: timing.Parts, path: Path) -> None:
     """Cost in products by size, one line a contender."""
     import matplotlib
 
@@ -139,17 +124,6 @@ def figure(sizes: dict, path: Path) -> None:
     fig.savefig(path, dpi=110)
 
 
-def environment() -> dict:
-    """Versions and hardware."""
-    found = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
-    for name in ("jax", "jaxlib", "numpy", "torch"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found | {"cpus": os.cpu_count(), "blas_threads": os.environ["OPENBLAS_NUM_THREADS"]}
-
-
 def main() -> None:
     """Times, prints, writes."""
     parser = argparse.ArgumentParser()
@@ -157,22 +131,24 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=1.0, help="seconds a contender, about")
     parser.add_argument("--rounds", type=int, default=41, help="at most")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
-    sizes = {}
+    path = args.out / f"{jax.devices()[0].platform}.csv" if args.out else None
+    about = records.environment(records.devices())
+    if path:
+        timing.check(parser, path, args.sizes, about)
+    sizes: timing.Parts = {}
     for size in args.sizes:
         sizes[size] = measure(
             size, budget=args.budget, most=args.rounds, compiled=not args.no_compile
         )
         print(f"{size} measured", flush=True)
-    name = jax.devices()[0].platform
-    args.out.mkdir(parents=True, exist_ok=True)
-    outcome = {"environment": environment(), "milliseconds": sizes, "gates": gates(sizes)}
-    (args.out / f"{name}.json").write_text(json.dumps(outcome, indent=1) + "\n")
-    (args.out / f"{name}.md").write_text(table(sizes))
-    figure(sizes, args.out / f"{name}.png")
+    if path:
+        sizes = timing.write(path, sizes, about)
+        path.with_suffix(".md").write_text(table(sizes))
+        figure(sizes, path.with_suffix(".png"))
     print(table(sizes))
-    print(json.dumps(outcome["gates"], indent=1))
+    print("gates met:", gates(sizes))
 
 
 if __name__ == "__main__":

@@ -6,20 +6,19 @@ The two steps alternate in one process; the ratio is that of the medians, and th
 that of the ratios of neighbours.
 """
 
-import os
+from experiments import timing  # pins threads, so it comes before NumPy and JAX
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# isort: split
 
 import argparse
-import json
-import time
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from experiments import records
 from experiments.train_speed.ours import Ours, make_config, synthetic
-from experiments.whitening_speed.run import environment
 from ltjax.training.devices import choose_engine
 
 
@@ -40,32 +39,27 @@ def main() -> None:
     """Times, prints, writes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", 2)
     steps = {method: make_step(method) for method in ("none", "zca")}
-    times: dict[str, list[float]] = {method: [] for method in steps}
-    for step in steps.values():
-        step(1)
-    for r in range(args.rounds):
-        # Each goes first every other time, so that neither profits from its place.
-        for method in sorted(steps, reverse=bool(r % 2)):
-            start = time.perf_counter()
-            steps[method](1)
-            times[method].append(time.perf_counter() - start)
-    none, zca = (np.array(times[method]) for method in ("none", "zca"))
-    quartiles = np.percentile(zca / none, [25, 75])
-    outcome = {
-        "environment": environment(),
-        "seconds": {"none": float(np.median(none)), "zca": float(np.median(zca))},
-        "ratio": float(np.median(zca) / np.median(none)),
-        "ratio_quartiles": quartiles.tolist(),
-        "rounds": args.rounds,
+    calls = {method: partial(step, 1) for method, step in steps.items()}
+    # Each goes first in every other round, so that neither profits from its place.
+    times = timing.interleaved(calls, args.rounds, alternate=True)
+    ratios = times["zca"].wall / times["none"].wall
+    low, high = np.percentile(ratios, [25, 75])
+    rows = {
+        method: {"seconds": found.median, "rounds": args.rounds} for method, found in times.items()
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"step_{jax.devices()[0].platform}.json"
-    path.write_text(json.dumps(outcome, indent=1) + "\n")
-    print(json.dumps(outcome, indent=1))
+    rows["zca"] |= {
+        "ratio": times["zca"].median / times["none"].median,
+        "lower_quartile": float(low),
+        "upper_quartile": float(high),
+    }
+    print(rows)
+    if args.out:
+        path = args.out / f"step_{jax.devices()[0].platform}.csv"
+        timing.write(path, {"resnet32_cifar": rows}, records.environment(records.devices()))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Tables on speed and safety in the documents are those of the stored results."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
+from experiments import timing
 from experiments.crash import run as crash
+from experiments.input_speed import run as input_speed
+from experiments.predict_speed import run as predict_speed
 from experiments.train_speed import run as train_speed
 from experiments.whitening_speed import run as whitening_speed
 
@@ -14,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def stored(path):
-    return json.loads((ROOT / "experiments" / path).read_text())
+    return timing.read(ROOT / "experiments" / path)
 
 
 def shown(document, name):
@@ -24,31 +26,49 @@ def shown(document, name):
 
 @pytest.mark.parametrize("document", ["docs/training.md", "experiments/train_speed/README.md"])
 def test_training_speed(document):
-    made = train_speed.tables(stored("train_speed/results/cpu.json"))
+    made = train_speed.tables(stored("train_speed/results/cpu.csv"))
     assert shown(document, "speed") == made
     assert (ROOT / "experiments/train_speed/results/cpu.md").read_text() == made
 
 
 @pytest.mark.parametrize("document", ["docs/training.md", "experiments/crash/README.md"])
 def test_crash(document):
-    made = crash.table(stored("crash/results/crash.json"))
+    made = crash.table(crash.read(ROOT / "experiments/crash/results/crash.csv"))
     assert shown(document, "crash") == made
+
+
+def test_a_try_is_read_back(tmp_path):
+    tries = [crash.Try(4, (0, 1, 2), 1.25, (70, 140), True), crash.Try(1, (0,), None, (), False)]
+    crash.write(tmp_path / "crash.csv", tries)
+    assert crash.read(tmp_path / "crash.csv") == tries
 
 
 @pytest.mark.parametrize("document", ["docs/whitening.md", "experiments/whitening_speed/README.md"])
 def test_whitening_speed(document):
-    content = stored("whitening_speed/results/cpu.json")
-    assert shown(document, "speed") == whitening_speed.table(content["milliseconds"])
+    made = whitening_speed.table(stored("whitening_speed/results/cpu.csv"))
+    assert shown(document, "speed") == made
+    assert (ROOT / "experiments/whitening_speed/results/cpu.md").read_text() == made
 
 
 def test_whitening_meets_its_gates_in_the_stored_run():
-    content = stored("whitening_speed/results/cpu.json")
-    assert whitening_speed.gates(content["milliseconds"]) == content["gates"]
-    assert all(gate["holds"] for gate in content["gates"].values())
-    step = stored("whitening_speed/results/step_cpu.json")
-    assert step["ratio"] < 1.03
-    low, high = step["ratio_quartiles"]
+    gates = whitening_speed.gates(stored("whitening_speed/results/cpu.csv"))
+    assert set(gates) == set(whitening_speed.GATES)
+    assert all(gates.values())
+    zca = stored("whitening_speed/results/step_cpu.csv")["resnet32_cifar"]["zca"]
+    assert zca["ratio"] < 1.03
+    low, high = zca["lower_quartile"], zca["upper_quartile"]
     words = (
-        f"ratio of the steps {step['ratio']:.3f}, quartiles of neighbours {low:.3f} to {high:.3f}"
+        f"ratio of the steps {zca['ratio']:.3f}, quartiles of neighbours {low:.3f} to {high:.3f}"
     )
     assert words in (ROOT / "docs/whitening.md").read_text()
+
+
+@pytest.mark.parametrize("part", ["streamed", "resident"])
+def test_input_speed(part):
+    made = input_speed.table(part, stored(f"input_speed/results/{part}.csv")[part])
+    assert (ROOT / f"experiments/input_speed/results/{part}.md").read_text() == made
+
+
+def test_prediction_speed():
+    made = predict_speed.table(stored("predict_speed/results/predict.csv"))
+    assert (ROOT / "experiments/predict_speed/results/predict.md").read_text() == made

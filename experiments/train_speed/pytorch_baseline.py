@@ -1,4 +1,4 @@
-"""The rival: the same networks and recipe in PyTorch, eager and compiled."""
+"""The baseline: the same networks and recipe in PyTorch, eager and compiled."""
 
 import numpy as np
 import torch
@@ -62,8 +62,8 @@ def network(name: str, classes: int) -> nn.Module:
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
 
 
-class Rival:
-    """Training steps of a network on resident images: gather, shift, normalise, SGD.
+class PyTorchBaseline:
+    """Training steps of a network on resident images: gather, shift, normalize, SGD.
 
     Args:
       name: of the network.
@@ -88,7 +88,7 @@ class Rival:
         self.rng = np.random.default_rng(0)
 
     def inputs(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """A random batch, shifted by up to 4 pixels and normalised."""
+        """A random batch, shifted by up to 4 pixels and normalized."""
         index = torch.tensor(self.rng.integers(len(self.labels), size=self.batch))
         x, y = self.images[index.to(self.device)], self.labels[index.to(self.device)]
         size, margin = x.shape[1], 4

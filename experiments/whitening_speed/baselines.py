@@ -1,6 +1,6 @@
 """What whitening is compared with: PyTorch's routes, and JAX's own autodiff of `eigh`.
 
-Every rival whitens with the same shrunk covariance, (1 - a) S + a (tr S / D) I, and keeps a
+Every baseline whitens with the same shrunk covariance, (1 - a) S + a (tr S / D) I, and keeps a
 running covariance. Written here from the formulas.
 """
 
@@ -22,7 +22,7 @@ def eigh_autodiff(x: jax.Array, a: float) -> tuple[jax.Array, jax.Array]:
     return jnp.matmul(xc, root, precision=HIGHEST), s
 
 
-def torch_rivals(torch: Any) -> dict[str, Any]:
+def torch_baselines(torch: Any) -> dict[str, Any]:
     """PyTorch functions of `(x, a)` to `(Z, S)`."""
 
     def moments(x, a):
