@@ -17,8 +17,8 @@ import numpy as np
 class InputError(ValueError):
     """A value from the user cannot be used.
 
-    The message is one line that names the value, what is allowed and, where it is not
-    plain, what to do. `ltjax.main` prints it and exits with code 2; in library use it is
+    The message is one line that names the value, what is allowed and, where that is not
+    obvious, what to do. `ltjax.main` prints it and exits with code 2; in library use it is
     an ordinary `ValueError`.
     """
 
@@ -78,10 +78,14 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
         raise InputError(f"{name} = {value!r} is not allowed; use {allowed}")
 
 
+def is_integer(value: object) -> bool:
+    """Whether a value is an integer of Python or NumPy, and no boolean."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def require_integer(name: str, value: Any, low: int) -> int:
     """Returns an integer `>= low`, or raises `InputError` naming it."""
-    integral = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    require(integral and value >= low, name, value, f"an integer >= {low}")
+    require(is_integer(value) and value >= low, name, value, f"an integer >= {low}")
     return int(value)
 
 
@@ -97,7 +101,7 @@ def check_labels(labels: np.ndarray) -> np.ndarray:
 
 
 class Allowed(NamedTuple):
-    """What values an option may have: a check, and the same in words."""
+    """The values that an option may have: a check, and the same in words."""
 
     check: Callable[[Any], bool]
     words: str
@@ -105,13 +109,13 @@ class Allowed(NamedTuple):
 
 def integer(low: int) -> Allowed:
     """Integers `>= low`."""
-    return Allowed(lambda v: v >= low, f"an integer >= {low}")
+    return Allowed(lambda v: is_integer(v) and v >= low, f"an integer >= {low}")
 
 
 def number(
     low: float, high: float = float("inf"), *, open_low: bool = False, open_high: bool = False
 ) -> Allowed:
-    """Numbers from `low` (left out where `open_low`) to `high` (left out where `open_high`).
+    """Numbers from `low` (excluded if `open_low`) to `high` (excluded if `open_high`).
 
     >>> number(0, 1, open_low=True).words
     'a number > 0 and <= 1'
@@ -121,7 +125,7 @@ def number(
         words += f" and {'<' if open_high else '<='} {high:g}"
 
     def check(v: Any) -> bool:
-        above = v > low if open_low else v >= low
+        above = not isinstance(v, bool) and (v > low if open_low else v >= low)
         return bool(above and (v < high if open_high else v <= high))
 
     return Allowed(check, words)
@@ -144,24 +148,19 @@ def number_or(numbers: Allowed, *names: str) -> Allowed:
     return Allowed(either, f"{numbers.words}, or one of {', '.join(names)}")
 
 
-def anything(words: str) -> Allowed:
-    """Any value of the option's type."""
-    return Allowed(lambda v: True, words)
-
-
-FLAG = anything("True or False")
-TEXT = anything("text")
+FLAG = Allowed(lambda v: isinstance(v, bool), "True or False")
+TEXT = Allowed(lambda v: isinstance(v, str), "text")
 
 
 class Option(NamedTuple):
     """An option of the package, declared once: beside the function that takes it.
 
     Attributes:
-      default: where no value is given.
-      allowed: what values it may have, None apart where that is the default.
-      help: one line.
+      default: its value where none is given.
+      allowed: the values it may have; None is allowed too where it is the default.
+      help: its meaning, in one line.
 
-    >>> MOMENTUM = Option(0.9, number(0, 1), "weight of the past")
+    >>> MOMENTUM = Option(0.9, number(0, 1), "weight of the old value")
     >>> def update(old: float, new: float, momentum: float = MOMENTUM.default) -> float:
     ...     MOMENTUM.check("momentum", momentum)
     ...     return momentum * old + (1 - momentum) * new
@@ -179,7 +178,7 @@ class Option(NamedTuple):
     help: str
 
     def check(self, name: str, value: Any) -> None:
-        """Raises `InputError`, which calls the option `name`, unless it may have this value."""
+        """Raises `InputError`, naming the option `name`, unless `value` is allowed."""
         if value is None and self.default is None:
             return
         try:
@@ -189,17 +188,17 @@ class Option(NamedTuple):
         require(ok, name, value, self.allowed.words)
 
     def field(self) -> Any:
-        """The same as a field of a frozen dataclass; its type is the annotation's."""
+        """The option as a field of a frozen dataclass; the annotation gives its type."""
         return dataclasses.field(default=self.default, metadata={"option": self})
 
 
 def option(default: Any, allowed: Allowed, help: str) -> Any:
-    """A field of a frozen dataclass for an option that no function of its own takes."""
+    """A field of a frozen dataclass, for an option that no function declares."""
     return Option(default, allowed, help).field()
 
 
 def options_of(config: Any) -> dict[str, Option]:
-    """The options of a dataclass or of its instance, by name.
+    """The options of a dataclass or of an instance of one, by name.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Config:

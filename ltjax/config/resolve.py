@@ -5,76 +5,88 @@ import json
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-import ml_collections
+from flax.traverse_util import unflatten_dict
+from ml_collections import ConfigDict
 
 from ltjax.config.recipes import METHODS, STAGES, UNTRAINED_STAGES
-from ltjax.config.schema import SCHEMA, Config, default, flatten, get, put, suggestion
+from ltjax.config.schema import SCHEMA, Config, Key, flatten, get, suggestion
 from ltjax.errors import InputError
 
+FlatConfig = dict[str, Any]  # dotted keys to values
 
-def resolve(config: ml_collections.ConfigDict | Mapping[str, Any] | Config) -> Config:
-    """Checks a configuration and fills in what `method` and `seed` decide.
+
+def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
+    """Checks a configuration and fills in what `method`, `stage` and `seed` decide.
 
     Args:
       config: the base configuration with overrides, the content of a `config.json`, or a
         resolved configuration, which comes back as it is.
 
     Returns:
-      A frozen configuration without "auto".
+      A frozen configuration in which no method's key is "auto".
 
     Raises:
-      InputError: an unknown or missing key, or a value out of range.
+      InputError: an unknown or missing key, a value that is not allowed, or values that do not
+        go together.
     """
     flat = flatten(config)
+    _check_keys(flat)
+    _check_values(flat)
+    _fill_in(flat)
+    if flat["runlocal"]:
+        _shrink(flat)
+    _check_stage(flat)
+    _check_groups(flat)
+    values = {path: _typed(SCHEMA[path], value) for path, value in flat.items()}
+    resolved: Config = _build(Config, unflatten_dict(values, sep="."))
+    return resolved
+
+
+def _check_keys(flat: FlatConfig) -> None:
     unknown = sorted(set(flat) - set(SCHEMA))
     if unknown:
         raise InputError(f"config.{unknown[0]} is not a key; {suggestion(unknown[0])}")
     missing = sorted(set(SCHEMA) - set(flat))
     if missing:
         raise InputError(f"config.{missing[0]} is missing; start from ltjax.config.default()")
+
+
+def _check_values(flat: FlatConfig) -> None:
     for path, value in flat.items():
         if value is not None or not SCHEMA[path].optional:
             SCHEMA[path].option.check(f"config.{path}", value)
-    decided = {**METHODS[flat["method"]], **STAGES[flat["stage"]]}
-    flat.update({k: v for k, v in decided.items() if flat[k] == "auto"})
-    if flat["runlocal"]:
-        _shrink(flat)
+
+
+def _fill_in(flat: FlatConfig) -> None:
+    """Replaces "auto" by the value of the stage or the method, and fills in the seeds."""
+    decided = METHODS[flat["method"]] | STAGES[flat["stage"]]
+    flat.update({key: value for key, value in decided.items() if flat[key] == "auto"})
     flat["seeds"] = tuple(flat["seeds"]) or (flat["seed"],)
     flat["seed"] = flat["seeds"][0]
-    _check_stage(flat)
     if flat["data.seed"] is None:
         flat["data.seed"] = flat["seed"]
-    if flat["evaluation.few_below"] > flat["evaluation.many_above"] + 1:
-        raise InputError(
-            f"config.evaluation.few_below = {flat['evaluation.few_below']} is above "
-            f"evaluation.many_above + 1 = {flat['evaluation.many_above'] + 1}; groups would overlap"
-        )
-    return _build(Config, flat)
 
 
-def _build(section: type[Any], flat: dict[str, Any], prefix: str = "") -> Any:
-    """The dataclass of a section, its values in the types that the keys have."""
-    typed = default()  # converts an integer to a float, a list to a tuple, and refuses the rest
-    values: dict[str, Any] = {}
+def _typed(key: Key, value: Any) -> Any:
+    """A value that was checked, in the type of its key: JSON has no tuples, and 1 is a float."""
+    if value is None or len(key.types) > 1:
+        return value
+    return key.types[0](value)
+
+
+def _build(section: type[Any], nested: Mapping[str, Any]) -> Any:
+    """The dataclass of a section and of the sections in it."""
     hints = get_type_hints(section)
-    for field in dataclasses.fields(section):
-        path = prefix + field.name
-        if dataclasses.is_dataclass(hints[field.name]):
-            values[field.name] = _build(hints[field.name], flat, f"{path}.")
-            continue
-        try:
-            put(typed, path, flat[path])
-        except (TypeError, ValueError) as e:
-            kinds = " or ".join(kind.__name__ for kind in SCHEMA[path].types)
-            raise InputError(
-                f"config.{path} = {flat[path]!r} is not allowed; its type is {kinds}"
-            ) from e
-        values[field.name] = get(typed, path)
-    return section(**values)
+    return section(
+        **{
+            name: _build(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
+            for name, value in nested.items()
+        }
+    )
 
 
-def _shrink(flat: dict[str, Any]) -> None:
-    """Makes a run of a minute or so on two cores of what a config describes."""
+def _shrink(flat: FlatConfig) -> None:
+    """Shrinks the run to about a minute on two cores."""
     flat["train.epochs"] = min(flat["train.epochs"], 2)
     flat["optimizer.warmup_epochs"] = min(flat["optimizer.warmup_epochs"], 1)
     flat["evaluation.every_epochs"] = flat["checkpoint.every_epochs"] = 1
@@ -86,8 +98,8 @@ def _shrink(flat: dict[str, Any]) -> None:
         flat["data.image_size"] = min(flat["data.image_size"], 64)
 
 
-def _check_stage(flat: dict[str, Any]) -> None:
-    """Refuses keys of stage two that do not go together."""
+def _check_stage(flat: FlatConfig) -> None:
+    """Refuses combinations of stage, head and `init_from` that cannot work."""
     stage = flat["stage"]
     if (stage == "one") != (flat["init_from"] == ""):
         raise InputError(
@@ -106,18 +118,35 @@ def _check_stage(flat: dict[str, Any]) -> None:
         and not flat["data.validation_fraction"]
     ):
         raise InputError(
-            "config.decoupled.tau = None is not allowed without held-out images; give tau, or "
-            "train both stages with config.data.validation_fraction > 0, and tau is chosen on those"
+            "config.decoupled.tau = None is not allowed without held-out images; set it, or "
+            "train both stages with config.data.validation_fraction > 0 to choose tau on those"
         )
     if stage == "one" and flat["model.head"] in ("tau_norm", "lws"):
         raise InputError(
-            f"config.model.head = {flat['model.head']} is not allowed in stage one: it is made of "
-            "a trained linear head; use linear or cosine"
+            f"config.model.head = {flat['model.head']} is not allowed in stage one, since it is "
+            "made from a trained linear head; use linear or cosine"
+        )
+
+
+def _check_groups(flat: FlatConfig) -> None:
+    few, many = flat["evaluation.few_below"], flat["evaluation.many_above"]
+    if few > many + 1:
+        raise InputError(
+            f"config.evaluation.few_below = {few} is above evaluation.many_above + 1 = {many + 1}; "
+            "the groups would overlap"
         )
 
 
 def check_devices(config: Config, devices: int) -> None:
-    """Refuses batch sizes that the devices do not divide."""
+    """Refuses batch sizes that are not a multiple of the number of devices.
+
+    Args:
+      config: resolved configuration.
+      devices: number of devices of all hosts.
+
+    Raises:
+      InputError: such a batch size.
+    """
     for path in ("train.batch_size", "evaluation.batch_size"):
         size = get(config, path)
         if size % devices:
@@ -127,8 +156,8 @@ def check_devices(config: Config, devices: int) -> None:
             )
 
 
-# Keys that say how a run is carried out, not what is trained: they may change on resume. Another
-# number of devices changes the order of sums, so then results agree to rounding only.
+# Keys that may change on resume: they say how a run is executed, not what is trained. Another
+# number of devices changes the order of summation, so results then agree up to rounding.
 FREE_ON_RESUME = (
     "cpu_devices",
     "data.workers",
@@ -139,13 +168,21 @@ FREE_ON_RESUME = (
 )
 
 
-def differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """`key: other -> mine` for every key whose value differs; both as `flatten` gives.
+def differences(mine: FlatConfig, other: FlatConfig) -> list[str]:
+    """A line `key: other -> mine` for every key whose value differs.
 
-    Keys of `FREE_ON_RESUME` are left out.
+    Values are compared as JSON shows them, so that a tuple equals a list. Keys of
+    `FREE_ON_RESUME` are left out.
+
+    Args:
+      mine: dotted keys to values, as `flatten` gives them.
+      other: the same of the other configuration.
+
+    >>> differences({"train.epochs": 5, "seeds": (0,)}, {"train.epochs": 9, "seeds": [0]})
+    ['train.epochs: 9 -> 5']
     """
 
-    def show(flat: dict[str, Any], key: str) -> str:
+    def show(flat: FlatConfig, key: str) -> str:
         return json.dumps(flat[key]) if key in flat else "(absent)"
 
     return [

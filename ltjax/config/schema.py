@@ -1,4 +1,4 @@
-"""The configuration: the options of every room, composed into one tree of keys."""
+"""The configuration: the options of all parts, composed into one tree of keys."""
 
 import dataclasses
 import difflib
@@ -13,6 +13,7 @@ from ltjax.augment.mixing import MIXING_ALPHA, MIXINGS, REMIX_KAPPA, REMIX_TAU
 from ltjax.augment.options import AugmentConfig
 from ltjax.config.recipes import METHODS, STAGES
 from ltjax.data.load import DataConfig
+from ltjax.data.longtail import FEW_BELOW, MANY_ABOVE
 from ltjax.errors import FLAG, TEXT, Allowed, Option, integer, number, one_of, option
 from ltjax.losses.registry import LossConfig
 from ltjax.models.registry import ModelConfig
@@ -58,101 +59,140 @@ def _interval() -> Allowed:
     return Allowed(check, "() or (FIRST, LAST), 0 <= FIRST < LAST")
 
 
-# The options of rooms above this one; those of lower rooms stand beside what they configure.
+# The options of the parts that import this one; those of the others are declared beside the code
+# that they configure.
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """What a configuration says of the optimizer."""
+    """The optimizer and the schedule of its learning rate."""
 
-    name: str = option("sgd", one_of("sgd", "adamw"), "optax optimiser")
-    learning_rate: float = option(0.1, number(0, open_low=True), "peak")
-    momentum: float = option(0.9, number(0, 0.9999), "of sgd")
-    nesterov: bool = option(False, FLAG, "of sgd")
-    weight_decay: float = option(5e-4, number(0), "of kernels; not of biases and norms")
+    name: str = option("sgd", one_of("sgd", "adamw"), "optax optimizer")
+    learning_rate: float = option(0.1, number(0, open_low=True), "peak learning rate")
+    momentum: float = option(0.9, number(0, 0.9999), "sgd: momentum")
+    nesterov: bool = option(False, FLAG, "sgd: use Nesterov momentum")
+    weight_decay: float = option(
+        5e-4, number(0), "weight decay of the kernels; biases and normalization have none"
+    )
     head_rate: float = option(
-        1.0, number(0, open_low=True), "the head's learning rate, as a multiple of the peak"
+        1.0,
+        number(0, open_low=True),
+        "learning rate of the classifier, as a multiple of learning_rate",
     )
-    schedule: str = option("cosine", one_of("cosine", "constant", "steps"), "after the warm-up")
+    schedule: str = option(
+        "cosine",
+        one_of("cosine", "constant", "steps"),
+        "shape of the learning rate after the warmup",
+    )
     milestones: tuple[int, ...] = option(
-        (160, 180), _integers(1), "of steps: epochs that lower the rate"
+        (160, 180), _integers(1), "steps: epochs at which the learning rate drops"
     )
-    milestone_factor: float = option(0.01, number(0, 1), "of steps: at each milestone")
-    warmup_epochs: int = option(5, integer(0), "linear, from 0")
-    clip_norm: float = option(0.0, number(0), "of the global gradient; 0 is off")
+    milestone_factor: float = option(
+        0.01, number(0, 1), "steps: factor of the learning rate at each milestone"
+    )
+    warmup_epochs: int = option(
+        5, integer(0), "epochs in which the learning rate rises linearly from 0"
+    )
+    clip_norm: float = option(
+        0.0, number(0), "largest global norm of the gradient; 0 turns clipping off"
+    )
     ema_decay: float = option(
-        0.0, number(0, 0.999999), "moving average of the parameters, for evaluation; 0 is off"
+        0.0,
+        number(0, 0.999999),
+        "decay of the moving average of the parameters that is evaluated; 0 turns it off",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """What a configuration says of the training."""
+    """Length, batches and mixing of the training."""
 
-    batch_size: int = option(64, integer(1), "images, over all devices")
-    epochs: int = option(100, integer(1), "of ceil(N / batch_size) steps, in either stage")
-    mixing: str = option("auto", one_of("auto", *MIXINGS), "of images")
+    batch_size: int = option(64, integer(1), "training images per step, over all devices")
+    epochs: int = option(
+        100, integer(1), "epochs of ceil(N / batch_size) steps each, in either stage"
+    )
+    mixing: str = option("auto", one_of("auto", *MIXINGS), "mixing of images and labels")
     mixing_alpha: float = MIXING_ALPHA.field()
     remix_kappa: float = REMIX_KAPPA.field()
     remix_tau: float = REMIX_TAU.field()
     on_nan: str = option(
-        "stop", one_of("stop", "skip"), "a loss that is not finite: stop, or skip the update"
+        "stop",
+        one_of("stop", "skip"),
+        "after a loss that is not finite: stop the run, or skip the update",
     )
-    log_every_steps: int = option(20, integer(1), "a line of metrics.jsonl")
+    log_every_steps: int = option(20, integer(1), "steps between two lines of metrics.jsonl")
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoupledConfig:
-    """What a configuration says of stage two."""
+    """Stage two of the decoupled methods."""
 
     tau: float | None = option(
-        None, number(0), "tau_norm; None: chosen on data.validation_fraction"
+        None,
+        number(0),
+        "tau_norm: exponent of the norms; None: the best on the validation images, see "
+        "data.validation_fraction",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """What a configuration says of the evaluation."""
+    """Evaluation on the test images, and the groups of classes by training images."""
 
-    batch_size: int = option(256, integer(1), "images, over all devices")
-    every_epochs: int = option(10, integer(1), "during training")
-    many_above: int = option(100, integer(0), "more training images are many")
-    few_below: int = option(20, integer(0), "fewer training images are few")
+    batch_size: int = option(256, integer(1), "test images per step, over all devices")
+    every_epochs: int = option(10, integer(1), "epochs between two evaluations during training")
+    many_above: int = MANY_ABOVE.field()
+    few_below: int = FEW_BELOW.field()
 
 
 @dataclasses.dataclass(frozen=True)
 class EngineConfig:
-    """What a configuration says of how steps are run."""
+    """How steps are executed."""
 
-    mapping: str = option("pmap", one_of("pmap", "shard_map"), "how steps are mapped")
+    mapping: str = option(
+        "pmap", one_of("pmap", "shard_map"), "JAX transformation that maps a step over the devices"
+    )
     steps_per_call: int | None = option(
-        None, integer(1), "steps in one dispatch, at most; None: 2 on CPU, else 20"
+        None, integer(1), "most steps per dispatch to the devices; None: 2 on CPU, 20 elsewhere"
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """What a configuration says of the checkpoints."""
+    """When checkpoints are written, and how many are kept."""
 
-    every_epochs: int = option(10, integer(1), "and at the end")
-    keep: int = option(2, integer(1), "newest ones; the best is kept besides")
+    every_epochs: int = option(
+        10, integer(1), "epochs between two checkpoints; there is one at the end in any case"
+    )
+    keep: int = option(2, integer(1), "number of latest checkpoints to keep, besides the best one")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The whole configuration of a run: a tree of frozen options.
 
-    `resolve` gives one without "auto"; `default` gives the same tree as an
-    `ConfigDict`, for files and flags to override.
+    `resolve` returns one without "auto"; `default` returns the same tree as an
+    `ml_collections.ConfigDict`, which files and flags override.
     """
 
-    method: str = option("cw_la_b3rs_bet", one_of(*METHODS), "sets every key that is auto")
-    stage: str = option("one", one_of(*STAGES), "two: the head alone, on the network of init_from")
-    init_from: str = option("", TEXT, "stage two: workdir of the finished stage one")
-    seed: int = option(0, integer(0), "of split, plan, initialisation and augmentation")
-    seeds: tuple[int, ...] = option(
-        (), _integers(0), "several seeds side by side, on one split; () is (seed,)"
+    method: str = option(
+        "cw_la_b3rs_bet", one_of(*METHODS), "method to train; sets every key whose value is auto"
     )
-    cpu_devices: int = option(2, integer(1), "host devices to train on where there is only a CPU")
-    runlocal: bool = option(False, FLAG, "shrink the run to about a minute on two cores")
+    stage: str = option(
+        "one",
+        one_of(*STAGES),
+        "one: train the whole network; any other: train or compute the classifier only, on the "
+        "network of init_from",
+    )
+    init_from: str = option("", TEXT, "stage two: workdir of the finished stage one")
+    seed: int = option(
+        0, integer(0), "seed of the split, the batches, the initialization and the augmentation"
+    )
+    seeds: tuple[int, ...] = option(
+        (), _integers(0), "seeds to train side by side on one split; () is (seed,)"
+    )
+    cpu_devices: int = option(
+        2, integer(1), "number of JAX host devices to train on where there is only a CPU"
+    )
+    runlocal: bool = option(False, FLAG, "shrink the run to about a minute on two CPU cores")
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     whitening: WhiteningConfig = dataclasses.field(default_factory=WhiteningConfig)
@@ -165,7 +205,7 @@ class Config:
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
     profile_steps: tuple[int, ...] = option(
-        (), _interval(), "trace of these steps, in the workdir's profile/"
+        (), _interval(), "first and last step to trace, into profile/ of the workdir"
     )
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
 
@@ -240,7 +280,8 @@ def flatten(config: Mapping[str, Any] | ConfigDict | Config) -> dict[str, Any]:
     if isinstance(config, Config):
         return config.flat()
     nested = config.to_dict() if isinstance(config, ConfigDict) else config
-    return flatten_dict(nested, sep=".")
+    flat: dict[str, Any] = flatten_dict(nested, sep=".")
+    return flat
 
 
 def suggestion(name: str) -> str:

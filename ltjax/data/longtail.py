@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.errors import InputError, require
+from ltjax.errors import InputError, Option, integer, require
 
 
 def exponential_counts(max_count: int, num_classes: int, imbalance_factor: float) -> np.ndarray:
@@ -230,6 +230,14 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
     return np.concatenate(kept), np.concatenate(held)
 
 
+MANY_ABOVE = Option(
+    100, integer(0), "classes with more training images than this are in the group many"
+)
+FEW_BELOW = Option(
+    20, integer(0), "classes with fewer training images than this are in the group few"
+)
+
+
 class ShotGroups(NamedTuple):
     """Class indices by number of training images."""
 
@@ -238,7 +246,12 @@ class ShotGroups(NamedTuple):
     few: np.ndarray
 
 
-def shot_groups(counts: np.ndarray, *, many_above: int = 100, few_below: int = 20) -> ShotGroups:
+def shot_groups(
+    counts: np.ndarray,
+    *,
+    many_above: int = MANY_ABOVE.default,
+    few_below: int = FEW_BELOW.default,
+) -> ShotGroups:
     """Groups classes by training count: many `> 100`, medium `20 ... 100`, few `< 20`.
 
     Args:

@@ -192,7 +192,7 @@ def read_run(workdir: str | Path) -> RunRecord:
     with _checked(folder / "config.json"):
         nested = read_json(folder / "config.json")
         outcome["nested_config"] = nested
-        outcome["config"] = flatten_dict(nested, sep=".")  # type: ignore[no-untyped-call]
+        outcome["config"] = flatten_dict(nested, sep=".")
     with _checked(folder / "correlation.npz"):
         correlations = _arrays(folder / "correlation.npz", "before", "after")
     with _checked(folder / "diagnostics.json"):

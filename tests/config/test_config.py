@@ -1,11 +1,16 @@
 """Every key is checked; methods fill what is auto; the documented table is the real one."""
 
+import dataclasses
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
+from flax.traverse_util import unflatten_dict
 
 from ltjax import config as configs
+from ltjax.errors import InputError
+from ltjax.training.workdir import Workdir
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +33,66 @@ def test_methods(method):
     resolved = configs.resolve(config)
     for path, value in configs.METHODS[method].items():
         assert configs.get(resolved, path) == value
+
+
+STORED = json.loads((ROOT / "tests" / "config" / "stored.json").read_text())
+
+
+def test_a_stored_configuration_stays_valid(tmp_path):
+    """The config.json of a run of the digits, written before options were dataclasses."""
+    config = configs.default()
+    config.checkpoint.every_epochs = 50
+    resolved = configs.resolve(config)
+    assert configs.resolve(STORED) == resolved
+    assert json.loads(json.dumps(resolved.nested())) == STORED
+    assert configs.differences(resolved.flat(), configs.flatten(STORED)) == []
+    (tmp_path / "config.json").write_text(json.dumps(STORED))
+    Workdir(tmp_path, resolved)  # a resume is not refused
+    other = dataclasses.replace(resolved, seed=1)
+    with pytest.raises(InputError, match=r"seed: 0 -> 1"):
+        Workdir(tmp_path, other)
+
+
+def test_as_config_dict_can_be_changed_and_resolved_again():
+    resolved = configs.resolve(STORED)
+    config = configs.as_config_dict(resolved)
+    assert configs.resolve(config) == resolved
+    config.data.limit = 7  # None so far
+    config.optimizer.learning_rate = 1  # an integer for a float
+    config.whitening.shrinkage = "oas"  # text for a number
+    changed = configs.resolve(config)
+    assert (changed.data.limit, changed.whitening.shrinkage) == (7, "oas")
+    assert isinstance(changed.optimizer.learning_rate, float)
+    with pytest.raises(TypeError):
+        config.train.epochs = "many"
+
+
+WRONG_TYPES = {
+    "method": 3,
+    "data.path": 3,
+    "data.limit": "foo",
+    "train.epochs": 1.5,
+    "train.batch_size": True,
+    "optimizer.learning_rate": "fast",
+    "optimizer.momentum": False,
+    "optimizer.nesterov": 1,
+    "seeds": 0,
+    "seeds ": ["0"],
+    "profile_steps": 3,
+    "whitening.shrinkage": [0.1],
+    "train.log_every_steps": None,
+}
+
+
+@pytest.mark.parametrize("path", WRONG_TYPES)
+def test_wrong_types_are_named_with_what_is_allowed(path):
+    value, path = WRONG_TYPES[path], path.strip()
+    flat = configs.flatten(STORED) | {path: value}
+    with pytest.raises(InputError, match="is not allowed; use") as caught:
+        configs.resolve(unflatten_dict(flat, sep="."))
+    message = str(caught.value)
+    assert f"config.{path} = {value!r}" in message
+    assert configs.SCHEMA[path].allowed in message
 
 
 def test_explicit_value_beats_the_method():
