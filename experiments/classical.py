@@ -3,15 +3,17 @@
 import time
 from typing import Any
 
+import ml_collections
+
 from ltjax import config as configs
 from ltjax.data.load import load_splits
 from ltjax.evaluation.metrics import summarize
 
 
-def classical(name: str, config: Any) -> dict[str, Any]:
+def classical(name: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Scores of logistic regression or an RBF SVM on the data of a run, pixels from 0 to 1.
 
-    Standardising the pixels instead is worse by 1 to 3 points (digits, seeds 100 to 104).
+    Standardizing the pixels instead is worse by 1 to 3 points (digits, seeds 100 to 104).
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import SVC
