@@ -1,10 +1,10 @@
-# make demo       trains the default method on the digits of scikit-learn and writes a report
-# make test       linters, type checker, order of imports, and every test
-# make test-fast  the tests that neither train nor start processes: under a minute
-# make coverage   every test, then the lines of ltjax/ that none of them reached
-# make lint       linters, type checker and order of imports alone
-# make docs       the documentation as a site in .site/, strictly
-# make core       a fresh environment without extras, in which the README's snippet must run
+# make demo       trains the default method on scikit-learn's digits and writes a report
+# make test       runs the linters, the type checker, the import contracts and every test
+# make test-fast  runs the tests that neither train nor start processes, in under a minute
+# make coverage   runs every test and lists the lines of ltjax/ that no test reached
+# make lint       runs only the linters, the type checker and the import contracts
+# make docs       builds the documentation as a site in .site/; a warning is an error
+# make core       runs the README's snippet in a new environment without extras
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -1,10 +1,10 @@
-"""Shows the doctests of docstrings as code; without this Markdown takes `>>>` for quotations."""
+"""Shows doctests in docstrings as code; otherwise Markdown reads `>>>` as a quotation."""
 
 import griffe
 
 
 def fenced(text: str) -> str:
-    """Doctest paragraphs between code fences."""
+    """Puts the paragraphs that are doctests between code fences."""
     paragraphs = text.split("\n\n")
     return "\n\n".join(
         f"```pycon\n{one.strip()}\n```" if one.lstrip().startswith(">>>") else one
@@ -13,9 +13,9 @@ def fenced(text: str) -> str:
 
 
 class Doctests(griffe.Extension):
-    """Fences the doctests of everything that has a docstring."""
+    """Puts the doctests of every docstring between code fences."""
 
     def on_instance(self, *, obj, **kwargs):
-        """Called for every module, class, function and attribute."""
+        """Rewrites the docstring of a module, class, function or attribute."""
         if obj.docstring is not None:
             obj.docstring.value = fenced(obj.docstring.value)

@@ -1,4 +1,4 @@
-"""Puts the READMEs, CONTRIBUTING.md and CHANGELOG.md into the site, as pages, with their links."""
+"""Adds the READMEs, CONTRIBUTING.md and CHANGELOG.md to the site as pages with working links."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -6,13 +6,13 @@ from pathlib import Path, PurePosixPath
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
-# A link or a picture to a file; one to the web has a colon.
+# The target of a link or picture in the repository; an address on the web has a colon.
 LINK = re.compile(r"""(\]\(|\bsrc="|\bsrcset=")([^)"#:\s]+)(?=[)"#\s])""")
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def _page_of(path: PurePosixPath) -> PurePosixPath:
-    """Where a file of the repository is in the site."""
+    """The path in the site of a file of the repository."""
     if path.parts[0] == "docs":
         return PurePosixPath(*path.parts[1:])
     if path == PurePosixPath("README.md"):
@@ -35,7 +35,7 @@ def _relative(target: PurePosixPath, page: PurePosixPath) -> str:
 
 
 def moved(text: str, source: PurePosixPath) -> str:
-    """A document's text with its links as they are in the site."""
+    """The text of a document with its links rewritten for the site."""
 
     def one(match: re.Match) -> str:
         parts: list[str] = []
@@ -50,7 +50,7 @@ def moved(text: str, source: PurePosixPath) -> str:
 
 
 def on_files(files, config):
-    """Adds the pages and the pictures and tables they show."""
+    """Adds the pages, and the pictures and tables that they show."""
     sources = [*(ROOT / name for name in PAGES), *sorted(ROOT.glob("experiments/*/README.md"))]
     for path in sources:
         source = PurePosixPath(path.relative_to(ROOT).as_posix())
@@ -65,7 +65,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Links out of docs/ go to the pages made here."""
+    """Rewrites links that leave docs/, so that they lead to the pages added above."""
     if page.file.generated_by:
         return markdown
     return moved(markdown, PurePosixPath("docs", page.file.src_uri))

@@ -1,16 +1,16 @@
-"""Strict JAX for every test: 4 host devices, no silent dtype or rank promotion."""
+"""Settings of every test: 4 host devices, and no implicit dtype or rank promotion."""
 
 import os
 import tempfile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Before JAX is imported, and for the processes that tests start.
+# Set before JAX is imported, so that it also holds in processes that tests start.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     os.environ.get("LTJAX_TEST_CACHE", os.path.join(tempfile.gettempdir(), "ltjax-test-cache")),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# Labels of shared data sets are cached here, not beside them.
+# Caches the labels of shared datasets here, not beside the datasets.
 os.environ.setdefault("LTJAX_CACHE_DIR", os.environ["JAX_COMPILATION_CACHE_DIR"] + "-labels")
 
 import hypothesis

@@ -1,10 +1,14 @@
-"""A small, fast configuration of the main job for tests."""
+"""A small, fast training configuration for tests."""
 
 from ltjax import config as configs
 
 
 def small_config(**overrides):
-    """Ten epochs of seven steps of a narrow network; keys with "__" for dots."""
+    """Four epochs of seven steps of a narrow network on the digits.
+
+    Args:
+      **overrides: values of configuration keys, with "__" for each dot: `loss__name="ce"`.
+    """
     config = configs.default()
     config.cpu_devices = 2
     config.model.width = 8

@@ -69,10 +69,18 @@ def frequency_order(counts: Sequence[int]) -> np.ndarray:
 
 
 def class_ticks(axes: Axes, names: Sequence[str], *, vertical: bool = False) -> None:
-    """Names of the classes at the horizontal axis, where there is room for them."""
+    """Names of the classes at the horizontal axis, where there is room for them.
+
+    Where they have to stand upright, the figure grows by their length.
+    """
     if len(names) > NAMED_CLASSES:
         return
-    turned = vertical or max(map(len, names)) * len(names) > 70
+    longest = max(map(len, names))
+    turned = vertical or longest * len(names) > 70
+    if turned:
+        figure = axes.get_figure(root=True)
+        assert figure is not None  # axes of this package always have one
+        figure.set_figheight(figure.get_figheight() + 0.08 * longest)
     axes.set_xticks(np.arange(len(names)), list(names), rotation=90 if turned else 0)
 
 

@@ -1,8 +1,8 @@
-"""Runs the README's snippet where only the core of ltjax is installed.
+"""Runs the README's snippet in an environment that has only the core of ltjax.
 
     .venv-core/bin/python tests/project/core.py
 
-`make core` makes that environment with `pip install .`, without the extra `train`.
+`make core` creates the environment with `pip install .`, without the extra `train`.
 """
 
 import importlib.util
@@ -12,20 +12,20 @@ import sys
 from pathlib import Path
 
 README = Path(__file__).parents[2] / "README.md"
-# What the extra `train` brings, and a core installation therefore does not have.
+# Packages of the extra `train`, which a core installation must not have.
 TRAINER = ("grain", "ml_collections", "tensorflow_datasets", "tensorboardX")
 
 
 def snippet(text: str) -> str:
-    """The first block of Python in a document."""
+    """Returns the first Python block of a document."""
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
 
 
 def main() -> None:
-    """Runs the snippet, and the command line, which has to say in a line what it lacks.
+    """Runs the snippet, and the command line, which must say in one line what is missing.
 
     Raises:
-      AssertionError: the environment is not the core alone, or the line is not as it should be.
+      AssertionError: the environment has more than the core, or the message is wrong.
     """
     found = [name for name in TRAINER if importlib.util.find_spec(name)]
     assert not found, f"not a core installation: {', '.join(found)} found"

@@ -1,4 +1,4 @@
-"""The files that other tools read are valid, and call what the Makefile has."""
+"""Files that other tools read are valid and call only targets of the Makefile."""
 
 import configparser
 import re

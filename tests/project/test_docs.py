@@ -1,4 +1,4 @@
-"""Numbers and code in the documents are what the code and the stored results say."""
+"""Numbers in the documents match the stored results and defaults, and their code runs."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_readme_table_and_picture_come_from_the_stored_results():
     canvas.draw()
     drawn = np.asarray(canvas.buffer_rgba(), float)
     image = Image.open(ROOT / "docs/images/accuracy-light.png").convert("RGBA")
-    # Another version of the fonts may move a letter by a pixel, not a point of the data.
+    # Another font version may move a letter by a pixel, but no data point.
     assert np.abs(drawn - np.asarray(image, float)).mean() < 1
 
 
@@ -73,7 +73,7 @@ def test_keys_used_most_have_their_real_defaults():
 
 
 def test_code_of_the_losses_runs(capsys):
-    """Every block after those before it; each prints a loss."""
+    """The blocks run in order, and each prints a loss."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/losses.md").read_text(), re.DOTALL)
     names: dict = {}
     for block in blocks:

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, shrunk, and are stored without outputs."""
+"""The notebooks run from top to bottom with small settings, and are stored without outputs."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_stored_without_outputs(name):
 
 
 def _with_parameters(notebook, values):
-    """The notebook with another line for each of its parameters."""
+    """Sets parameters in the notebook's cell of settings."""
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     lines = cell.source.splitlines()
     for key, value in values.items():

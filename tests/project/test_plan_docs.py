@@ -1,4 +1,4 @@
-"""The tables of the plans' documents are those of the stored results."""
+"""Tables on samplers in the documents match the stored results."""
 
 import re
 from pathlib import Path

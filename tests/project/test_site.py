@@ -1,4 +1,4 @@
-"""The documentation builds without a warning, and its code runs."""
+"""The documentation builds without warnings, and its code runs."""
 
 import os
 import re
@@ -36,6 +36,6 @@ def test_parts_alone_in_a_plain_loop():
     for block in blocks:
         with jax.numpy_dtype_promotion("standard"):  # optax's adam counts in integers
             exec(compile(block, "docs/parts.md", "exec"), names)
-    # Each change alone helps on this long tail, by far more than rounding.
+    # Each change alone improves accuracy on this long tail by far more than rounding.
     for name in ("whitened", "planned", "corrected", "together", "everything", "in_nnx"):
         assert names[name] > names["plain"] + 0.02, name

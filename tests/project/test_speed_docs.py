@@ -1,4 +1,4 @@
-"""Tables on speed and safety in the documents are those of the stored results."""
+"""Tables on speed and crash safety in the documents match the stored results."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A wheel of the package has what its code reads beside itself."""
+"""A wheel contains the data files that the package reads."""
 
 import shutil
 import subprocess
