@@ -42,6 +42,8 @@ def test_every_method_and_stage_has_a_recipe():
 def test_its_step_can_be_traced(recipe):
     config = configs.resolve(parsed(recipe))
     job = build(config)
+    embeds = any(job.plans[0].flags(step).any() for step in range(job.steps_per_epoch))
+    assert embeds == (job.embedded_weight is not None)  # BET's loss side goes with the flags
     image = job.splits.train.images.shape[1:]
     size = config.train.batch_size
 
