@@ -29,14 +29,15 @@ if TYPE_CHECKING:  # the same names as in _HOME, for editors and type checkers
     from ltjax.losses import seesaw as seesaw
     from ltjax.losses import vector_scaling as vector_scaling
     from ltjax.losses import weighted_cross_entropy as weighted_cross_entropy
-    from ltjax.samplers.b3rs import B3RS as B3RS
-    from ltjax.samplers.baselines import ClassAwareSampler as ClassAwareSampler
-    from ltjax.samplers.baselines import PowerSampler as PowerSampler
-    from ltjax.samplers.baselines import ProgressiveSampler as ProgressiveSampler
-    from ltjax.samplers.baselines import RepeatFactorSampler as RepeatFactorSampler
-    from ltjax.samplers.bet import embed as embed
-    from ltjax.samplers.exposure import exposure as exposure
-    from ltjax.samplers.registry import make_plan as make_plan
+    from ltjax.samplers import B3RS as B3RS
+    from ltjax.samplers import ClassAwareSampler as ClassAwareSampler
+    from ltjax.samplers import PowerSampler as PowerSampler
+    from ltjax.samplers import ProgressiveSampler as ProgressiveSampler
+    from ltjax.samplers import RepeatFactorSampler as RepeatFactorSampler
+    from ltjax.samplers import SamplerConfig as SamplerConfig
+    from ltjax.samplers import embed as embed
+    from ltjax.samplers import exposure as exposure
+    from ltjax.samplers import make_sampler as make_sampler
     from ltjax.training.decoupled import run as run
     from ltjax.whitening import ChannelWhitening as ChannelWhitening
     from ltjax.whitening import StandardizedWhitening as StandardizedWhitening
@@ -51,12 +52,13 @@ __version__ = "0.1.0"
 
 # Public names and the modules that they are imported from.
 _HOME = {
-    "B3RS": "ltjax.samplers.b3rs",
+    "B3RS": "ltjax.samplers",
     "ChannelWhitening": "ltjax.whitening.linen",
-    "ClassAwareSampler": "ltjax.samplers.baselines",
-    "PowerSampler": "ltjax.samplers.baselines",
-    "ProgressiveSampler": "ltjax.samplers.baselines",
-    "RepeatFactorSampler": "ltjax.samplers.baselines",
+    "ClassAwareSampler": "ltjax.samplers",
+    "PowerSampler": "ltjax.samplers",
+    "ProgressiveSampler": "ltjax.samplers",
+    "RepeatFactorSampler": "ltjax.samplers",
+    "SamplerConfig": "ltjax.samplers",
     "StandardizedWhitening": "ltjax.whitening.linen",
     "adjusted_logits": "ltjax.losses",
     "balanced_softmax": "ltjax.losses",
@@ -65,9 +67,9 @@ _HOME = {
     "class_balanced_weights": "ltjax.losses",
     "cross_entropy": "ltjax.losses",
     "deferred": "ltjax.losses",
-    "embed": "ltjax.samplers.bet",
+    "embed": "ltjax.samplers",
     "equalization": "ltjax.losses",
-    "exposure": "ltjax.samplers.exposure",
+    "exposure": "ltjax.samplers",
     "focal": "ltjax.losses",
     "fold_into_dense": "ltjax.whitening",
     "freeze": "ltjax.whitening.linen",
@@ -78,7 +80,7 @@ _HOME = {
     "lade": "ltjax.losses",
     "ldam": "ltjax.losses",
     "logit_adjusted_cross_entropy": "ltjax.losses",
-    "make_plan": "ltjax.samplers.registry",
+    "make_sampler": "ltjax.samplers",
     "mixup": "ltjax.augment.mixing",
     "ramp": "ltjax.losses",
     "remix": "ltjax.augment.mixing",

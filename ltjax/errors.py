@@ -108,7 +108,11 @@ class Allowed(NamedTuple):
 
 
 def integer(low: int) -> Allowed:
-    """Integers `>= low`."""
+    """Integers `>= low`.
+
+    >>> [integer(1).check(value) for value in (1, 0, 1.5, True)]
+    [True, False, False, False]
+    """
     return Allowed(lambda v: is_integer(v) and v >= low, f"an integer >= {low}")
 
 

@@ -26,8 +26,8 @@ from experiments import records
 from ltjax.augment.host import HostAugment, random_resized_crop
 from ltjax.data.decode import decode
 from ltjax.data.folder import read_folder
-from ltjax.data.stream import LoadRows, PlanRows, Stream
-from ltjax.samplers.baselines import PowerSampler
+from ltjax.data.stream import Batches, LoadBatch, Stream
+from ltjax.samplers import PowerSampler
 
 Rows = dict[str, dict[str, float]]
 FIXED = "one fixed batch"
@@ -61,9 +61,9 @@ def bare(paths: list[str], threads: int) -> float:
         return len(paths) / (time.perf_counter() - started)
 
 
-def ours(rows: PlanRows, load: LoadRows, workers: int) -> float:
+def ours(batches: Batches, load: LoadBatch, workers: int) -> float:
     """Images per second of the stream, once it runs."""
-    stream = Stream(rows, load, workers=workers, threads=1 if workers else os.cpu_count() or 1)
+    stream = Stream(batches, load, workers=workers, threads=1 if workers else os.cpu_count() or 1)
     try:
         for step in range(8 if workers else 4):
             stream[step]
@@ -121,12 +121,12 @@ def streamed(rounds: int) -> Rows:
         write_pictures(Path(folder))
         paths = [str(p) for p in sorted(Path(folder).rglob("*.jpg"))]
         source = read_folder(folder, size=224)
-        rows = PlanRows(PowerSampler(source.labels, BATCH, power=1, seed=0), 10**6)
-        load = LoadRows(source, HostAugment(), 0, False)
+        batches = PowerSampler(source.labels, BATCH, power=1, seed=0).schedule(10**6)
+        load = LoadBatch(source, HostAugment(), 0, False)
         contenders = {
             f"bare OpenCV, {cores} threads": lambda: bare(paths * 2, cores),
-            "streamed, threads": lambda: ours(rows, load, 0),
-            f"streamed, {cores} workers": lambda: ours(rows, load, cores),
+            "streamed, threads": lambda: ours(batches, load, 0),
+            f"streamed, {cores} workers": lambda: ours(batches, load, cores),
             f"PyTorch DataLoader, {cores} workers": lambda: pytorch(paths, cores),
         }
         values: dict[str, list[float]] = {name: [] for name in contenders}

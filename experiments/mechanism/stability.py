@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.features import features
 from ltjax.evaluation.diagnostics import covariance_stability
-from ltjax.samplers.registry import make_plan
+from ltjax.samplers import SamplerConfig, make_sampler
 from ltjax.serving.load import load
 from ltjax.training.build import build
 
@@ -31,8 +31,8 @@ def measure(workdir: Path) -> dict[str, Any]:
     found = {}
     for name in PLANS:
         size = trained.config.train.batch_size
-        plan = make_plan(train.labels, size, name=name, seed=0, epochs=EPOCHS, fraction=0.5)
-        batches = np.concatenate([plan.epoch(epoch) for epoch in range(EPOCHS)])
+        sampler = make_sampler(SamplerConfig(name), train.labels, size, seed=0, epochs=EPOCHS)
+        batches = np.stack(list(sampler.schedule(EPOCHS)))
         for words, reference in (("own", None), ("balanced", balanced)):
             deviation = covariance_stability(own, batches, reference=reference)
             found[f"{name}/{words}"] = float(deviation.mean())

@@ -1,11 +1,11 @@
-"""How far the covariance of a batch lies from a full one, under each plan.
+"""How far the covariance of a batch lies from a full one, under each sampler.
 
     python -m experiments.sampler_speed.covariance [--epochs 100] [--batches 64 256]
                                                    [--out experiments/sampler_speed/results]
 
 Trains the default method on the digits at imbalance factor 20, takes the features before
 whitening of all training images through the evaluation step, and compares the covariance
-of each batch of each plan with three: that of the plan's own draws, of the training images,
+of each batch of each sampler with three: that of the sampler's own draws, of the training images,
 and of the balanced test images.
 """
 
@@ -24,7 +24,7 @@ from experiments import records
 from experiments.features import features
 from ltjax import config as configs
 from ltjax.evaluation.diagnostics import covariance_stability
-from ltjax.samplers.registry import PLANS, make_plan
+from ltjax.samplers import SAMPLERS, SamplerConfig, make_sampler
 from ltjax.serving.load import load
 from ltjax.training.build import build
 from ltjax.training.loop import run
@@ -47,12 +47,12 @@ def trained_features(epochs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def stability(train: np.ndarray, labels: np.ndarray, test: np.ndarray, batch: int) -> Rows:
-    """Mean and standard deviation of the deviation over the batches of each plan."""
+    """Mean and standard deviation of the deviation over the batches of each sampler."""
     rows: Rows = {}
-    for name in PLANS:
+    for name in SAMPLERS:
         epochs = 30
-        plan = make_plan(labels, batch, name=name, seed=0, epochs=epochs, fraction=0.5)
-        batches = np.concatenate([plan.epoch(e) for e in range(epochs)])
+        sampler = make_sampler(SamplerConfig(name), labels, batch, seed=0, epochs=epochs)
+        batches = np.stack(list(sampler.schedule(epochs)))
         rows[name] = {}
         for reference, those in zip(REFERENCES, (None, train, test), strict=True):
             deviation = covariance_stability(train, batches, reference=those)

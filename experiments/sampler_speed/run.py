@@ -1,4 +1,4 @@
-"""Indices per second and composition of every plan, beside PyTorch and a Python generator.
+"""Indices per second and composition of every sampler, beside PyTorch and a Python generator.
 
     python -m experiments.sampler_speed.run [--lists ../shared/data/lists] [--rounds 15]
                                             [--sets places_lt imagenet_lt zipf_10m]
@@ -27,9 +27,15 @@ from pathlib import Path
 import numpy as np
 
 from experiments import records
-from ltjax.samplers.base import EpochPlan, LabelIndex, index_labels
-from ltjax.samplers.exposure import exposure
-from ltjax.samplers.registry import PLANS, make_plan
+from ltjax.samplers import (
+    SAMPLERS,
+    BatchSampler,
+    LabelIndex,
+    SamplerConfig,
+    exposure,
+    index_labels,
+    make_sampler,
+)
 
 BASELINES = ("WeightedRandomSampler", "torch.multinomial", "python_class_aware")
 
@@ -71,26 +77,26 @@ def python_class_aware(index: LabelIndex, each: int, seed: int) -> Iterator[int]
 
 
 def contenders(
-    index: LabelIndex, plans: dict[str, EpochPlan]
+    index: LabelIndex, samplers: dict[str, BatchSampler]
 ) -> dict[str, Callable[[int], object]]:
     """Functions that draw one epoch's indices, given its number."""
     import torch
 
-    size = next(iter(plans.values()))
-    total = size.steps_per_epoch * size.batch_size
+    size = next(iter(samplers.values()))
+    total = len(size) * size.batch_size
     weights = (1 / np.maximum(index.counts, 1))[index.labels]
-    sampler = torch.utils.data.WeightedRandomSampler(weights.tolist(), total)
+    weighted = torch.utils.data.WeightedRandomSampler(weights.tolist(), total)
     stream = python_class_aware(index, 4, 0)
     next(stream)  # build its lists outside the measured time
     calls: dict[str, Callable[[int], object]] = {
-        "WeightedRandomSampler": lambda epoch: list(sampler),
-        "torch.multinomial": lambda epoch: torch.multinomial(sampler.weights, total, True),
+        "WeightedRandomSampler": lambda epoch: list(weighted),
+        "torch.multinomial": lambda epoch: torch.multinomial(weighted.weights, total, True),
         "python_class_aware": lambda epoch: list(itertools.islice(stream, total)),
     }
-    calls |= {name: plan.epoch for name, plan in plans.items()}
-    # Half of its slots are embedded, so two epochs use up one of the balanced plan, which is
-    # kept between them: two are measured and count as two.
-    bet = plans["b3rs_bet"]
+    calls |= {name: sampler.epoch for name, sampler in samplers.items()}
+    # Half of its slots are embedded, so two epochs use up one of the balanced sampler, which
+    # is kept between them: two are measured and count as two.
+    bet = samplers["b3rs_bet"]
     calls["b3rs_bet"] = lambda epoch: (bet.epoch(2 * epoch), bet.epoch(2 * epoch + 1))
     return calls
 
@@ -107,12 +113,12 @@ def measure(calls: dict[str, Callable[[int], object]], rounds: int) -> dict[str,
     return times | {"b3rs_bet": timing.Times(two.wall / 2, two.cpu / 2)}
 
 
-def composition(plan: EpochPlan, labels: np.ndarray) -> dict[str, float]:
+def composition(sampler: BatchSampler, labels: np.ndarray) -> dict[str, float]:
     """What an epoch's batches are made of."""
-    rows = plan.epoch(0)
+    rows = sampler.epoch(0)
     classes = np.sort(labels[rows], axis=1)
     images = np.sort(rows, axis=1)
-    seen = exposure(plan, labels, 1)
+    seen = exposure(sampler, labels, 1)
     counts = seen.class_counts
     share = seen.class_epoch / seen.class_epoch.sum()
     rare = counts < 20
@@ -125,10 +131,10 @@ def composition(plan: EpochPlan, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def peak_bytes(plan: EpochPlan) -> int:
+def peak_bytes(sampler: BatchSampler) -> int:
     """Peak of the memory that an epoch takes, its result included."""
     tracemalloc.start()
-    plan.epoch(0)
+    sampler.epoch(0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak
@@ -140,9 +146,13 @@ def run_set(name: str, lists: Path, rounds: int) -> dict[str, dict[str, float]]:
     made: list[LabelIndex] = []
     indexing, _ = timing.timed(lambda: made.append(index_labels(labels)))
     (index,) = made
-    plans = {p: make_plan(index, batch, name=p, seed=0, epochs=90, fraction=0.5) for p in PLANS}
-    times = measure(contenders(index, plans), rounds)
-    total = plans["b3rs"].steps_per_epoch * batch
+
+    def make(sampler: str) -> BatchSampler:
+        return make_sampler(SamplerConfig(sampler), index, batch, seed=0, epochs=90)
+
+    samplers = {sampler: make(sampler) for sampler in SAMPLERS}
+    times = measure(contenders(index, samplers), rounds)
+    total = len(samplers["b3rs"]) * batch
     rows: dict[str, dict[str, float]] = {}
     for contender, taken in times.items():
         rows[contender] = {
@@ -155,10 +165,9 @@ def run_set(name: str, lists: Path, rounds: int) -> dict[str, dict[str, float]]:
             "million_indices_per_second": total / taken.median / 1e6,
             **{f"times_{r}": taken.times_faster(times[r]) for r in BASELINES},
         }
-    for plan in PLANS:
-        rows[plan] |= composition(plans[plan], labels)
-        fresh = make_plan(index, batch, name=plan, seed=0, epochs=90, fraction=0.5)
-        rows[plan]["peak_bytes_per_image"] = peak_bytes(fresh) / len(labels)
+    for sampler in SAMPLERS:
+        rows[sampler] |= composition(samplers[sampler], labels)
+        rows[sampler]["peak_bytes_per_image"] = peak_bytes(make(sampler)) / len(labels)
     return rows
 
 

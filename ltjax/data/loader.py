@@ -1,4 +1,4 @@
-"""Plan + source -> batches: indices of images in device memory, or images decoded on the host."""
+"""Batches for the step: indices of images in device memory, or images decoded on the host."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,10 +10,9 @@ import numpy as np
 
 from ltjax.augment.host import HostAugment
 from ltjax.data.sources import ArraySource, EncodedSource, Source
-from ltjax.data.stream import ChosenRows, LoadRows, OrderedRows, PlanRows, Stream, as_encoded
+from ltjax.data.stream import LoadBatch, Stream, as_encoded, batches_in_order, read_ahead
 from ltjax.errors import InputError, require
-from ltjax.samplers.base import BatchPlan
-from ltjax.samplers.prefetch import Ahead
+from ltjax.samplers import BatchSampler, PrefetchSampler
 
 RESIDENCIES = ("auto", "resident", "streamed")
 
@@ -39,7 +38,15 @@ class Batch(NamedTuple):
 
 
 class StreamSettings(NamedTuple):
-    """How images are streamed: processes, threads, damaged images, host and number of hosts."""
+    """How images are streamed.
+
+    Attributes:
+      workers: processes that decode; 0 decodes in threads of this process.
+      threads: of this process, or of each worker.
+      skip_corrupt: replace a damaged image by another of its class.
+      host: number of this host.
+      hosts: how many there are.
+    """
 
     workers: int = 0
     threads: int = 2
@@ -51,11 +58,14 @@ class StreamSettings(NamedTuple):
 class TrainLoader:
     """The training batches of one seed, by step.
 
+    Each epoch of the sampler is drawn once, while the one before it trains; the threads of a stream
+    read the same. Worker processes share no memory with this one, so each draws for itself.
+
     Args:
-      source: training images; in memory, batches hold indices alone.
-      plan: of the batches.
-      epochs: of the schedule.
-      seed: of the host's augmentation.
+      source: training images; if they are in device memory, batches hold only their indices.
+      sampler: of the batches, over all hosts.
+      epochs: of the whole run.
+      seed: of the augmentation on the host.
       augment: on the host, of streamed images.
       settings: of the stream; None for images in device memory.
     """
@@ -63,7 +73,7 @@ class TrainLoader:
     def __init__(
         self,
         source: Source,
-        plan: BatchPlan,
+        sampler: BatchSampler,
         epochs: int,
         *,
         seed: int = 0,
@@ -71,18 +81,23 @@ class TrainLoader:
         settings: StreamSettings | None = None,
     ):
         self._labels = source.labels
-        # The plan's next epoch is prepared while this one trains.
-        self._plan = Ahead(plan, epochs)
         self._stream = None
-        if settings is not None:
-            load = LoadRows(as_encoded(source), augment, seed, settings.skip_corrupt)
-            steps = epochs * plan.steps_per_epoch
-            rows = PlanRows(plan, steps, settings.host, settings.hosts)
-            self._stream = Stream(rows, load, workers=settings.workers, threads=settings.threads)
+        if settings is None:
+            self._sampler = PrefetchSampler(sampler, epochs)
+            return
+        s = settings
+        self._sampler = PrefetchSampler(sampler, epochs, lag=read_ahead(s.threads))
+        drawn = sampler if s.workers else self._sampler
+        self._stream = Stream(
+            drawn.shard(s.host, s.hosts).schedule(epochs),
+            LoadBatch(as_encoded(source), augment, seed, s.skip_corrupt, s.host, s.hosts),
+            workers=s.workers,
+            threads=s.threads,
+        )
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step."""
-        batch = train_batch(self._plan, self._labels, step)
+        batch = train_batch(self._sampler, self._labels, step)
         return batch if self._stream is None else batch._replace(images=self._stream[step])
 
     @property
@@ -92,15 +107,15 @@ class TrainLoader:
 
     def close(self) -> None:
         """Ends threads and processes."""
-        self._plan.close()
         if self._stream is not None:
             self._stream.close()
+        self._sampler.close()
 
 
-def train_batch(plan: BatchPlan, labels: np.ndarray, step: int) -> Batch:
-    """The training batch of a step, a function of (plan, step) alone."""
-    indices = plan[step]
-    return _batch(indices, labels, plan.flags(step), np.ones(len(indices), bool))
+def train_batch(sampler: BatchSampler, labels: np.ndarray, step: int) -> Batch:
+    """The training batch of a step, a function of (sampler, step) alone."""
+    indices = sampler[step]
+    return _batch(indices, labels, sampler.flags(step), np.ones(len(indices), bool))
 
 
 def eval_batches(
@@ -113,22 +128,25 @@ def eval_batches(
 
     Args:
       labels: int `[N]`.
-      batch_size: images a batch.
-      source: stream these images; None where they are in device memory.
+      batch_size: images per batch, over all hosts.
+      source: stream these images; None if they are in device memory.
       settings: of the stream.
+
+    Yields:
+      Batches of all images; their `images` are those of this host.
     """
+    indices, mask = batches_in_order(len(labels), batch_size)
     stream = None
     if source is not None:
         s = settings or StreamSettings()
-        rows = OrderedRows(len(labels), batch_size, s.host, s.hosts)
-        load = LoadRows(source, None, 0, s.skip_corrupt)
-        stream = Stream(rows, load, workers=s.workers, threads=s.threads)
+        mine = np.split(indices, s.hosts, axis=1)[s.host]
+        load = LoadBatch(source, None, 0, s.skip_corrupt, s.host, s.hosts)
+        stream = Stream(mine, load, workers=s.workers, threads=s.threads)
+    regular = np.zeros(batch_size, bool)
     try:
-        for number, start in enumerate(range(0, len(labels), batch_size)):
-            indices = np.arange(start, start + batch_size)
-            mask = indices < len(labels)
-            batch = _batch(np.where(mask, indices, 0), labels, np.zeros(batch_size, bool), mask)
-            yield batch if stream is None else batch._replace(images=stream[number])
+        for step in range(len(indices)):
+            batch = _batch(indices[step], labels, regular, mask[step])
+            yield batch if stream is None else batch._replace(images=stream[step])
     finally:
         if stream is not None:
             stream.close()
@@ -147,7 +165,12 @@ def _batch(
 
 
 def gather(images: jax.Array | None, batch: Batch) -> jax.Array:
-    """The batch's images, uint8 `[B, H, W, C]`: its own, or of the resident ones `[N, H, W, C]`."""
+    """The images of a batch, uint8 `[B, H, W, C]`: streamed ones, or taken from the resident ones.
+
+    Args:
+      images: uint8 `[N, H, W, C]` in device memory; None if the batch holds its own.
+      batch: of their indices.
+    """
     if batch.images is not None:
         return jnp.asarray(batch.images)
     assert images is not None
@@ -158,15 +181,15 @@ def is_resident(residency: str, source: Source, images: int, megabytes: int, on_
     """Whether images go to device memory as a whole.
 
     Args:
-      residency: one of `RESIDENCIES`; "auto" says yes to images that fit and are not changed
+      residency: one of `RESIDENCIES`; "auto" means that they do if they fit and are not changed
         on the host.
       source: one of the sources.
-      images: of all sources.
-      megabytes: that they may take, 2^20 bytes each.
+      images: number of images of all sources.
+      megabytes: that they may take, of 2^20 bytes each.
       on_host: whether training crops or jitters images on the host.
 
     Raises:
-      InputError: resident images that are to be changed on the host.
+      InputError: resident images that are to be changed on the host, or an unknown residency.
     """
     require(residency in RESIDENCIES, "data.residency", residency, ", ".join(RESIDENCIES))
     if residency == "resident" and on_host:
@@ -183,16 +206,19 @@ def pixel_statistics(source: Source, *, sample: int = 1024) -> tuple[np.ndarray,
     """Mean and standard deviation per channel, float32 `[C]`, in units of 0 ... 255.
 
     Args:
-      source: of images in memory all are taken, of others as evaluation sees them `sample`,
-        evenly spaced; those that cannot be read are left out.
-      sample: how many.
+      source: if its images are in memory, all of them are used; otherwise a sample, as evaluation
+        sees them. An image that cannot be read is replaced by another of its class.
+      sample: size of the sample, which is evenly spaced.
+
+    Returns:
+      Mean and standard deviation; the latter is at least 0.001.
     """
     if isinstance(source, ArraySource):
         images = source.images
     else:
         chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).astype(int))
-        load = LoadRows(source, None, 0, skip_corrupt=True)
-        stream = Stream(ChosenRows(chosen), load)
+        load = LoadBatch(source, None, 0, skip_corrupt=True)
+        stream = Stream(chosen[:, None], load)  # one image per batch, to share the work
         images = np.concatenate([stream[i] for i in range(len(chosen))])
         stream.close()
     histogram = np.zeros((images.shape[-1], 256))

@@ -13,7 +13,7 @@ from ltjax.report.figures import Drawn, draw, exposures, mistakes
 from ltjax.report.html import render, save_png, svg
 from ltjax.report.record import Classifier, RunRecord, read_run
 from ltjax.report.scores import HEADLINES, SCORES, score_table
-from ltjax.samplers import exposure
+from ltjax.samplers.exposure import sentence, table
 
 
 def _classifier_line(found: Classifier) -> str:
@@ -55,7 +55,7 @@ def page(run: RunRecord, drawn: Sequence[Drawn], figures: Mapping[str, Markup]) 
     """
     wrong = mistakes(run)
     seen, names = dict(run.dataset.exposure), run.dataset.class_names
-    line = exposure.sentence(seen, names)
+    line = sentence(seen, names)
     return render(
         "run.html.j2",
         title=run.title,
@@ -67,7 +67,7 @@ def page(run: RunRecord, drawn: Sequence[Drawn], figures: Mapping[str, Markup]) 
         mistakes=None if wrong is None else svg(wrong, "Most confident errors"),
         exposure_line=f"{line[0].upper()}{line[1:]}.",
         exposure_figure=svg(exposures(run), "Exposure"),
-        exposure_table=exposure.table(seen, names),
+        exposure_table=table(seen, names),
         per_class=[
             (name, f"{count:,}", SCORES[0].shown(accuracy))
             for name, count, accuracy in zip(

@@ -1,31 +1,41 @@
-"""B3RS, the Block-based Relatively Balanced Batch Sampler, and BET's plan side. NumPy alone.
+"""B3RS, the Block-based Relatively Balanced Batch Sampler.
 
-Both are reconstructions: the equations of the sampler are not public. See docs/method.md.
+A reconstruction: the equations of the sampler are not public. See docs/method.md.
 """
 
 import numpy as np
 
-from ltjax.errors import require, require_integer
-from ltjax.samplers.base import LabelIndex, LabelPlan
+from ltjax.errors import Option, integer, number, one_of, require, require_integer
+from ltjax.samplers.labels import LabelIndex, LabelSampler
 from ltjax.samplers.shuffle import batch_shuffle, cyclic_times, narrow
 
 PARTITIONS = ("classes", "log_count", "images")
 
+NUM_BLOCKS = Option(5, integer(1), "B3RS: blocks of classes")
+BALANCE = Option(0.5, number(0, 1), "B3RS: 0 instance-balanced, 1 class-balanced")
+PARTITION = Option("classes", one_of(*PARTITIONS), "B3RS: how classes are cut into blocks")
 
-def partition_classes(counts: np.ndarray, num_blocks: int, partition: str) -> list[np.ndarray]:
-    """Cuts classes, sorted by count descending, into contiguous blocks.
+
+def partition_classes(
+    counts: np.ndarray, num_blocks: int, partition: str = PARTITION.default
+) -> list[np.ndarray]:
+    """Cuts the classes, sorted by descending count, into contiguous blocks.
 
     Args:
-      counts: int `[C]`; classes without images are left out.
-      num_blocks: blocks wanted, from 1 to the number of classes with images.
+      counts: int `[C]`, images of each class; classes without images are left out.
+      num_blocks: number of blocks, from 1 to the number of classes with images.
       partition: "classes" gives blocks of equally many classes (up to one), "log_count"
         cuts the range of `log n_c` into equal spans, "images" gives blocks of about
         equally many images. Every block gets at least one class.
 
     Returns:
-      One int array of classes per block, head first.
+      One int array of classes per block, most images first.
 
-    Source: B3RS is a reconstruction of arXiv 2112.05958 / 2408.17197; the partitions are ours.
+    Raises:
+      InputError: more blocks than classes with images, or an unknown partition.
+
+    Source: B3RS is a reconstruction (https://arxiv.org/abs/2112.05958,
+    https://arxiv.org/abs/2408.17197); the partitions are ours.
 
     >>> [b.tolist() for b in partition_classes(np.array([9, 3, 5, 1]), 2, "classes")]
     [[0, 2], [1, 3]]
@@ -39,7 +49,7 @@ def partition_classes(counts: np.ndarray, num_blocks: int, partition: str) -> li
         num_blocks,
         f"an integer from 1 to {len(order)} (classes with images)",
     )
-    require(partition in PARTITIONS, "partition", partition, f"one of {', '.join(PARTITIONS)}")
+    PARTITION.check("partition", partition)
     if partition == "classes":
         return np.array_split(order, num_blocks)
     sizes = counts[order].astype(float)
@@ -62,15 +72,23 @@ def partition_classes(counts: np.ndarray, num_blocks: int, partition: str) -> li
 def largest_remainder(shares: np.ndarray, total: int) -> np.ndarray:
     """Rounds `total * shares / sum shares` to integers >= 1 that add up to `total`.
 
+    Each gets the whole part of its share, and what is left goes to the largest remainders.
+
     Args:
       shares: float `[G]`, positive.
       total: at least G.
+
+    Returns:
+      int64 `[G]`.
+
+    Source: the method of largest remainders, https://en.wikipedia.org/wiki/Quota_method; that no
+    share falls below 1 is ours.
 
     >>> largest_remainder(np.array([5.0, 3.0, 0.1]), 8).tolist()
     [4, 3, 1]
     """
     exact = total * shares / shares.sum()
-    quotas = np.maximum(np.floor(exact).astype(np.int64), 1)
+    quotas: np.ndarray = np.maximum(np.floor(exact).astype(np.int64), 1)
     while quotas.sum() < total:
         quotas[np.argmax(exact - quotas)] += 1
     while quotas.sum() > total:
@@ -78,7 +96,7 @@ def largest_remainder(shares: np.ndarray, total: int) -> np.ndarray:
     return quotas
 
 
-class B3RS(LabelPlan):
+class B3RS(LabelSampler):
     """Block-based relatively balanced batches: every batch has the same block quotas.
 
     Classes are sorted by count and cut into blocks; block `g` gets a fixed number of slots
@@ -89,22 +107,30 @@ class B3RS(LabelPlan):
     at least 1. Inside a block the slots go round its classes, inside a class round its
     images, both in freshly shuffled cycles: over an epoch two classes of a block differ by
     at most one draw, and so do two images of a class. A batch repeats an image only if its
-    class has fewer images than slots.
+    class has fewer images than slots. The S of the name stands for Sampler.
 
     Args:
-      labels: int `[N]`.
+      labels: int `[N]`, or the index that `index_labels` gives.
       batch_size: images per batch, at least `num_blocks`.
-      num_blocks: number of blocks.
-      balance: 0 instance-balanced ... 1 class-balanced block quotas.
+      num_blocks: number of blocks, at most the number of classes with images.
+      balance: of the quotas, from 0 (instance-balanced) to 1 (class-balanced).
       partition: how classes are cut into blocks, see `partition_classes`.
       seed: integer >= 0.
 
-    Source: reconstruction of B3RS (arXiv 2112.05958; "GRBS" in arXiv 2408.17197): groups of
-    classes and a sampling rule per group are stated there; the rule itself is ours.
+    Attributes:
+      blocks: int arrays, the classes of each block, most images first.
+      quotas: int64 `[num_blocks]`, slots of each block in every batch.
 
-    >>> plan = B3RS(np.repeat([0, 1, 2, 3], [40, 20, 10, 5]), 10, num_blocks=2, seed=0)
-    >>> plan.quotas.tolist(), plan[0].shape
-    ([7, 3], (10,))
+    Raises:
+      InputError: an argument out of range, fewer classes than blocks, or fewer slots.
+
+    Source: reconstruction of B3RS (https://arxiv.org/abs/2112.05958; "GRBS" in
+    https://arxiv.org/abs/2408.17197): groups of classes and a sampling rule per group are stated
+    there; the rule itself is ours.
+
+    >>> sampler = B3RS(np.repeat([0, 1, 2, 3], [40, 20, 10, 5]), 10, num_blocks=2, seed=0)
+    >>> sampler.quotas.tolist(), len(sampler), sampler[0].shape
+    ([7, 3], 8, (10,))
     """
 
     tag = "B3RS"
@@ -114,13 +140,13 @@ class B3RS(LabelPlan):
         labels: np.ndarray | LabelIndex,
         batch_size: int,
         *,
-        num_blocks: int = 5,
-        balance: float = 0.5,
-        partition: str = "classes",
+        num_blocks: int = NUM_BLOCKS.default,
+        balance: float = BALANCE.default,
+        partition: str = PARTITION.default,
         seed: int,
     ):
         super().__init__(labels, batch_size, seed=seed)
-        require(0 <= balance <= 1, "balance", balance, "a number from 0 to 1")
+        BALANCE.check("balance", balance)
         self.blocks = partition_classes(self.counts, num_blocks, partition)
         self.num_blocks = len(self.blocks)
         enough = self.batch_size >= self.num_blocks
@@ -136,7 +162,7 @@ class B3RS(LabelPlan):
         )
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """Indices of an epoch, int64 `[steps_per_epoch, batch_size]`."""
+        """Draws an epoch, int64 `[steps_per_epoch, batch_size]`."""
         bits = self._bits(epoch)
         steps, batch = self.steps_per_epoch, self.batch_size
         total = steps * batch

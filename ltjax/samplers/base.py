@@ -1,154 +1,155 @@
-"""Batch plans: which images make up which batch, as NumPy functions of (seed, epoch).
+"""What every sampler is: a sequence of batches, each a function of the seed and the step.
 
-A plan is stateless: `plan.epoch(e)` is the whole epoch and `plan[step]` one batch, both
-functions of the seed and the position alone, equal on every host. So a run resumes from
-its step, and nothing of a sampler's state is ever stored. NumPy alone.
+`sampler.epoch(e)` is a whole epoch and `sampler[step]` one batch, equal on every host. Nothing of a
+sampler's state is ever stored: a run resumes from its step.
 """
 
+import abc
 import hashlib
-import warnings
-import zlib
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
 
 import numpy as np
 
-from ltjax.errors import InputError, check_labels, require, require_integer
-from ltjax.samplers.shuffle import Bits, bit_stream, group_order
-from ltjax.samplers.without_replacement import fill_images
+from ltjax.errors import require, require_integer
+from ltjax.samplers.cache import EpochCache
 
 
-class BatchPlan(Protocol):
-    """Random access to batches of image indices."""
-
-    batch_size: int
-    steps_per_epoch: int
-
-    def epoch(self, epoch: int) -> np.ndarray:
-        """Indices of an epoch, int64 `[steps_per_epoch, batch_size]`."""
-        ...
-
-    def flags(self, step: int) -> np.ndarray:
-        """Bool `[batch_size]`, True for slots embedded by BET."""
-        ...
-
-    def shard(self, index: int, count: int) -> "BatchPlan":
-        """The plan of host `index` of `count`: its slice of every batch."""
-        ...
-
-    def fingerprint(self) -> str:
-        """Short hash of what the plan draws."""
-        ...
-
-    def __getitem__(self, step: int) -> np.ndarray:
-        """Indices of one batch, int64 `[batch_size]`."""
-        ...
+def frozen(rows: np.ndarray) -> np.ndarray:
+    """The array, no longer writable."""
+    rows.flags.writeable = False
+    return rows
 
 
-class LabelIndex(NamedTuple):
-    """Labels, sorted by class, the classes by their number of images.
+class BatchSampler(abc.ABC):
+    """An endless sequence of batches of image indices, in epochs of `len(sampler)` steps.
 
-    Attributes:
-      labels: int64 `[N]`.
-      counts: int64 `[C]`, images of each class.
-      order: int64 `[K]`, classes that have images, most images first.
-      sizes: int64 `[K]`, their images.
-      by_class: int64 `[N]`, image indices, class after class in this order.
-    """
+    `sampler[step]` is a batch of any step >= 0, `len(sampler)` the number of steps in an epoch,
+    and `for batch in sampler` goes through the first epoch and ends. Negative steps are refused,
+    since an endless sequence has no end to count from. `sampler.schedule(epochs)` is the finite
+    sequence of a whole training run.
 
-    labels: np.ndarray
-    counts: np.ndarray
-    order: np.ndarray
-    sizes: np.ndarray
-    by_class: np.ndarray
+    A sampler has no state: every batch is a function of the arguments and the step alone, so a run
+    resumes from its step. The epochs last read are kept, and threads can share a sampler.
 
-
-def index_labels(labels: np.ndarray, class_names: Sequence[str] | None = None) -> LabelIndex:
-    """Sorts labels by class; several plans of the same labels can share the index.
+    To write a sampler, derive from this class, call `__init__`, and define `epoch` and
+    `__repr__`, which names every argument.
 
     Args:
-      labels: int `[N]`, >= 0.
-      class_names: one for each class; by default classes are named by their number.
+      batch_size: images per batch.
+      steps_per_epoch: batches per epoch.
 
-    Raises:
-      InputError: empty, negative or non-integer labels, or fewer names than classes.
+    Source: ours. The interface is that of `grain`'s data sources,
+    https://google-grain.readthedocs.io/en/latest/data_sources/protocol.html
 
-    A class without images is allowed: a warning names it, and no plan draws it.
-    """
-    labels = check_labels(labels)
-    counts = np.bincount(labels, minlength=len(class_names) if class_names else 0)
-    if class_names is not None:
-        words = f"one name for each of the {len(counts)} classes"
-        require(len(class_names) == len(counts), "len(class_names)", len(class_names), words)
-    empty = np.flatnonzero(counts == 0)
-    if len(empty):
-        names = [class_names[c] if class_names else str(c) for c in empty[:5]]
-        more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
-        noun = "class" if len(empty) == 1 else "classes"
-        warnings.warn(
-            f"no image of {noun} {', '.join(names)}{more}; no plan draws from it", stacklevel=2
-        )
-    order = np.argsort(-counts, kind="stable")[: len(counts) - len(empty)]
-    rank = np.zeros(len(counts), np.int64)
-    rank[order] = np.arange(len(order))
-    size = len(labels)
-    by_class = group_order(rank[labels], np.arange(size, dtype=np.uint64), size)
-    return LabelIndex(labels, counts, order, counts[order], by_class)
-
-
-class EpochPlan:
-    """Shared shell of the plans: everything that follows from `epoch`.
-
-    Subclasses define `epoch` and `__repr__`, which names every parameter.
+    >>> class InOrder(BatchSampler):
+    ...     def __repr__(self):
+    ...         return f"InOrder({self.batch_size}, {self.steps_per_epoch})"
+    ...
+    ...     def epoch(self, epoch):
+    ...         images = np.arange(self.steps_per_epoch * self.batch_size)
+    ...         return images.reshape(self.steps_per_epoch, self.batch_size)
+    >>> sampler = InOrder(batch_size=2, steps_per_epoch=3)
+    >>> len(sampler), sampler[1].tolist(), sampler[4].tolist()
+    (3, [2, 3], [2, 3])
+    >>> [batch.tolist() for batch in sampler]
+    [[0, 1], [2, 3], [4, 5]]
     """
 
-    batch_size: int
-    steps_per_epoch: int
-    _cached: tuple[int, np.ndarray] | None = None
-    _fingerprint: str | None = None
+    def __init__(self, batch_size: int, steps_per_epoch: int):
+        self.batch_size = require_integer("batch_size", batch_size, 1)
+        self.steps_per_epoch = require_integer("steps_per_epoch", steps_per_epoch, 1)
+        # Two, since threads that read ahead are in the next epoch while others are in this one.
+        self._epochs: EpochCache[np.ndarray] = EpochCache(2)
+        self._fingerprint: str | None = None
 
+    @abc.abstractmethod
     def epoch(self, epoch: int) -> np.ndarray:
-        """Indices of an epoch, int64 `[steps_per_epoch, batch_size]`."""
-        raise InputError(f"{type(self).__name__} does not define epoch()")
+        """Draws an epoch.
+
+        Args:
+          epoch: number of the epoch, >= 0.
+
+        Returns:
+          Image indices, int64 `[steps_per_epoch, batch_size]`.
+
+        Raises:
+          InputError: `epoch` is negative or not an integer.
+        """
+
+    @abc.abstractmethod
+    def __repr__(self) -> str: ...
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return self.steps_per_epoch
 
     def __getitem__(self, step: int) -> np.ndarray:
-        """Indices of one batch, int64 `[batch_size]`."""
+        """Image indices of one batch, int64 `[batch_size]`, not writable.
+
+        Args:
+          step: of the whole run, >= 0: step `e * len(self)` is the first of epoch `e`.
+
+        Raises:
+          InputError: `step` is negative or not an integer.
+        """
         step = require_integer("step", step, 0)
-        return self.rows(step, step + 1)[0]
+        batch: np.ndarray = self.rows(step, step + 1)[0]
+        return batch
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """The batches of the first epoch."""
+        return iter(self.schedule(1))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Batches `start ... stop - 1`, int64 `[stop - start, batch_size]`, not writeable.
+        """Batches `start ... stop - 1`, int64 `[stop - start, batch_size]`, not writable.
 
-        The epoch last used is kept, so that reading on costs one `epoch()` per epoch.
+        Reading in order costs one call of `epoch` per epoch, also from several threads.
         """
         size, parts = self.steps_per_epoch, []
         for epoch in range(start // size, -(-stop // size)):
-            cached = self._cached
-            if cached is None or cached[0] != epoch:
-                cached = (epoch, self.epoch(epoch))
-                cached[1].flags.writeable = False
-                self._cached = cached
-            parts.append(cached[1][max(start - epoch * size, 0) : stop - epoch * size])
+            drawn = self._drawn(epoch)
+            parts.append(drawn[max(start - epoch * size, 0) : stop - epoch * size])
         if not parts:
             return np.zeros((0, self.batch_size), np.int64)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def _drawn(self, epoch: int) -> np.ndarray:
+        """An epoch, drawn or kept, not writable."""
+        return self._epochs.get(epoch, lambda epoch: frozen(self.epoch(epoch)))
+
+    def schedule(self, epochs: int) -> "BatchSchedule":
+        """The batches of so many epochs, as a finite sequence.
+
+        Raises:
+          InputError: `epochs` is not an integer >= 1.
+        """
+        return BatchSchedule(self, epochs)
+
     def flags(self, step: int) -> np.ndarray:
-        """Bool `[batch_size]`: no slot of a plain plan is embedded."""
+        """Bool `[batch_size]`, True for slots that BET embeds; none by default.
+
+        Args:
+          step: as for `sampler[step]`.
+        """
+        require_integer("step", step, 0)
         return np.zeros(self.batch_size, bool)
 
-    def shard(self, index: int, count: int) -> "Shard":
-        """The plan of host `index` of `count`: its slice of every batch.
+    def shard(self, index: int, count: int) -> "ShardSampler":
+        """The sampler of host `index` of `count`: its slice of every batch.
 
         Slices are contiguous: those of all hosts, joined in order, are the global batch.
 
+        Args:
+          index: number of the host, from 0 to `count - 1`.
+          count: number of hosts, a divisor of the batch size.
+
         Raises:
-          InputError: `count` does not divide the batch, or `index` is not below it.
+          InputError: `count` does not divide the batch size, or `index` is not below it.
         """
-        return Shard(self, index, count)
+        return ShardSampler(self, index, count)
 
     def fingerprint(self) -> str:
-        """Short hash of the parameters and of the first epoch's indices.
+        """Short hash of the arguments and of the first epoch's indices.
 
         It changes with the seed, the labels, and the code that draws.
         """
@@ -159,59 +160,78 @@ class EpochPlan:
         return self._fingerprint
 
 
-class Shard(EpochPlan):
-    """One host's slice of a plan; made by `plan.shard`."""
+class BatchSchedule:
+    """The batches of a whole run, as a finite sequence; made by `sampler.schedule(epochs)`.
 
-    def __init__(self, plan: EpochPlan, index: int, count: int):
+    It has the length `epochs * len(sampler)`, its batches are those of `sampler[step]`, negative
+    indices count from the end, and an index beyond the end raises `IndexError`.
+    `grain.MapDataset.source(sampler.schedule(epochs))` therefore reads a whole run, whereas grain's
+    `repeat` would give the first epoch again and again: it takes indices modulo the length of the
+    source.
+
+    Args:
+      sampler: of the batches.
+      epochs: >= 1.
+
+    Raises:
+      InputError: `epochs` is not an integer >= 1.
+
+    >>> from ltjax.samplers.baselines import PowerSampler
+    >>> sampler = PowerSampler(np.array([0, 0, 0, 1]), 2, power=1, seed=0)
+    >>> schedule = sampler.schedule(epochs=3)
+    >>> len(schedule), (schedule[-1] == sampler[5]).all()
+    (6, np.True_)
+    """
+
+    def __init__(self, sampler: BatchSampler, epochs: int):
+        self.sampler, self.epochs = sampler, require_integer("epochs", epochs, 1)
+
+    def __repr__(self) -> str:
+        return f"{self.sampler!r}.schedule({self.epochs})"
+
+    def __len__(self) -> int:
+        """Steps of the run."""
+        return self.epochs * len(self.sampler)
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        """Image indices of one batch, int64 `[batch_size]`, not writable.
+
+        Raises:
+          IndexError: `step` is not a step of the run.
+        """
+        return self.sampler[range(len(self))[step]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self.sampler[step] for step in range(len(self)))
+
+
+class ShardSampler(BatchSampler):
+    """One host's slice of every batch; made by `sampler.shard(index, count)`.
+
+    The shards of one sampler share the epochs that it keeps.
+    """
+
+    def __init__(self, sampler: BatchSampler, index: int, count: int):
         count = require_integer("shard count", count, 1)
-        divides = plan.batch_size % count == 0
-        require(divides, "shard count", count, f"a divisor of the batch size {plan.batch_size}")
+        divides = sampler.batch_size % count == 0
+        require(divides, "shard count", count, f"a divisor of the batch size {sampler.batch_size}")
         index = require_integer("shard index", index, 0)
         require(index < count, "shard index", index, f"an integer from 0 to {count - 1}")
-        self.plan, self.index, self.count = plan, index, count
-        self.batch_size = plan.batch_size // count
-        self.steps_per_epoch = plan.steps_per_epoch
+        super().__init__(sampler.batch_size // count, sampler.steps_per_epoch)
+        self.sampler, self.index, self.count = sampler, index, count
         self._slice = slice(index * self.batch_size, (index + 1) * self.batch_size)
 
     def __repr__(self) -> str:
-        return f"{self.plan!r}.shard({self.index}, {self.count})"
+        return f"{self.sampler!r}.shard({self.index}, {self.count})"
 
     def epoch(self, epoch: int) -> np.ndarray:
-        return np.ascontiguousarray(self.plan.epoch(epoch)[:, self._slice])
+        """Draws this host's part of an epoch, int64 `[steps_per_epoch, batch_size]`."""
+        return np.ascontiguousarray(self.sampler.epoch(epoch)[:, self._slice])
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """This host's part of batches `start ... stop - 1`, int64 `[stop - start, batch_size]`."""
+        return self.sampler.rows(start, stop)[:, self._slice]
 
     def flags(self, step: int) -> np.ndarray:
-        """Bool `[batch_size]`, this host's part of the plan's flags."""
-        return self.plan.flags(step)[self._slice]
-
-
-class LabelPlan(EpochPlan):
-    """Shared shell of the plans that draw classes of labelled images.
-
-    Attributes:
-      tag: names the kind of plan in its random stream and its fingerprint. A literal, not the
-        class's name: renaming a class must not change what a stored run draws.
-    """
-
-    tag: str
-
-    def __init__(self, labels: np.ndarray | LabelIndex, batch_size: int, *, seed: int):
-        self.index = labels if isinstance(labels, LabelIndex) else index_labels(labels)
-        self.labels, self.counts = self.index.labels, self.index.counts
-        self.batch_size = require_integer("batch_size", batch_size, 1)
-        self.seed = require_integer("seed", seed, 0)
-        self.steps_per_epoch = -(-len(self.labels) // self.batch_size)
-
-    def _describe(self, **parameters: object) -> str:
-        known = {"images": len(self.labels), "batch_size": self.batch_size}
-        items = {**known, **parameters, "seed": self.seed}.items()
-        return f"{self.tag}({', '.join(f'{k}={v!r}' for k, v in items)})"
-
-    def _bits(self, epoch: int) -> Bits:
-        """Random bits of an epoch; plans of different kinds with one seed are independent."""
-        kind = zlib.crc32(self.tag.encode())
-        return bit_stream(self.seed, kind, require_integer("epoch", epoch, 0))
-
-    def _fill(self, out: np.ndarray, bits: Bits, slots: np.ndarray, draws: np.ndarray) -> None:
-        """Puts images into class slots, see `fill_images`."""
-        sizes, by_class = self.index.sizes, self.index.by_class
-        fill_images(out, bits, slots, draws, sizes, by_class, self.batch_size)
+        """Bool `[batch_size]`, this host's part of the sampler's flags."""
+        return self.sampler.flags(step)[self._slice]

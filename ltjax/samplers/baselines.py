@@ -1,27 +1,36 @@
-"""The samplers of the field as batch plans. NumPy alone.
+"""The samplers of the field.
 
-Three of them weight classes; they differ in the weights alone. An epoch has exactly the
-draws of each class that the weights ask for, up to one, where independent draws, as of
-PyTorch's `WeightedRandomSampler`, would spread; the order of the classes is uniformly random,
-and the images of a class go round in shuffled cycles.
+Three of them draw classes in proportion to weights, and differ in the weights alone. In an epoch
+each class gets the number of draws that its weight asks for, rounded up or down, whereas
+independent draws, as of PyTorch's `WeightedRandomSampler`, scatter about it. The order of the
+classes is uniformly random, and the images of a class go round in shuffled cycles.
 """
+
+import abc
 
 import numpy as np
 
-from ltjax.errors import InputError, require, require_integer
-from ltjax.samplers.base import LabelIndex, LabelPlan
+from ltjax.errors import Option, integer, number, require, require_integer
+from ltjax.samplers.labels import LabelIndex, LabelSampler
 from ltjax.samplers.shuffle import apportion, batch_shuffle, cyclic_times, random_slots
 
+THRESHOLD = Option(
+    0.001,
+    number(0, 1, open_low=True),
+    "repeat_factor: share of the images below which a class is repeated",
+)
+IMAGES_PER_CLASS = Option(4, integer(1), "class_aware: images of each class drawn")
 
-class WeightedPlan(LabelPlan):
-    """Shared shell of the plans that draw classes in proportion to weights."""
 
+class WeightedSampler(LabelSampler):
+    """What the samplers share that draw classes in proportion to weights."""
+
+    @abc.abstractmethod
     def weights(self, epoch: int) -> np.ndarray:
         """Weights of the classes that have images, most images first, float64 `[K]`."""
-        raise InputError(f"{type(self).__name__} does not define weights()")
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """Indices of an epoch, int64 `[steps_per_epoch, batch_size]`."""
+        """Draws an epoch, int64 `[steps_per_epoch, batch_size]`."""
         bits = self._bits(epoch)
         total = self.steps_per_epoch * self.batch_size
         draws = apportion(bits, self.weights(epoch), total)
@@ -31,24 +40,30 @@ class WeightedPlan(LabelPlan):
         return out.reshape(self.steps_per_epoch, self.batch_size)
 
 
-class PowerSampler(WeightedPlan):
+class PowerSampler(WeightedSampler):
     """Draws classes in proportion to a power of their size.
 
         p_c = n_c^q / sum_k n_k^q
 
     Power 1 is the ordinary instance-balanced epoch: every image once, in a fresh shuffle,
-    and where the last batch needs filling, some images once more.
+    and where the last batch has slots left, some images once more.
 
     Args:
-      labels: int `[N]`.
+      labels: int `[N]`, or the index that `index_labels` gives.
       batch_size: images per batch.
       power: `q`; 1 instance-balanced, 0.5 square root, 0 class-balanced, -1 reverse.
       seed: integer >= 0.
 
-    Source: Kang et al., Decoupling Representation and Classifier (ICLR 2020), eq. 1.
+    Raises:
+      InputError: an argument out of range, or a power under which a weight is infinite.
 
-    >>> PowerSampler(np.array([0, 0, 0, 1]), 2, power=1, seed=0).epoch(0).shape
-    (2, 2)
+    Source: Kang et al., Decoupling Representation and Classifier (ICLR 2020), eq. 1,
+    https://arxiv.org/abs/1910.09217; the reverse sampler is of Zhou et al., BBN (CVPR 2020),
+    https://arxiv.org/abs/1912.02413
+
+    >>> sampler = PowerSampler(np.array([0, 0, 0, 1]), 2, power=1, seed=0)
+    >>> np.sort(sampler.epoch(0), axis=None).tolist()
+    [0, 1, 2, 3]
     """
 
     tag = "PowerSampler"
@@ -59,9 +74,9 @@ class PowerSampler(WeightedPlan):
         super().__init__(labels, batch_size, seed=seed)
         require(bool(np.isfinite(power)), "power", power, "a finite number")
         self.power = float(power)
-        # Relative to the largest class, so that no power overflows in the head's favour.
+        # Relative to the largest class, so that no power overflows in the head's favor.
         with np.errstate(over="ignore"):
-            self._weights = (self.index.sizes / self.index.sizes[0]) ** self.power
+            self._weights: np.ndarray = (self.index.sizes / self.index.sizes[0]) ** self.power
         if self.power == 1:
             self._weights = self.index.sizes.astype(float)
         finite = bool(np.isfinite(self._weights.sum()))
@@ -75,8 +90,8 @@ class PowerSampler(WeightedPlan):
         return self._weights
 
 
-class ProgressiveSampler(WeightedPlan):
-    """Goes from instance-balanced to class-balanced over the epochs.
+class ProgressiveSampler(WeightedSampler):
+    """Goes from instance-balanced to class-balanced sampling over the epochs.
 
         p_c(t) = (1 - a) n_c / sum_k n_k + a / K,    a = t / (T - 1)
 
@@ -84,16 +99,20 @@ class ProgressiveSampler(WeightedPlan):
     after it class-balanced. A single epoch (`T = 1`) is instance-balanced.
 
     Args:
-      labels: int `[N]`.
+      labels: int `[N]`, or the index that `index_labels` gives.
       batch_size: images per batch.
-      epochs: `T`, epochs of the whole schedule, >= 1.
+      epochs: `T`, epochs of the whole run, >= 1.
       seed: integer >= 0.
 
-    Source: Kang et al. (ICLR 2020), eq. 3, with `T - 1` for their `T`, so that the last
-    epoch is class-balanced.
+    Raises:
+      InputError: an argument out of range.
 
-    >>> plan = ProgressiveSampler(np.array([0, 0, 0, 1]), 4, epochs=2, seed=0)
-    >>> [int((plan.labels[plan.epoch(e)] == 1).sum()) for e in (0, 1)]
+    Source: Kang et al. (ICLR 2020), eq. 3, https://arxiv.org/abs/1910.09217, with `T - 1` for
+    their `T`, so that the last epoch is class-balanced.
+
+    >>> labels = np.array([0, 0, 0, 1])
+    >>> sampler = ProgressiveSampler(labels, 4, epochs=2, seed=0)
+    >>> [int((labels[sampler.epoch(e)] == 1).sum()) for e in (0, 1)]
     [1, 2]
     """
 
@@ -110,24 +129,32 @@ class ProgressiveSampler(WeightedPlan):
         """`N p_c(t)`."""
         sizes = self.index.sizes
         share = min(epoch / max(self.epochs - 1, 1), 1.0)
-        return (1 - share) * sizes + share * (sizes.sum() / len(sizes))
+        mixed: np.ndarray = (1 - share) * sizes + share * (sizes.sum() / len(sizes))
+        return mixed
 
 
-class RepeatFactorSampler(WeightedPlan):
+class RepeatFactorSampler(WeightedSampler):
     """Repeats the images of rare classes, and leaves the others as frequent as they are.
 
         r_c = max(1, sqrt(t / f_c)),    f_c = n_c / N,    p_c = n_c r_c / sum_k n_k r_k
 
-    LVIS repeats each image `r_c` times, rounded at random, and lets the epoch grow; here the
-    epoch has its `ceil(N / B)` steps, and a class its share of them.
+    LVIS repeats each image `r_c` times, rounded at random, and lets the epoch grow. Here the
+    epoch keeps its `ceil(N / B)` steps, and each class has its share of them.
 
     Args:
-      labels: int `[N]`.
+      labels: int `[N]`, or the index that `index_labels` gives.
       batch_size: images per batch.
       threshold: `t` in (0, 1]; classes with a smaller share of the images are repeated.
       seed: integer >= 0.
 
-    Source: Gupta et al., LVIS (CVPR 2019), appendix; for one label per image.
+    Attributes:
+      repeats: float64 `[K]`, `r_c` of the classes that have images, most images first.
+
+    Raises:
+      InputError: an argument out of range.
+
+    Source: Gupta et al., LVIS (CVPR 2019), appendix, https://arxiv.org/abs/1908.03195; for one
+    label per image.
 
     >>> labels = np.repeat([0, 1], [96, 4])
     >>> RepeatFactorSampler(labels, 10, threshold=0.16, seed=0).repeats.tolist()
@@ -141,11 +168,11 @@ class RepeatFactorSampler(WeightedPlan):
         labels: np.ndarray | LabelIndex,
         batch_size: int,
         *,
-        threshold: float = 0.001,
+        threshold: float = THRESHOLD.default,
         seed: int,
     ):
         super().__init__(labels, batch_size, seed=seed)
-        require(0 < threshold <= 1, "threshold", threshold, "a number in (0, 1]")
+        THRESHOLD.check("threshold", threshold)
         self.threshold = float(threshold)
         share = self.index.sizes / len(self.labels)
         self.repeats = np.maximum(1.0, np.sqrt(self.threshold / share))
@@ -158,24 +185,29 @@ class RepeatFactorSampler(WeightedPlan):
         return self.index.sizes * self.repeats
 
 
-class ClassAwareSampler(LabelPlan):
+class ClassAwareSampler(LabelSampler):
     """Goes round the classes in shuffled cycles and takes `k` images of each class drawn.
 
-    The `k` images are neighbours in the stream of slots, so they fall into one batch where
-    `k` divides the batch size. Slots are shuffled within their batch.
+    The `k` images are neighbors in the stream of slots, so they fall into one batch if `k`
+    divides the batch size. The slots of a batch are shuffled.
 
     Args:
-      labels: int `[N]`.
+      labels: int `[N]`, or the index that `index_labels` gives.
       batch_size: images per batch.
       images_per_class: `k`, from 1 to the batch size.
       seed: integer >= 0.
 
-    Source: Shen et al., Relay Backpropagation (ECCV 2016); `k = 4` on ImageNet-LT and
-    Places-LT is of Liu et al. (CVPR 2019). Their epoch goes round until the largest class
-    is through; here it has the `ceil(N / B)` steps of every plan.
+    Raises:
+      InputError: an argument out of range.
 
-    >>> plan = ClassAwareSampler(np.array([0] * 6 + [1] * 2), 4, images_per_class=2, seed=0)
-    >>> plan.labels[np.sort(plan[0])].tolist()
+    Source: Shen et al., Relay Backpropagation (ECCV 2016), https://arxiv.org/abs/1512.05830;
+    `k = 4` on ImageNet-LT and Places-LT is of Liu et al. (CVPR 2019),
+    https://arxiv.org/abs/1904.05160. Their epoch goes on until every image of the largest class
+    has been drawn; here it has the `ceil(N / B)` steps of every sampler.
+
+    >>> labels = np.repeat([0, 1], [6, 2])
+    >>> sampler = ClassAwareSampler(labels, 4, images_per_class=2, seed=0)
+    >>> np.sort(labels[sampler[0]]).tolist()
     [0, 0, 1, 1]
     """
 
@@ -186,11 +218,12 @@ class ClassAwareSampler(LabelPlan):
         labels: np.ndarray | LabelIndex,
         batch_size: int,
         *,
-        images_per_class: int = 4,
+        images_per_class: int = IMAGES_PER_CLASS.default,
         seed: int,
     ):
         super().__init__(labels, batch_size, seed=seed)
-        self.images_per_class = require_integer("images_per_class", images_per_class, 1)
+        IMAGES_PER_CLASS.check("images_per_class", images_per_class)
+        self.images_per_class = int(images_per_class)
         allowed = f"an integer from 1 to the batch size {self.batch_size}"
         fits = self.images_per_class <= self.batch_size
         require(fits, "images_per_class", images_per_class, allowed)
@@ -199,7 +232,7 @@ class ClassAwareSampler(LabelPlan):
         return self._describe(images_per_class=self.images_per_class)
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """Indices of an epoch, int64 `[steps_per_epoch, batch_size]`."""
+        """Draws an epoch, int64 `[steps_per_epoch, batch_size]`."""
         bits, each = self._bits(epoch), self.images_per_class
         total = self.steps_per_epoch * self.batch_size
         turns = -(-total // each)
@@ -207,9 +240,8 @@ class ClassAwareSampler(LabelPlan):
         times = cyclic_times(bits, len(self.index.order), turns)
         drawn = times < turns
         slots = (times[drawn].astype(np.int64) * each)[:, None] + np.arange(each)
-        slots = place.take(np.minimum(slots.ravel(), total)).astype(
-            np.int64
-        )  # the last turn may be cut short
+        inside = np.minimum(slots.ravel(), total)  # the last turn may be cut short
+        slots = place.take(inside).astype(np.int64)
         out = np.empty(total + 1, np.int64)
         self._fill(out, bits, slots, drawn.sum(axis=1) * each)
         return out[:-1].reshape(self.steps_per_epoch, self.batch_size)

@@ -1,4 +1,4 @@
-"""How often a plan shows each class and each image: over-exposure, before training. NumPy alone."""
+"""How often a sampler shows each class and each image, counted before training."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,22 +6,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltjax.errors import require, require_integer
-from ltjax.samplers.base import BatchPlan
+from ltjax.samplers.base import BatchSampler
 
 
 class Exposure(NamedTuple):
-    """Draws of a plan.
+    """Draws of a sampler.
 
     Attributes:
-      epochs: epochs of the schedule.
-      counted: epochs that were counted; where fewer than `epochs`, schedules are scaled up.
+      epochs: epochs of the whole run.
+      counted: epochs that were counted; if fewer than `epochs`, the run's draws are scaled up.
       image_epoch: int64 `[N]`, draws of each image in the first epoch.
-      image_schedule: float64 `[N]`, draws of each image in the schedule.
+      image_schedule: float64 `[N]`, draws of each image in the run.
       class_counts: int64 `[C]`, images of each class.
       class_epoch: int64 `[C]`, draws of each class in the first epoch.
-      class_schedule: float64 `[C]`, draws of each class in the schedule.
-      class_least: float64 `[C]`, schedule's draws of the class's least shown image.
-      class_most: float64 `[C]`, schedule's draws of the class's most shown image.
+      class_schedule: float64 `[C]`, draws of each class in the run.
+      class_least: float64 `[C]`, draws in the run of the class's least shown image.
+      class_most: float64 `[C]`, draws in the run of the class's most shown image.
     """
 
     epochs: int
@@ -36,36 +36,47 @@ class Exposure(NamedTuple):
 
 
 def exposure(
-    plan: BatchPlan, labels: np.ndarray, epochs: int, *, most_draws: float = 2e8
+    sampler: BatchSampler,
+    labels: np.ndarray,
+    epochs: int,
+    *,
+    num_classes: int = 0,
+    most_draws: float = 2e8,
 ) -> Exposure:
-    """Counts a plan's draws per class and per image, in an epoch and in a whole schedule.
+    """Counts a sampler's draws per class and per image, in one epoch and in a whole run.
 
     Args:
-      plan: any plan.
+      sampler: any sampler.
       labels: int `[N]`, labels of its images.
-      epochs: epochs of the schedule, >= 1.
-      most_draws: where the schedule has more draws than this, evenly spaced epochs of it
-        are counted and scaled up.
+      epochs: epochs of the run, >= 1.
+      num_classes: `C`, if classes beyond the largest label have no images.
+      most_draws: if the run has more draws than this, evenly spaced epochs of it are counted and
+        the counts scaled up.
+
+    Returns:
+      The counts.
 
     Raises:
       InputError: `epochs` or `most_draws` out of range.
 
-    >>> from ltjax.samplers.baselines import PowerSampler
+    Source: ours.
+
+    >>> from ltjax.samplers import PowerSampler
     >>> labels = np.array([0, 0, 0, 1])
     >>> exposure(PowerSampler(labels, 4, power=0, seed=0), labels, 10).class_schedule.tolist()
     [20.0, 20.0]
     """
     epochs = require_integer("epochs", epochs, 1)
     require(most_draws > 0, "most_draws", most_draws, "a number > 0")
-    per_epoch = plan.steps_per_epoch * plan.batch_size
+    per_epoch = len(sampler) * sampler.batch_size
     counted = int(np.clip(most_draws // per_epoch, 1, epochs))
     size = len(labels)
-    first = np.bincount(plan.epoch(0).ravel(), minlength=size)
+    first = np.bincount(sampler.epoch(0).ravel(), minlength=size)
     total = np.zeros(size, np.int64)
     for epoch in np.unique(np.linspace(0, epochs - 1, counted).astype(int)).tolist():
-        total += np.bincount(plan.epoch(epoch).ravel(), minlength=size) if epoch else first
+        total += np.bincount(sampler.epoch(epoch).ravel(), minlength=size) if epoch else first
     schedule = total * (epochs / counted)
-    counts = np.bincount(labels)
+    counts = np.bincount(labels, minlength=num_classes)
     least = np.full(len(counts), np.inf)
     most = np.zeros(len(counts))
     np.minimum.at(least, labels, schedule)
@@ -76,26 +87,36 @@ def exposure(
         first,
         schedule,
         counts,
-        np.bincount(labels, weights=first).astype(np.int64),
-        np.bincount(labels, weights=schedule),
+        np.bincount(labels, weights=first, minlength=num_classes).astype(np.int64),
+        np.bincount(labels, weights=schedule, minlength=num_classes),
         np.where(counts > 0, least, 0.0),
         most,
     )
 
 
 def summary(seen: Exposure) -> dict[str, Any]:
-    """What a report needs of an exposure: everything per class, nothing per image."""
+    """The part of an exposure that a report shows: everything per class, nothing per image.
+
+    Args:
+      seen: as `exposure` gives.
+
+    Returns:
+      `epochs`, `counted`, and the arrays per class as lists, ready for JSON.
+    """
     names = ("class_counts", "class_epoch", "class_schedule", "class_least", "class_most")
     arrays = {name: getattr(seen, name).tolist() for name in names}
     return {"epochs": seen.epochs, "counted": seen.counted, **arrays}
 
 
 def sentence(seen: dict[str, Any], class_names: Sequence[str]) -> str:
-    """One line: how often the rarest image will be seen, and the most common one.
+    """One line: how often images of the smallest and of the largest class will be seen.
 
     Args:
       seen: as `summary` gives.
       class_names: of all classes.
+
+    Returns:
+      The line, without an end of line.
     """
     counts = np.array(seen["class_counts"])
     present = np.flatnonzero(counts)
@@ -126,7 +147,7 @@ def table(
     Args:
       seen: as `summary` gives.
       class_names: of all classes.
-      most_rows: where there are more classes, so many of them, evenly spaced by rank.
+      most_rows: if there are more classes, this many of them are shown, evenly spaced by rank.
 
     Returns:
       A header, then one row per class, most images first.

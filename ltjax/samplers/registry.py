@@ -1,81 +1,146 @@
-"""The plan that a configuration names."""
+"""Samplers by name: what a configuration says of the batches, and the sampler it describes."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.errors import integer, number, one_of, option, require
-from ltjax.samplers.b3rs import B3RS, PARTITIONS
-from ltjax.samplers.base import EpochPlan, LabelIndex, index_labels
+from ltjax.errors import one_of, option, require, require_integer
+from ltjax.samplers.b3rs import B3RS, BALANCE, NUM_BLOCKS, PARTITION
+from ltjax.samplers.base import BatchSampler
 from ltjax.samplers.baselines import (
+    IMAGES_PER_CLASS,
+    THRESHOLD,
     ClassAwareSampler,
     PowerSampler,
     ProgressiveSampler,
     RepeatFactorSampler,
 )
-from ltjax.samplers.bet import embed, embedded_slots
-
-POWERS = {"instance": 1.0, "square_root": 0.5, "class_balanced": 0.0, "reverse": -1.0}
-PLANS = (*POWERS, "progressive", "repeat_factor", "class_aware", "b3rs", "b3rs_bet")
+from ltjax.samplers.bet import EVERY, FRACTION, embed, embedded_slots
+from ltjax.samplers.labels import LabelIndex, index_labels
 
 
-def make_plan(
-    labels: np.ndarray | LabelIndex,
-    batch_size: int,
-    *,
-    name: str,
-    seed: int,
-    num_blocks: int = 5,
-    balance: float = 0.5,
-    partition: str = "classes",
-    every: int = 1,
-    fraction: float = 1.0,
-    threshold: float = 0.001,
-    images_per_class: int = 4,
-    epochs: int = 1,
-) -> EpochPlan:
-    """Builds the plan that a config names; arguments as of the plans themselves.
+class Wanted(NamedTuple):
+    """What a sampler is made from.
 
-    Args:
-      name: one of `PLANS`.
-      epochs: of the whole schedule, for "progressive".
-
-    Raises:
-      InputError: an unknown name, or a value that the plan refuses.
+    Attributes:
+      config: its options.
+      labels: the index of the labels.
+      batch_size: images per batch.
+      seed: integer >= 0.
+      epochs: of the whole run.
     """
-    require(name in PLANS, "plan.name", name, f"one of {', '.join(PLANS)}")
-    index = labels if isinstance(labels, LabelIndex) else index_labels(labels)
-    if name in POWERS:
-        return PowerSampler(index, batch_size, power=POWERS[name], seed=seed)
-    if name == "progressive":
-        return ProgressiveSampler(index, batch_size, epochs=epochs, seed=seed)
-    if name == "repeat_factor":
-        return RepeatFactorSampler(index, batch_size, threshold=threshold, seed=seed)
-    if name == "class_aware":
-        return ClassAwareSampler(index, batch_size, images_per_class=images_per_class, seed=seed)
-    slots = embedded_slots(batch_size, fraction) if name == "b3rs_bet" else batch_size
-    balanced = B3RS(
-        index, slots, num_blocks=num_blocks, balance=balance, partition=partition, seed=seed
+
+    config: "SamplerConfig"
+    labels: LabelIndex
+    batch_size: int
+    seed: int
+    epochs: int
+
+
+def _power(power: float) -> Callable[[Wanted], BatchSampler]:
+    return lambda w: PowerSampler(w.labels, w.batch_size, power=power, seed=w.seed)
+
+
+def _progressive(w: Wanted) -> BatchSampler:
+    return ProgressiveSampler(w.labels, w.batch_size, epochs=w.epochs, seed=w.seed)
+
+
+def _repeat_factor(w: Wanted) -> BatchSampler:
+    threshold = w.config.threshold
+    return RepeatFactorSampler(w.labels, w.batch_size, threshold=threshold, seed=w.seed)
+
+
+def _class_aware(w: Wanted) -> BatchSampler:
+    each = w.config.images_per_class
+    return ClassAwareSampler(w.labels, w.batch_size, images_per_class=each, seed=w.seed)
+
+
+def _b3rs(w: Wanted) -> BatchSampler:
+    return B3RS(
+        w.labels,
+        w.batch_size,
+        num_blocks=w.config.num_blocks,
+        balance=w.config.balance,
+        partition=w.config.partition,
+        seed=w.seed,
     )
-    if name == "b3rs":
-        return balanced
-    regular = PowerSampler(index, batch_size, power=1.0, seed=seed)
-    return embed(regular, balanced, every=every, fraction=fraction)
+
+
+def _b3rs_bet(w: Wanted) -> BatchSampler:
+    balanced = _b3rs(w._replace(batch_size=embedded_slots(w.batch_size, w.config.fraction)))
+    return embed(_power(1.0)(w), balanced, every=w.config.every, fraction=w.config.fraction)
+
+
+# To add a sampler: a line here, and its options, if it has any, in `SamplerConfig`.
+SAMPLERS: Mapping[str, Callable[[Wanted], BatchSampler]] = {
+    "instance": _power(1.0),
+    "square_root": _power(0.5),
+    "class_balanced": _power(0.0),
+    "reverse": _power(-1.0),
+    "progressive": _progressive,
+    "repeat_factor": _repeat_factor,
+    "class_aware": _class_aware,
+    "b3rs": _b3rs,
+    "b3rs_bet": _b3rs_bet,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplerConfig:
-    """What a configuration says of the batches."""
+    """What a configuration says of the batches: the section `plan` of its keys.
 
-    name: str = option("auto", one_of("auto", *PLANS), "batch plan")
-    num_blocks: int = option(5, integer(1), "B3RS: blocks of classes")
-    balance: float = option(0.5, number(0, 1), "B3RS: 0 instance-balanced, 1 class-balanced")
-    partition: str = option("classes", one_of(*PARTITIONS), "B3RS: how classes are cut")
-    every: int = option(1, integer(1), "BET: embed at every so many steps")
-    fraction: float = option(0.5, number(0, 1, open_low=True), "BET: embedded share of a batch")
-    threshold: float = option(
-        0.001,
-        number(0, 1, open_low=True),
-        "repeat_factor: share of the images below which a class is repeated",
-    )
-    images_per_class: int = option(4, integer(1), "class_aware: images of each class drawn")
+    Attributes:
+      name: one of `SAMPLERS`; "auto" stands for the sampler of the method, and is replaced by its
+        name before a sampler is made.
+      num_blocks: see `B3RS`, also for the next two.
+      balance: of the quotas.
+      partition: of the classes.
+      every: see `embed`, also for the next one.
+      fraction: of the slots.
+      threshold: see `RepeatFactorSampler`.
+      images_per_class: see `ClassAwareSampler`.
+    """
+
+    name: str = option("auto", one_of("auto", *SAMPLERS), "sampler of the batches")
+    num_blocks: int = NUM_BLOCKS.field()
+    balance: float = BALANCE.field()
+    partition: str = PARTITION.field()
+    every: int = EVERY.field()
+    fraction: float = FRACTION.field()
+    threshold: float = THRESHOLD.field()
+    images_per_class: int = IMAGES_PER_CLASS.field()
+
+
+def make_sampler(
+    config: SamplerConfig,
+    labels: np.ndarray | LabelIndex,
+    batch_size: int,
+    *,
+    seed: int,
+    epochs: int,
+) -> BatchSampler:
+    """Makes the sampler that a configuration describes.
+
+    Args:
+      config: name and options; those of other samplers are not looked at.
+      labels: int `[N]`, or the index that `index_labels` gives.
+      batch_size: images per batch, >= 1.
+      seed: integer >= 0.
+      epochs: of the whole run, >= 1; "progressive" depends on it.
+
+    Returns:
+      The sampler.
+
+    Raises:
+      InputError: an unknown name, or a value that the sampler refuses.
+
+    >>> labels = np.repeat([0, 1, 2], [12, 6, 2])
+    >>> make_sampler(SamplerConfig("b3rs", num_blocks=2), labels, 5, seed=0, epochs=90)
+    B3RS(images=20, batch_size=5, num_blocks=2, balance=0.5, partition='classes', seed=0)
+    """
+    require(config.name in SAMPLERS, "plan.name", config.name, f"one of {', '.join(SAMPLERS)}")
+    index = labels if isinstance(labels, LabelIndex) else index_labels(labels)
+    epochs = require_integer("epochs", epochs, 1)
+    return SAMPLERS[config.name](Wanted(config, index, batch_size, seed, epochs))

@@ -1,11 +1,12 @@
-"""The core of every plan: going round freshly shuffled cycles, in whole arrays. NumPy alone.
+"""The core of every sampler: going round freshly shuffled cycles, in whole arrays.
 
-A shuffle is one sort of packed integers, random bits above, the shuffled number below. NumPy
-sorts such keys with vector instructions, several times faster than it permutes; no two
-keys are equal, so every sort algorithm and every machine gives the same order; and the raw
-stream of a bit generator, unlike the methods of `numpy.random.Generator`, is promised not to
-change between NumPy versions. Two numbers whose random bits agree keep their order: a pair
-is biased by less than 2^-21 with 32-bit keys, by far less with 64-bit ones.
+A shuffle is one sort of packed integers, with random bits above and the shuffled number below.
+NumPy sorts such keys with vector instructions, several times faster than it permutes. No two keys
+are equal, so every sorting algorithm and every machine gives the same order. And the raw stream of
+a bit generator, unlike the methods of `numpy.random.Generator`, is promised not to change between
+NumPy versions (https://numpy.org/doc/stable/reference/random/compatibility.html). Two numbers whose
+random bits agree keep their order: a pair is biased by less than 2^-21 with 32-bit keys, and by
+far less with 64-bit keys.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ Bits = np.random.SFC64
 
 
 def bit_stream(seed: int, *position: int) -> Bits:
-    """The random bits of one place in the schedule, e.g. `bit_stream(seed, plan, epoch)`."""
+    """The random bits of one place in a run, e.g. `bit_stream(seed, kind, epoch)`."""
     return Bits(np.random.SeedSequence(seed, spawn_key=position))
 
 
@@ -27,7 +28,8 @@ def run_positions(lengths: np.ndarray) -> np.ndarray:
     [0, 1, 0, 1, 2]
     """
     starts = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+    positions: np.ndarray = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+    return positions
 
 
 def _low_bits(size: int) -> int:
@@ -36,13 +38,14 @@ def _low_bits(size: int) -> int:
 
 
 def narrow(size: int) -> type[np.signedinteger]:
-    """Integers that hold `size`: 32 bits where they do, which halves the memory passed over."""
+    """int32 if it holds `size`, else int64; int32 halves the memory that is read."""
     return np.int32 if size < 2**31 else np.int64
 
 
 def uniforms(bits: Bits, size: int) -> np.ndarray:
     """Float64 `[size]`, uniform in `[0, 1)`."""
-    return (bits.random_raw(size) >> np.uint64(11)) * 2.0**-53
+    values: np.ndarray = (bits.random_raw(size) >> np.uint64(11)) * 2.0**-53
+    return values
 
 
 def shuffled_rows(bits: Bits, rows: int, width: int) -> np.ndarray:
@@ -75,7 +78,7 @@ def _similar(sizes: np.ndarray) -> Iterator[slice]:
 def shuffled_cycles(bits: Bits, sizes: np.ndarray, cycles: np.ndarray) -> np.ndarray:
     """Several freshly shuffled cycles through the members of each of several groups.
 
-    Members are numbered through: group 0 has `0 ... sizes[0] - 1`, group 1 the next.
+    Members are numbered consecutively: group 0 has `0 ... sizes[0] - 1`, group 1 the next ones.
 
     Args:
       bits: random bits.
@@ -104,6 +107,11 @@ def shuffled_cycles(bits: Bits, sizes: np.ndarray, cycles: np.ndarray) -> np.nda
 def cyclic_times(bits: Bits, members: int, draws: int) -> np.ndarray:
     """When each member is drawn, if `draws` draws go round shuffled cycles of the members.
 
+    Args:
+      bits: random bits.
+      members: members of a cycle, >= 1.
+      draws: number of draws.
+
     Returns:
       int32 or int64 `[members, cycles]`, ascending along each row; times `>= draws`, all of them in
       the last column, lie behind the last draw.
@@ -121,8 +129,13 @@ def cyclic_times(bits: Bits, members: int, draws: int) -> np.ndarray:
 def batch_shuffle(bits: Bits, steps: int, batch: int) -> np.ndarray:
     """Where each slot of an epoch goes when the slots of every batch are shuffled.
 
+    Args:
+      bits: random bits.
+      steps: batches of the epoch.
+      batch: slots of a batch.
+
     Returns:
-      int32 or int64 `[steps * batch + 1]`; the last one stands for "no slot" and stays.
+      int32 or int64 `[steps * batch + 1]`; the last one stands for "no slot" and stays in place.
     """
     total = steps * batch
     kind = narrow(total)
@@ -138,8 +151,11 @@ def group_order(groups: np.ndarray, numbers: np.ndarray, size: int) -> np.ndarra
 
     Args:
       groups: int `[N]`, group of each number.
-      numbers: unsigned 64-bit `[N]`, distinct, below `size`.
+      numbers: uint64 `[N]`, distinct, below `size`.
       size: bound of the numbers.
+
+    Returns:
+      int64 `[N]`.
 
     >>> group_order(np.array([1, 0, 1]), np.array([2, 1, 0], np.uint64), 3).tolist()
     [1, 0, 2]
@@ -179,7 +195,17 @@ def apportion(bits: Bits, weights: np.ndarray, total: int) -> np.ndarray:
         draws_c = floor(E_c + u) - floor(E_(c-1) + u),  E_c = total * sum_{k<=c} w_k / sum w
 
     with one uniform `u`: each group gets its expectation rounded down or up, and exactly
-    its expectation on average (systematic sampling).
+    its expectation on average.
+
+    Args:
+      bits: random bits.
+      weights: float `[G]`, >= 0, not all of them 0.
+      total: draws of all groups.
+
+    Returns:
+      int64 `[G]`.
+
+    Source: systematic sampling, https://en.wikipedia.org/wiki/Systematic_sampling
 
     >>> apportion(bit_stream(0), np.array([3.0, 1.0]), 8).tolist()
     [6, 2]

@@ -1,4 +1,4 @@
-"""Images for planned class slots: shuffled cycles that no batch repeats across. NumPy alone."""
+"""Images for the slots of each class: shuffled cycles that leave no repeats inside a batch."""
 
 import itertools
 from typing import NamedTuple
@@ -23,10 +23,10 @@ def fill_images(
 ) -> None:
     """Puts images into the slots of each class, without replacement within cycles.
 
-    Every class's images go round in freshly shuffled cycles. Where a batch lies across the
-    end of a cycle, the next cycle is rearranged so that it does not start with images that
-    the batch already holds: a batch repeats an image only if the class has fewer images
-    than the batch has slots for it.
+    The images of every class go round in freshly shuffled cycles. Where a batch holds the end of
+    one cycle and the start of the next, the next is rearranged so that it does not start with
+    images that the batch already holds: a batch repeats an image only if the class has fewer
+    images than the batch has slots for it.
 
     Args:
       out: int64, receives an image at each of the slots.
@@ -49,8 +49,10 @@ def fill_images(
         out[part] = by_class[images[a] : images[b]].take(members)
 
 
-def _draw_members(bits, slots, draws, sizes, batch) -> np.ndarray:
-    """Members for the slots, int64, numbered through over the classes."""
+def _draw_members(
+    bits: Bits, slots: np.ndarray, draws: np.ndarray, sizes: np.ndarray, batch: int
+) -> np.ndarray:
+    """Members for the slots, int64; the members of all classes are numbered consecutively."""
     cycles = -(-draws // sizes)
     members = shuffled_cycles(bits, sizes, cycles)
     made = cycles * sizes
@@ -76,7 +78,9 @@ class _Boundaries(NamedTuple):
     size: np.ndarray
 
 
-def _shared_boundaries(slots, draws, sizes, made, batch) -> _Boundaries:
+def _shared_boundaries(
+    slots: np.ndarray, draws: np.ndarray, sizes: np.ndarray, made: np.ndarray, batch: int
+) -> _Boundaries:
     """The boundaries at which a batch could repeat an image; `made` members per class."""
     inner = np.where(sizes > 1, np.maximum(draws - 1, 0) // sizes, 0)
     group = np.repeat(np.arange(len(sizes)), inner)
@@ -93,7 +97,14 @@ def _shared_boundaries(slots, draws, sizes, made, batch) -> _Boundaries:
     return _Boundaries(place[fits], before[fits], after[fits], size[fits])
 
 
-def _run_length(slots, start, direction, step, limit, batch) -> np.ndarray:
+def _run_length(
+    slots: np.ndarray,
+    start: np.ndarray,
+    direction: int,
+    step: np.ndarray,
+    limit: np.ndarray,
+    batch: int,
+) -> np.ndarray:
     """How many draws from `start` on, up to `limit`, belong to the batch `step`; at least 1."""
     length = np.ones(len(start), np.int64)
     active = np.flatnonzero(limit > 1)
@@ -129,13 +140,15 @@ def _held_keys(members: np.ndarray, at: _Boundaries) -> np.ndarray:
     """Keys `boundary * len(members) + member` of what the batch holds of the old cycle."""
     which = np.repeat(np.arange(len(at.place)), at.before)
     held = np.repeat(at.place - at.before, at.before) + run_positions(at.before)
-    return which * len(members) + members[held]
+    keys: np.ndarray = which * len(members) + members[held]
+    return keys
 
 
 def _clashes(members: np.ndarray, at: _Boundaries) -> np.ndarray:
     """Whether the batch holds an image of both the old and the new cycle."""
     if at.before.max() == at.after.max() == 1:
-        return members[at.place - 1] == members[at.place]
+        same: np.ndarray = members[at.place - 1] == members[at.place]
+        return same
     which = np.repeat(np.arange(len(at.place)), at.after)
     new = members[np.repeat(at.place, at.after) + run_positions(at.after)]
     clash = np.zeros(len(at.place), bool)

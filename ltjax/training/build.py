@@ -1,7 +1,6 @@
 """Builds the parts of a run from its configuration; nothing is written here."""
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import platform
 from typing import Any, NamedTuple
@@ -20,9 +19,8 @@ from ltjax.data.sources import ArraySource, Source, Splits
 from ltjax.data.stream import decode_all
 from ltjax.losses import LossTransform, RunFacts, make_loss
 from ltjax.models import Classifier, make_model
-from ltjax.samplers.base import BatchPlan, index_labels
+from ltjax.samplers import BatchSampler, index_labels, make_sampler
 from ltjax.samplers.exposure import exposure, summary
-from ltjax.samplers.registry import make_plan
 from ltjax.training.optimizer import Trainable, make_optimizer, make_schedule, train_part
 from ltjax.training.step import AXIS
 
@@ -42,7 +40,7 @@ class Job(NamedTuple):
     resident: bool
     statistics: tuple[np.ndarray, np.ndarray]
     damaged: dict[str, int]
-    plans: list[BatchPlan]
+    plans: list[BatchSampler]
     model: Classifier
     losses: list[LossTransform]
     loss_counts: list[np.ndarray]
@@ -86,14 +84,8 @@ def build(config: Config) -> Job:
     splits, validation = _hold_out(splits, data.validation_fraction, data.seed)
     index = index_labels(splits.train.labels, splits.train.class_names)
     epochs = config.train.epochs
-    plans: list[BatchPlan] = [
-        make_plan(
-            index,
-            config.train.batch_size,
-            seed=seed,
-            epochs=epochs,
-            **dataclasses.asdict(config.plan),
-        )
+    plans: list[BatchSampler] = [
+        make_sampler(config.plan, index, config.train.batch_size, seed=seed, epochs=epochs)
         for seed in config.seeds
     ]
     per_epoch = plans[0].steps_per_epoch
@@ -188,7 +180,7 @@ def _loss(config: Config, total_steps: int, seed: int) -> LossTransform:
     return make_loss(config.loss, facts)
 
 
-def _loss_counts(prior: str, splits: Splits, plan: BatchPlan) -> np.ndarray:
+def _loss_counts(prior: str, splits: Splits, plan: BatchSampler) -> np.ndarray:
     """Class counts that the loss's prior is made of: the data's, or the plan's draws."""
     if prior == "data":
         return splits.train.class_counts
@@ -217,7 +209,14 @@ def describe_data(job: Job, config: Config) -> dict[str, Any]:
         "fingerprint": {"train": train.fingerprint(), "test": job.splits.test.fingerprint()},
         "plan": repr(job.plans[0]),
         "plan_fingerprints": [plan.fingerprint() for plan in job.plans],
-        "exposure": summary(exposure(job.plans[0], train.labels, config.train.epochs)),
+        "exposure": summary(
+            exposure(
+                job.plans[0],
+                train.labels,
+                config.train.epochs,
+                num_classes=len(train.class_names),
+            )
+        ),
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.data.sources import ArraySource
-from ltjax.data.stream import LoadRows, Rows
+from ltjax.data.stream import LoadBatch
 from ltjax.evaluation.details import HeldOut, details, post_hoc
 from ltjax.evaluation.diagnostics import correlation_matrix, describe, describe_classifier
 from ltjax.evaluation.metrics import average
@@ -93,7 +93,7 @@ def write_details(folder: Path, job: Job, first: Outputs, params: Any) -> None:
     if isinstance(test, ArraySource):
         images = test.images[worst]
     else:
-        images = LoadRows(test, None, 0, True)(Rows(0, np.array(worst, int))).images
+        images = LoadBatch(test, None, 0, True)(0, np.array(worst, int)).images
     np.savez_compressed(folder / "confused.npz", images=images)
 
 

@@ -6,15 +6,15 @@ import numpy as np
 from ltjax.augment.device import normalize, random_shift
 from ltjax.data.loader import eval_batches, gather, pixel_statistics, train_batch
 from ltjax.data.sources import digits
-from ltjax.samplers.baselines import PowerSampler
+from ltjax.samplers import PowerSampler
 
 
 def test_train_batch_is_a_function_of_the_step():
     labels = np.repeat(np.arange(3), [9, 4, 2])
-    plan = PowerSampler(labels, 6, power=1, seed=0)
-    batch = train_batch(plan, labels, 4)
-    np.testing.assert_array_equal(batch.indices, plan[4])
-    np.testing.assert_array_equal(batch.labels, labels[plan[4]])
+    sampler = PowerSampler(labels, 6, power=1, seed=0)
+    batch = train_batch(sampler, labels, 4)
+    np.testing.assert_array_equal(batch.indices, sampler[4])
+    np.testing.assert_array_equal(batch.labels, labels[sampler[4]])
     assert batch.mask.all()
     assert not batch.embedded.any()
 

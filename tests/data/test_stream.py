@@ -13,8 +13,8 @@ from ltjax.data.loader import (
     pixel_statistics,
 )
 from ltjax.data.sources import ArraySource, digits
-from ltjax.data.stream import LoadRows, OrderedRows, PlanRows, Rows, Stream, as_encoded, decode_all
-from ltjax.samplers.baselines import PowerSampler
+from ltjax.data.stream import LoadBatch, Stream, as_encoded, batches_in_order, decode_all
+from ltjax.samplers import PowerSampler
 from tests.data.pictures import picture, write_folder
 
 AUGMENT = HostAugment(jitter=0.4)
@@ -27,9 +27,8 @@ def source(tmp_path_factory):
 
 
 def stream(source, *, workers=0, host=0, hosts=1, skip=False, augment=AUGMENT):
-    plan = PowerSampler(source.labels, 8, power=0, seed=3)
-    load = LoadRows(source, augment, 7, skip)
-    return Stream(PlanRows(plan, 12, host, hosts), load, workers=workers)
+    batches = PowerSampler(source.labels, 8, power=0, seed=3).shard(host, hosts).schedule(4)
+    return Stream(batches, LoadBatch(source, augment, 7, skip, host, hosts), workers=workers)
 
 
 @pytest.mark.slow
@@ -60,12 +59,12 @@ def test_hosts_load_their_rows(source):
 
 
 def test_augmentation_differs_by_seed_place_and_step(source):
-    load = LoadRows(source, AUGMENT, 0, False)
-    rows = np.array([4, 4])
-    first = load(Rows(0, rows)).images
+    load = LoadBatch(source, AUGMENT, 0, False)
+    twice = np.array([4, 4])
+    first = load(0, twice).images
     assert (first[0] != first[1]).any()
-    assert (load(Rows(8, rows)).images[0] != first[0]).any()
-    assert (LoadRows(source, AUGMENT, 1, False)(Rows(0, rows)).images[0] != first[0]).any()
+    assert (load(4, twice).images[0] != first[0]).any()
+    assert (LoadBatch(source, AUGMENT, 1, False)(0, twice).images[0] != first[0]).any()
 
 
 def test_evaluation_sees_every_image_once(source):
@@ -78,13 +77,41 @@ def test_evaluation_sees_every_image_once(source):
 
 def test_streamed_arrays_are_the_resident_ones():
     array = digits().subset(np.arange(50))
-    plan = PowerSampler(array.labels, 8, power=1, seed=0)
+    sampler = PowerSampler(array.labels, 8, power=1, seed=0)
     settings = StreamSettings(threads=1)
-    streamed = TrainLoader(array, plan, 2, augment=HostAugment((1.0, 1.0)), settings=settings)
+    streamed = TrainLoader(array, sampler, 2, augment=HostAugment((1.0, 1.0)), settings=settings)
     for step in (0, 3):
         batch = streamed[step]
         np.testing.assert_array_equal(batch.images, array.images[batch.indices])
     streamed.close()
+
+
+@pytest.mark.parametrize(("threads", "host", "hosts"), [(1, 0, 1), (4, 0, 1), (2, 1, 2)])
+def test_an_epoch_of_a_streamed_run_is_drawn_once(source, threads, host, hosts):
+    """The labels and the images of a batch come from one draw, also if threads are epochs ahead."""
+    sampler = PowerSampler(source.labels, 8, power=0, seed=3)  # 3 steps in an epoch
+    drawn, own = [], sampler.epoch
+    sampler.epoch = lambda number: drawn.append(number) or own(number)
+    settings = StreamSettings(threads=threads, host=host, hosts=hosts)
+    loader = TrainLoader(source, sampler, 6, augment=AUGMENT, settings=settings)
+    batches = [loader[step] for step in range(18)]
+    loader.close()
+    assert sorted(drawn) == list(range(6))
+    expected = np.concatenate([own(epoch) for epoch in range(6)])
+    np.testing.assert_array_equal([batch.indices for batch in batches], expected)
+    assert batches[0].images.shape == (8 // hosts, 16, 16, 3)
+
+
+def test_hosts_evaluate_their_part(source):
+    whole = list(eval_batches(source.labels, 8, source, StreamSettings(threads=1)))
+    parts = [
+        list(eval_batches(source.labels, 8, source, StreamSettings(threads=1, host=host, hosts=2)))
+        for host in (0, 1)
+    ]
+    for batch, first, second in zip(whole, *parts, strict=True):
+        joined = np.concatenate([first.images, second.images])
+        np.testing.assert_array_equal(joined, batch.images)
+        np.testing.assert_array_equal(first.indices, batch.indices)
 
 
 def test_decode_all_and_statistics(source):
@@ -104,15 +131,14 @@ def damaged(tmp_path):
 
 
 def test_a_damaged_image_stops_with_its_name(damaged):
-    plan = PowerSampler(damaged.labels, 8, power=1, seed=0)  # all images in a batch
-    whole = Stream(PlanRows(plan, 2), LoadRows(damaged, AUGMENT, 0, False))
+    sampler = PowerSampler(damaged.labels, 8, power=1, seed=0)  # all images in a batch
+    whole = Stream(sampler, LoadBatch(damaged, AUGMENT, 0, False))
     with pytest.raises(ValueError, match=r"a/1.jpg cannot be read: .*data.skip_corrupt = True"):
         whole[0]
 
 
 def test_a_damaged_image_is_replaced_by_the_next_of_its_class(damaged):
-    load = LoadRows(damaged, None, 0, True)
-    loaded = load(Rows(0, np.array([0, 1, 2])))
+    loaded = LoadBatch(damaged, None, 0, True)(0, np.array([0, 1, 2]))
     np.testing.assert_array_equal(loaded.images[1], damaged.view(2))
     assert len(loaded.damaged) == 1
     running = stream(damaged, skip=True)
@@ -126,7 +152,7 @@ def test_a_damaged_image_is_replaced_by_the_next_of_its_class(damaged):
 def test_a_class_of_damaged_images_alone(damaged, tmp_path):
     for i in range(4):
         (tmp_path / "a" / f"{i}.jpg").write_bytes(b"nothing")
-    loaded = LoadRows(damaged, None, 0, True)(Rows(0, np.array([0])))
+    loaded = LoadBatch(damaged, None, 0, True)(0, np.array([0]))
     assert len(loaded.damaged) == 4
     assert not loaded.images.any()
 
@@ -141,8 +167,8 @@ def test_residency():
         is_resident("resident", small, 1, 1, True)
 
 
-def test_grey_arrays_among_colours():
+def test_gray_arrays_among_colors():
     images = np.repeat(picture(16, 16)[None], 3, axis=0)
     source = as_encoded(ArraySource(images, np.array([0, 1, 2]), ("a", "b", "c")))
-    rows = Stream(OrderedRows(3, 2), LoadRows(source, None, 0, False))
-    np.testing.assert_array_equal(rows[0], images[:2])
+    loaded = Stream(batches_in_order(3, 2)[0], LoadBatch(source, None, 0, False))
+    np.testing.assert_array_equal(loaded[0], images[:2])

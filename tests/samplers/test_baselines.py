@@ -1,4 +1,4 @@
-"""What holds for every plan that draws classes, and what each of them promises."""
+"""What holds for every sampler that draws classes, and what each of them promises."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -12,30 +12,30 @@ from ltjax.samplers.baselines import (
     ProgressiveSampler,
     RepeatFactorSampler,
 )
-from tests.samplers.plan_cases import label_sets, plans
+from tests.samplers.cases import label_sets, samplers
 
 pytestmark = pytest.mark.filterwarnings("ignore:no image of class")
 
 
-def draws_per_class(plan, epoch):
-    return np.bincount(plan.labels[plan.epoch(epoch).ravel()], minlength=len(plan.counts))
+def draws_per_class(sampler, epoch):
+    return np.bincount(sampler.labels[sampler.epoch(epoch).ravel()], minlength=len(sampler.counts))
 
 
 @hypothesis.settings(max_examples=200)
-@hypothesis.given(plans())
-def test_every_plan(plan):
-    labels, counts = plan.labels, plan.counts
-    steps, batch = plan.steps_per_epoch, plan.batch_size
+@hypothesis.given(samplers())
+def test_every_sampler(sampler):
+    labels, counts = sampler.labels, sampler.counts
+    steps, batch = sampler.steps_per_epoch, sampler.batch_size
     assert steps == -(-len(labels) // batch)
     for epoch in range(2):
-        indices = plan.epoch(epoch)
+        indices = sampler.epoch(epoch)
         assert indices.shape == (steps, batch)
         assert indices.dtype == np.int64
         assert indices.min() >= 0
         assert indices.max() < len(labels)
-        np.testing.assert_array_equal(plan.epoch(epoch), indices)
+        np.testing.assert_array_equal(sampler.epoch(epoch), indices)
         for step, row in enumerate(indices):
-            np.testing.assert_array_equal(plan[epoch * steps + step], row)
+            np.testing.assert_array_equal(sampler[epoch * steps + step], row)
             slots = np.bincount(labels[row], minlength=len(counts))
             # No image twice, unless its class has fewer images than slots.
             _, first, times = np.unique(row, return_index=True, return_counts=True)
@@ -44,24 +44,7 @@ def test_every_plan(plan):
         exposure = np.bincount(indices.ravel(), minlength=len(labels))
         for c in np.flatnonzero(counts):
             assert np.ptp(exposure[labels == c]) <= 1
-    assert not plan.flags(0).any()
-    np.testing.assert_array_equal(plan.rows(1, 2 * steps), plan_rows(plan)[1:])
-
-
-def plan_rows(plan):
-    return np.concatenate([plan.epoch(0), plan.epoch(1)])
-
-
-@hypothesis.given(plans(), st.data())
-def test_shards_partition_the_batch(plan, data):
-    divisors = [k for k in range(1, plan.batch_size + 1) if plan.batch_size % k == 0]
-    count = data.draw(st.sampled_from(divisors))
-    shards = [plan.shard(i, count) for i in range(count)]
-    joined = np.concatenate([s.epoch(1) for s in shards], axis=1)
-    np.testing.assert_array_equal(joined, plan.epoch(1))
-    step = plan.steps_per_epoch
-    np.testing.assert_array_equal(np.concatenate([s[step] for s in shards]), plan[step])
-    assert [s.batch_size for s in shards] == [plan.batch_size // count] * count
+    assert not sampler.flags(0).any()
 
 
 def test_seeds_epochs_and_kinds_differ():
@@ -75,9 +58,9 @@ def test_seeds_epochs_and_kinds_differ():
             ClassAwareSampler(labels, 20, seed=seed),
         ]
 
-    for plan, other in zip(make(0), make(1), strict=True):
-        assert (plan.epoch(0) != plan.epoch(1)).any()
-        assert (plan.epoch(0) != other.epoch(0)).any()
+    for sampler, other in zip(make(0), make(1), strict=True):
+        assert (sampler.epoch(0) != sampler.epoch(1)).any()
+        assert (sampler.epoch(0) != other.epoch(0)).any()
     first = make(0)
     assert (first[2].epoch(0) != first[3].epoch(0)).any()
     assert len({p.fingerprint() for p in [*first, *make(1)]}) == 10
@@ -124,14 +107,14 @@ def test_class_frequencies(name):
     each = 2 if name == "class-aware" else 1
     pvalues = []
     for seed in range(4):
-        plan = make(seed)
-        epochs = np.stack([plan.labels[plan.epoch(e)] for e in range(300)])
+        sampler = make(seed)
+        epochs = np.stack([sampler.labels[sampler.epoch(e)] for e in range(300)])
         drawn = np.bincount(epochs.ravel(), minlength=4)
         assert stats.chisquare(drawn, share * drawn.sum()).pvalue > 1e-3
         per_epoch = np.stack([np.bincount(e.ravel(), minlength=4) for e in epochs])
         assert (np.abs(per_epoch - share * epochs[0].size) <= each).all()
         # The classes of one slot over the epochs are independent draws.
-        for step in range(plan.steps_per_epoch):
+        for step in range(sampler.steps_per_epoch):
             seen = np.bincount(epochs[:, step, step % 8], minlength=4)
             pvalues.append(stats.chisquare(seen, share * len(epochs)).pvalue)
     assert stats.kstest(pvalues, "uniform").pvalue > 1e-3
@@ -139,27 +122,27 @@ def test_class_frequencies(name):
 
 def test_order_is_uniform():
     """All orders of two classes with two slots each come equally often."""
-    plan = PowerSampler(np.array([0, 0, 1, 1]), 4, power=1, seed=0)
-    orders = [tuple(plan.epoch(e)[0]) for e in range(4800)]
+    sampler = PowerSampler(np.array([0, 0, 1, 1]), 4, power=1, seed=0)
+    orders = [tuple(sampler.epoch(e)[0]) for e in range(4800)]
     _, times = np.unique(orders, axis=0, return_counts=True)
     assert len(times) == 24
     assert stats.chisquare(times).pvalue > 1e-3
 
 
 def test_progressive_goes_from_instance_to_class_balanced():
-    plan = ProgressiveSampler(LABELS, 17, epochs=3, seed=0)  # 17 divides the 102 images
-    assert draws_per_class(plan, 0).tolist() == COUNTS.tolist()
+    sampler = ProgressiveSampler(LABELS, 17, epochs=3, seed=0)  # 17 divides the 102 images
+    assert draws_per_class(sampler, 0).tolist() == COUNTS.tolist()
     middle = (COUNTS + 102 / 4) / 2
-    assert (np.abs(draws_per_class(plan, 1) - middle) <= 1).all()
+    assert (np.abs(draws_per_class(sampler, 1) - middle) <= 1).all()
     for last in (2, 3, 50):
-        assert (np.abs(draws_per_class(plan, last) - 102 / 4) <= 1).all()
+        assert (np.abs(draws_per_class(sampler, last) - 102 / 4) <= 1).all()
     single = ProgressiveSampler(LABELS, 17, epochs=1, seed=0)
     assert draws_per_class(single, 0).tolist() == COUNTS.tolist()
 
 
 def test_repeat_factors_are_those_of_the_paper():
-    plan = RepeatFactorSampler(np.repeat([0, 1, 2], [9900, 75, 25]), 10, threshold=0.01, seed=0)
-    np.testing.assert_allclose(plan.repeats, [1, np.sqrt(0.01 / 0.0075), 2])
+    sampler = RepeatFactorSampler(np.repeat([0, 1, 2], [9900, 75, 25]), 10, threshold=0.01, seed=0)
+    np.testing.assert_allclose(sampler.repeats, [1, np.sqrt(0.01 / 0.0075), 2])
     # At a threshold below the rarest class's share nothing is repeated.
     plain = RepeatFactorSampler(LABELS, 17, threshold=0.001, seed=0)
     assert draws_per_class(plain, 0).tolist() == COUNTS.tolist()
@@ -167,13 +150,13 @@ def test_repeat_factors_are_those_of_the_paper():
 
 @pytest.mark.parametrize("each", [1, 2, 4])
 def test_class_aware_batches_hold_each_drawn_class_in_full(each):
-    plan = ClassAwareSampler(LABELS, 8, images_per_class=each, seed=0)
-    for row in plan.epoch(0):
-        slots = np.bincount(plan.labels[row], minlength=4)
+    sampler = ClassAwareSampler(LABELS, 8, images_per_class=each, seed=0)
+    for row in sampler.epoch(0):
+        slots = np.bincount(sampler.labels[row], minlength=4)
         assert (slots % each == 0).all()
         # Cycles are shuffled afresh, so a batch over a cycle's end has up to one turn more.
         assert slots.max() <= (8 // each // 4 + 2) * each
-    turns = draws_per_class(plan, 0) / each
+    turns = draws_per_class(sampler, 0) / each
     assert np.ptp(turns) <= 1
 
 
@@ -188,8 +171,8 @@ GOLDEN = {
 }
 
 
-def golden_plans():
-    """One plan of each kind, of ten images."""
+def golden_samplers():
+    """One sampler of each kind, of ten images."""
     labels = np.array([0, 2, 0, 1, 0, 1, 0, 2, 1, 0])
     return {
         "instance": PowerSampler(labels, 5, power=1, seed=7),
@@ -205,7 +188,7 @@ def golden_plans():
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_lists(name):
     """The second epoch of one seed, pinned: a change of it changes every stored run."""
-    assert golden_plans()[name].epoch(1).tolist() == GOLDEN[name]
+    assert golden_samplers()[name].epoch(1).tolist() == GOLDEN[name]
 
 
 BAD = {
@@ -221,18 +204,12 @@ BAD = {
     "epochs": (lambda: ProgressiveSampler(LABELS, 4, epochs=0, seed=0), "epochs = 0"),
     "threshold": (
         lambda: RepeatFactorSampler(LABELS, 4, threshold=0.0, seed=0),
-        r"threshold = 0.0 is not allowed; use a number in \(0, 1\]",
+        "threshold = 0.0 is not allowed; use a number > 0 and <= 1",
     ),
     "k": (
         lambda: ClassAwareSampler(LABELS, 4, images_per_class=5, seed=0),
         "images_per_class = 5 is not allowed; use an integer from 1 to the batch size 4",
     ),
-    "shards": (
-        lambda: PowerSampler(LABELS, 4, power=1, seed=0).shard(0, 3),
-        "shard count = 3 is not allowed; use a divisor of the batch size 4",
-    ),
-    "shard": (lambda: PowerSampler(LABELS, 4, power=1, seed=0).shard(2, 2), "shard index = 2"),
-    "step": (lambda: PowerSampler(LABELS, 4, power=1, seed=0)[-1], "step = -1"),
     "epoch": (lambda: PowerSampler(LABELS, 4, power=1, seed=0).epoch(-1), "epoch = -1"),
 }
 

@@ -143,7 +143,7 @@ def test_npz(tmp_path):
 def test_simulated_tfds_of_any_image_size(tmp_path):
     import tensorflow_datasets as tfds
 
-    few = pytest.warns(UserWarning, match="no plan draws")  # 40 images of 1,000 classes
+    few = pytest.warns(UserWarning, match="no sampler draws")  # 40 images of 1,000 classes
     with tfds.testing.mock_data(num_examples=40), few:
         outcome = run("imagenet_lt", tmp_path, data__limit=40, train__batch_size=16)
     described = json.loads((tmp_path / "dataset.json").read_text())

@@ -1,4 +1,4 @@
-"""Label sets and plans of every kind, for the tests of plans."""
+"""Label sets and samplers of every kind, for the tests of samplers."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -22,7 +22,7 @@ def label_sets(draw, smallest=0):
 
 
 @st.composite
-def b3rs_plans(draw):
+def b3rs_samplers(draw):
     """B3RS over all its parameters."""
     labels = draw(label_sets())
     classes = len(np.unique(labels))
@@ -38,11 +38,11 @@ def b3rs_plans(draw):
 
 
 @st.composite
-def plans(draw):
-    """A plan of any kind that draws classes."""
+def samplers(draw):
+    """A sampler of any kind that draws classes."""
     kind = draw(st.sampled_from(["power", "progressive", "repeat", "aware", "b3rs"]))
     if kind == "b3rs":
-        return draw(b3rs_plans())
+        return draw(b3rs_samplers())
     labels, batch = draw(label_sets()), draw(st.integers(1, 24))
     seed = draw(st.integers(0, 5))
     if kind == "power":
