@@ -399,8 +399,12 @@ void add_sums(Channels c, const float* u, const float* v, int64_t pixels, float*
   }
 }
 
-// Parts of a batch: of its size alone, so that sums do not depend on the number of threads.
-int parts_of(int batch) { return std::min(batch, 8); }
+// Parts of a batch: they depend on the shapes alone, so that sums do not depend on the number of
+// threads. Each part has `size` sums of its own, which are cleared and added: large ones only twice.
+int parts_of(int batch, int64_t size) {
+  const int most = int(std::max<int64_t>(2, std::min<int64_t>(8, (1 << 21) / size)));
+  return std::min(batch, most);
+}
 
 // Runs f(0) ... f(parts - 1) on the pool and on this thread. A task that starts when all parts are
 // taken touches nothing but the counters, which it keeps alive.
@@ -531,7 +535,7 @@ void gradients_patches(const Unit& unit, const float* x, const float* g, const f
 template <class In, class Out, class Pool>
 void forward(In in, Out out, Pool& pool, const Unit& unit, const float* x, const float* w, const float* affine,
              float* y, float* sums) {
-  const int parts = parts_of(unit.batch);
+  const int parts = parts_of(unit.batch, 2 * out);
   std::vector<float> partial(size_t(parts) * 2 * out), u;
   if (unit.winograd()) {
     u.resize(16 * in * out);
@@ -585,13 +589,13 @@ void finish_input_gradient(In in, const Unit& unit, int images, const Gradient& 
 template <class In, class Out, class Pool>
 void backward(In in, Out out, Pool& pool, const Unit& unit, const Gradient& given, const float* x, const float* affine,
               const float* w, float* dx, float* sums, float* dk) {
-  const int parts = parts_of(unit.batch);
   const bool tiles = unit.winograd();
   const int64_t one = in * out, kernel = (tiles ? 16 : 9) * one;
+  const int parts = parts_of(unit.batch, kernel);
   std::vector<float> turned(9 * one), partial(size_t(parts) * 2 * in), kernels(parts * kernel), u;
   for (int t = 0; t < 9; t++)  // tiles: [9, out, in], turned by half a circle; patches: [out, 9, in]
-    for (int c = 0; c < in; c++)
-      for (int o = 0; o < out; o++)
+    for (int o = 0; o < out; o++)
+      for (int c = 0; c < in; c++)
         turned[tiles ? ((8 - t) * int64_t(out) + o) * in + c : (int64_t(o) * 9 + t) * in + c] = w[t * one + c * out + o];
   if (tiles) {
     u.resize(16 * one);
@@ -690,7 +694,7 @@ ffi::Error UnitBackward(ffi::ThreadPool pool, Array dy, Array mask, Array z, Arr
 // sum g and sum g z per channel, g = dy where mask > 0.
 ffi::Error NormReduce(ffi::ThreadPool pool, Array dy, Array mask, Array z, Result sums) {
   const auto d = dy.dimensions();
-  const int batch = int(d[0]), parts = parts_of(batch);
+  const int batch = int(d[0]), parts = parts_of(batch, 2 * d[3]);
   const int64_t c = d[3], image = d[1] * d[2] * c;
   if (c % kVector != 0) return ffi::Error::InvalidArgument("channels are no multiple of a vector's width");
   std::vector<float> partial(size_t(parts) * 2 * c);

@@ -27,11 +27,25 @@ def _none() -> jax.Array:
     return jnp.zeros((1,), FLOAT)
 
 
-def supports(in_channels: int, out_channels: int, dtype: jax.typing.DTypeLike) -> bool:
-    """Whether a unit of these channels can be computed here: images or multiples of 16."""
+def supports(
+    in_channels: int, out_channels: int, dtype: jax.typing.DTypeLike, *, stride: int = 1
+) -> bool:
+    """Whether a unit can be computed here, and is faster than XLA's operators.
+
+    Args:
+      in_channels: those of images (1 or 3), or a multiple of 16.
+      out_channels: a multiple of 16.
+      dtype: float32 alone.
+      stride: of the convolution.
+
+    Returns:
+      False also where there is no library (`ltjax.kernels.build.load` says why), and for kernels
+      of more weights than a core's cache holds, where XLA's are faster.
+    """
     widths = out_channels % 16 == 0 and (in_channels % 16 == 0 or in_channels in (1, 3))
+    fits = in_channels * out_channels <= (256 if stride == 1 else 128) ** 2
     on_cpu = jax.default_backend() == "cpu"
-    return bool(widths and dtype == FLOAT and on_cpu and load().path is not None)
+    return bool(widths and fits and dtype == FLOAT and on_cpu and load().path is not None)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))

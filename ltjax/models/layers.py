@@ -262,7 +262,7 @@ def _is_native(
         return False
     # Where a strided convolution pads as XLA's SAME, an even side has its border at the end.
     one_border = stride == 1 or not same
-    return one_border and units.supports(x.shape[-1], width, by.dtype)
+    return one_border and units.supports(x.shape[-1], width, by.dtype, stride=stride)
 
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
