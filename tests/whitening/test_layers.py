@@ -154,6 +154,18 @@ def test_statistics_every_so_many_steps():
     assert rare["batch_stats"]["step"] == 5
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_variances_every_so_many_steps(groups):
+    """Variances of channel groups keep the shape of the running ones."""
+    data = batches(3)
+    layer = ChannelWhitening(method="batch_norm", groups=groups, momentum=0.5, stats_every=2)
+    _, rare = train(layer, data)
+    moments = [batch_moments(x, groups=groups, diagonal=True).covariance for x in data[::2]]
+    assert moments[0].shape == ((6,) if groups == 1 else (3, 2))
+    expected = (moments[0] + 2 * moments[1]) / 3
+    np.testing.assert_allclose(rare["batch_stats"]["covariance"], expected, rtol=1e-5)
+
+
 def test_rule_is_stored_and_used_in_evaluation():
     data = batches(3, n=16, d=6)
     layer = ChannelWhitening(momentum=0.8, shrinkage="oas")
