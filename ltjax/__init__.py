@@ -39,14 +39,14 @@ if TYPE_CHECKING:  # the same names as in _HOME, for editors and type checkers
     from ltjax.samplers import exposure as exposure
     from ltjax.samplers import make_sampler as make_sampler
     from ltjax.training.decoupled import run as run
-    from ltjax.whitening import ChannelWhitening as ChannelWhitening
-    from ltjax.whitening import StandardizedWhitening as StandardizedWhitening
     from ltjax.whitening import batch_moments as batch_moments
     from ltjax.whitening import fold_into_dense as fold_into_dense
-    from ltjax.whitening import freeze as freeze
     from ltjax.whitening import inverse_sqrt as inverse_sqrt
     from ltjax.whitening import whiten as whiten
     from ltjax.whitening import whitening_matrix as whitening_matrix
+    from ltjax.whitening.linen import ChannelWhitening as ChannelWhitening
+    from ltjax.whitening.linen import StandardizedWhitening as StandardizedWhitening
+    from ltjax.whitening.linen import freeze as freeze
 
 __version__ = "0.1.0"
 

@@ -39,7 +39,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("linen", "nnx"):
-        return importlib.import_module(f"ltjax.whitening.{name}")
-    raise AttributeError(f"module 'ltjax.whitening' has no attribute {name!r}")
+if not TYPE_CHECKING:  # where it would make every name of the module Any
+
+    def __getattr__(name: str) -> Any:
+        if name in ("linen", "nnx"):
+            return importlib.import_module(f"ltjax.whitening.{name}")
+        raise AttributeError(f"module 'ltjax.whitening' has no attribute {name!r}")

@@ -1,5 +1,7 @@
 """The coupled Newton-Schulz iteration: an inverse square root by matrix products alone."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -61,23 +63,27 @@ def _norm(matrix: jax.Array) -> jax.Array:
     return jnp.where(norm > 0, norm, jnp.ones_like(norm))
 
 
-def _iterate(step, product, carry):
-    """Repeats `step` until `product(carry)` is near I, then until that is rounding.
+# Three matrices: what the coupled iterations carry from step to step, the last a product near I.
+Carry = tuple[jax.Array, jax.Array, jax.Array]
+
+
+def _iterate(step: Callable[[Carry], Carry], carry: Carry) -> Carry:
+    """Repeats `step` until the product carried is near I, then until that is rounding.
 
     Once `||I - P||_F < 1/2` convergence is quadratic: four more steps leave float32
     rounding, six float64's. A NaN ends the loop, since it is not above 1/2.
     """
 
-    def going(state):
+    def going(state: tuple[jax.Array, jax.Array, Carry]) -> jax.Array:
         count, residual, _ = state
         return (residual > 0.5) & (count < MAX_STEPS)
 
-    def residual(carry):
-        p = product(carry)
+    def residual(carry: Carry) -> jax.Array:
+        p = carry[2]
         eye = jnp.eye(p.shape[0], dtype=p.dtype)
         return jnp.sqrt(jnp.sum((p - eye) ** 2))
 
-    def body(state):
+    def body(state: tuple[jax.Array, jax.Array, Carry]) -> tuple[jax.Array, jax.Array, Carry]:
         count, _, carry = state
         carry = step(carry)
         return count + 1, residual(carry), carry
@@ -97,7 +103,7 @@ def _solve_lyapunov(root: jax.Array, right: jax.Array) -> jax.Array:
     """
     scale = _norm(root) / 2**0.5
 
-    def step(carry):
+    def step(carry: Carry) -> Carry:
         b, c, square = carry
         left = matmul(square, c)
         c = (3 * c - left - left.T + matmul(b, c, b)) / 2
@@ -105,7 +111,7 @@ def _solve_lyapunov(root: jax.Array, right: jax.Array) -> jax.Array:
         return b, c, matmul(b, b)
 
     b = root / scale
-    _, c, _ = _iterate(step, lambda carry: carry[2], (b, right / scale, matmul(b, b)))
+    _, c, _ = _iterate(step, (b, right / scale, matmul(b, b)))
     return c / 2
 
 
@@ -113,7 +119,7 @@ def _solve_lyapunov(root: jax.Array, right: jax.Array) -> jax.Array:
 def _converged(matrix: jax.Array) -> jax.Array:
     scale = _norm(matrix) / 2
 
-    def step(carry):
+    def step(carry: Carry) -> Carry:
         y, z, product = carry
         half = _half_step(product)
         y, z = matmul(y, half), matmul(half, z)
@@ -121,12 +127,14 @@ def _converged(matrix: jax.Array) -> jax.Array:
 
     y = matrix / scale
     start = (y, jnp.eye(matrix.shape[0], dtype=matrix.dtype), y)
-    _, z, _ = _iterate(step, lambda carry: carry[2], start)
+    _, z, _ = _iterate(step, start)
     return z / jnp.sqrt(scale)
 
 
 @_converged.defjvp
-def _converged_jvp(primals, tangents):
+def _converged_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     inverse = _converged(primals[0])
     root = matmul(primals[0], inverse)
     constant = jax.lax.stop_gradient(root)

@@ -50,9 +50,10 @@ def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     gpu = EighImplementation.JACOBI if matrix.shape[-1] in GPU_JACOBI else None
     if gpu is None:
         return solve(None, matrix)
-    return jax.lax.platform_dependent(
+    solved: tuple[jax.Array, jax.Array] = jax.lax.platform_dependent(
         matrix, cuda=partial(solve, gpu), rocm=partial(solve, gpu), default=partial(solve, None)
     )
+    return solved
 
 
 def ridged_roots(values: jax.Array, ridge: jax.Array) -> jax.Array:
@@ -66,20 +67,22 @@ def ridged_roots(values: jax.Array, ridge: jax.Array) -> jax.Array:
 
 def _lyapunov(root: jax.Array, s: jax.Array, right: jax.Array) -> jax.Array:
     """`X` with `R X + X R = B`, for symmetric `R` that is `diag(s)` here."""
-    return jax.lax.custom_linear_solve(
+    solution: jax.Array = jax.lax.custom_linear_solve(
         lambda x: matmul(root, x) + matmul(x, root),
         right,
         lambda _, b: b / (s[:, None] + s[None, :]),
         symmetric=True,
     )
+    return solution
 
 
 def _divide(rows: jax.Array, root: jax.Array, s: jax.Array) -> jax.Array:
     """`Y R^(-1)`, for symmetric `R` that is `diag(s)` here."""
     root, s = _varying_like(root, rows), _varying_like(s, rows)
-    return jax.lax.custom_linear_solve(
+    solution: jax.Array = jax.lax.custom_linear_solve(
         lambda x: matmul(x, root), rows, lambda _, b: b / s[None, :], symmetric=True
     )
+    return solution
 
 
 def _varying_like(x: jax.Array, rows: jax.Array) -> jax.Array:
@@ -99,7 +102,9 @@ def _diagonal_root(matrix: jax.Array, s: jax.Array) -> jax.Array:
 
 
 @_diagonal_root.defjvp
-def _diagonal_root_jvp(primals, tangents):
+def _diagonal_root_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     root = _diagonal_root(*primals)
     return root, _lyapunov(root, primals[1], tangents[0])
 
@@ -158,7 +163,9 @@ def decorrelate(
 
 
 @decorrelate.defjvp
-def _decorrelate_jvp(axis_name, primals, tangents):
+def _decorrelate_jvp(
+    axis_name: str | None, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
     rows, ridge, weight, values, vectors = primals
     s = ridged_roots(values, ridge)
     turned, tangent = matmul(rows, vectors), matmul(tangents[0], vectors)
@@ -179,7 +186,9 @@ def _eigh_root(
 
 
 @_eigh_root.defjvp
-def _eigh_root_jvp(primals, tangents):
+def _eigh_root_jvp(
+    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
     matrix, ridge, values, vectors = primals
     s = ridged_roots(values, ridge)
     symmetric = (tangents[0] + tangents[0].T) / 2

@@ -231,4 +231,5 @@ def _covariance(
         )
         return _move(old, moments.covariance, rate)
 
-    return jax.lax.cond(due, update, lambda rows: old, rows)
+    new: jax.Array = jax.lax.cond(due, update, lambda rows: old, rows)
+    return new
