@@ -220,7 +220,7 @@ def freeze(module: M) -> M:
     (3, 3)
     """
     copy = nnx.clone(module)
-    copy.eval()
+    copy.eval()  # type: ignore[no-untyped-call]  # Flax leaves it untyped
     for _, layer in nnx.iter_modules(copy):
         if isinstance(layer, ChannelWhitening) and layer.method != "none":
             layer.matrix = Frozen(running.running_matrix(layer, layer.running()))
