@@ -9,7 +9,7 @@ Accuracy:  published top-1, ResNet-50, 90 epochs: cross entropy 41.6, LWS 47.7 (
            2020), logit adjustment 51.1 (Menon et al., ICLR 2021); of this code: not yet run
 
 Recipe of Kang et al.: SGD, momentum 0.9, batch 512, rate 0.2, cosine, weight decay 5e-4; random
-resized crop to 224, flip, colour jitter 0.4.
+resized crop to 224, flip, color jitter 0.4.
 """
 
 from ltjax import config as base

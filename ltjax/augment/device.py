@@ -1,4 +1,4 @@
-"""Image augmentation and normalisation, jitted over the whole batch, on the device."""
+"""Image augmentation and normalization, jitted over the whole batch, on the device."""
 
 from typing import NamedTuple
 
@@ -91,14 +91,14 @@ def random_flip(images: jax.Array, keys: jax.Array) -> jax.Array:
 
 
 def cutout(images: jax.Array, keys: jax.Array, size: int) -> jax.Array:
-    """Sets a square at a random place to 0; its centre is in the image, its edges may not be.
+    """Sets a square at a random place to 0; its center lies in the image, its edges may not.
 
     Args:
       images: `[B, H, W, C]`.
       keys: `[B]`.
       size: side in pixels.
 
-    Source: DeVries and Taylor (2017).
+    Source: DeVries and Taylor (2017), https://arxiv.org/abs/1708.04552.
     """
     height, width = images.shape[1:3]
 

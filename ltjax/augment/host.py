@@ -46,7 +46,8 @@ class HostAugment(NamedTuple):
       ratio: narrowest and widest aspect ratio of a crop.
       jitter: largest relative change of brightness, contrast and saturation; 0 is none.
 
-    Source: Szegedy et al. (CVPR 2015), the crop; the ranges are the field's.
+    Source: Szegedy et al. (CVPR 2015), https://arxiv.org/abs/1409.4842, for the crop; its ranges
+    are those in common use.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
@@ -57,7 +58,7 @@ class HostAugment(NamedTuple):
 def random_resized_crop(
     image: np.ndarray, rng: np.random.Generator, size: int, settings: HostAugment
 ) -> np.ndarray:
-    """A random rectangle of the image, resized to a square; ten tries, then the centre."""
+    """A random rectangle of the image, resized to a square; ten tries, then the center crop."""
     height, width = image.shape[:2]
     for _ in range(10):
         area = height * width * rng.uniform(*settings.area)
@@ -72,7 +73,7 @@ def random_resized_crop(
 def color_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
     """Scales brightness, contrast and saturation, in random order, by factors `1 - s` to `1 + s`.
 
-    Grey images have no saturation to change.
+    Gray images have no saturation to change.
     """
     if not strength:
         return image

@@ -7,16 +7,26 @@ from ltjax.errors import FLAG, integer, number, option
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """What a configuration says of the augmentation."""
+    """Augmentation of the training images."""
 
-    max_shift: int = option(1, integer(0), "random shift in pixels")
-    flip: bool = option(False, FLAG, "mirror half of the images")
-    rand_ops: int = option(0, integer(0), "operations of RandAugment an image; 0 is off")
-    rand_magnitude: float = option(9.0, number(0, 10), "of RandAugment")
-    cutout: int = option(0, integer(0), "side of the erased square in pixels; 0 is off")
+    max_shift: int = option(
+        1, integer(0), "largest random shift in pixels, of the zero-padded image"
+    )
+    flip: bool = option(False, FLAG, "mirror each image left to right with probability 1/2")
+    rand_ops: int = option(
+        0, integer(0), "number of RandAugment operations per image; 0 turns it off"
+    )
+    rand_magnitude: float = option(9.0, number(0, 10), "strength of the RandAugment operations")
+    cutout: int = option(
+        0, integer(0), "side in pixels of the square that Cutout erases; 0 turns it off"
+    )
     crop_area: float = option(
-        1.0, number(0, 1, open_low=True), "streamed: least area of a random crop; 1 is no crop"
+        1.0,
+        number(0, 1, open_low=True),
+        "streamed: smallest share of the area that a random crop keeps; 1 turns cropping off",
     )
     colour_jitter: float = option(
-        0.0, number(0, 1), "streamed: brightness, contrast, saturation; 0 is off"
+        0.0,
+        number(0, 1),
+        "streamed: largest relative change of brightness, contrast and saturation; 0 turns it off",
     )

@@ -1,7 +1,9 @@
-"""RandAugment on the device: every image gets some operations, drawn from its key.
+"""RandAugment on the device: random operations on each image, drawn from the key of the image.
 
-Source: Cubuk et al., RandAugment (NeurIPS 2020): fourteen operations, drawn with equal
-probability, all at one magnitude from 0 to 10. Geometric operations fill with grey 128.
+Fourteen operations are drawn with equal probability, all of one magnitude from 0 to 10. The
+geometric ones fill what they leave empty with gray (128).
+
+Source: Cubuk et al., RandAugment (NeurIPS 2020), https://arxiv.org/abs/1909.13719.
 """
 
 from collections.abc import Callable
@@ -10,11 +12,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-OPERATIONS = (
-    *("identity", "auto_contrast", "equalize", "solarize", "posterize", "colour", "contrast"),
-    *("brightness", "sharpness", "rotate", "shear_x", "shear_y", "translate_x", "translate_y"),
-)
-_FIRST_GEOMETRIC = OPERATIONS.index("rotate")
 FILL = 128.0
 
 
@@ -26,8 +23,8 @@ def rand_augment(
     Args:
       images: uint8 `[B, H, W, C]`.
       keys: one PRNG key per image, `[B]`.
-      ops: operations an image.
-      magnitude: of them, 0 to 10.
+      ops: number of operations per image.
+      magnitude: their strength, 0 to 10.
 
     Returns:
       uint8 `[B, H, W, C]`.
@@ -46,30 +43,19 @@ def rand_augment(
 
 
 def apply(image: jax.Array, which: jax.Array, strength: jax.Array) -> jax.Array:
-    """One operation.
+    """Applies one operation.
 
     Args:
       image: float32 `[H, W, C]`, 0 ... 255.
-      which: place in `OPERATIONS`.
-      strength: signed magnitude, -1 ... 1; operations without direction take its size.
+      which: index into `OPERATIONS`, a scalar.
+      strength: signed magnitude, -1 ... 1; operations without a direction use its absolute value.
 
     Returns:
       float32 `[H, W, C]`, 0 ... 255.
     """
-    size = jnp.abs(strength)
-    operations: list[Callable[[jax.Array], jax.Array]] = [
-        lambda x: x,
-        _auto_contrast,
-        _equalize,
-        lambda x: jnp.where(x < 256 * (1 - size), x, 255 - x),
-        lambda x: _posterize(x, size),
-        lambda x: _blend(_grey(x), x, 1 + 0.9 * strength),
-        lambda x: _blend(jnp.full_like(x, 1) * jnp.mean(_grey(x)), x, 1 + 0.9 * strength),
-        lambda x: x * (1 + 0.9 * strength),
-        lambda x: _blend(_smooth(x), x, 1 + 0.9 * strength),
-        partial(_warp, which=which, strength=strength),
-    ]
-    out = jax.lax.switch(jnp.minimum(which, _FIRST_GEOMETRIC), operations, image)
+    branches = [partial(operation, strength=strength) for operation in POINTWISE.values()]
+    branches.append(partial(_warp, kind=which - len(POINTWISE), strength=strength))
+    out = jax.lax.switch(jnp.minimum(which, len(POINTWISE)), branches, image)
     return jnp.clip(out, 0, 255)
 
 
@@ -77,21 +63,25 @@ def _blend(low: jax.Array, high: jax.Array, factor: jax.Array) -> jax.Array:
     return low + factor * (high - low)
 
 
-def _grey(x: jax.Array) -> jax.Array:
+def _gray(x: jax.Array) -> jax.Array:
     if x.shape[-1] != 3:
         return x
     weights = jnp.array([0.299, 0.587, 0.114], jnp.float32)
     return jnp.broadcast_to(jnp.sum(x * weights[None, None, :], axis=-1, keepdims=True), x.shape)
 
 
-def _auto_contrast(x: jax.Array) -> jax.Array:
+def _identity(x: jax.Array, strength: jax.Array) -> jax.Array:
+    return x
+
+
+def _auto_contrast(x: jax.Array, strength: jax.Array) -> jax.Array:
     low, high = (f(x, axis=(0, 1), keepdims=True) for f in (jnp.min, jnp.max))
     spread = high > low
     scale = 255 / jnp.where(spread, high - low, jnp.ones_like(high))
     return jnp.where(spread, (x - low) * scale, x)
 
 
-def _equalize(x: jax.Array) -> jax.Array:
+def _equalize(x: jax.Array, strength: jax.Array) -> jax.Array:
     levels = jnp.round(x).astype(jnp.int32)
 
     def channel(level: jax.Array) -> jax.Array:
@@ -104,13 +94,33 @@ def _equalize(x: jax.Array) -> jax.Array:
     return jax.vmap(channel, in_axes=2, out_axes=2)(levels)
 
 
-def _posterize(x: jax.Array, size: jax.Array) -> jax.Array:
-    step = 2 ** jnp.round(4 * size)  # keeps 8 to 4 bits
+def _solarize(x: jax.Array, strength: jax.Array) -> jax.Array:
+    return jnp.where(x < 256 * (1 - jnp.abs(strength)), x, 255 - x)
+
+
+def _posterize(x: jax.Array, strength: jax.Array) -> jax.Array:
+    step = 2 ** jnp.round(4 * jnp.abs(strength))  # keeps 8 to 4 bits
     return jnp.floor(x / step) * step
 
 
+def _color(x: jax.Array, strength: jax.Array) -> jax.Array:
+    return _blend(_gray(x), x, 1 + 0.9 * strength)
+
+
+def _contrast(x: jax.Array, strength: jax.Array) -> jax.Array:
+    return _blend(jnp.full_like(x, 1) * jnp.mean(_gray(x)), x, 1 + 0.9 * strength)
+
+
+def _brightness(x: jax.Array, strength: jax.Array) -> jax.Array:
+    return x * (1 + 0.9 * strength)
+
+
+def _sharpness(x: jax.Array, strength: jax.Array) -> jax.Array:
+    return _blend(_smooth(x), x, 1 + 0.9 * strength)
+
+
 def _smooth(x: jax.Array) -> jax.Array:
-    """The 3 x 3 mean with a heavier middle; the border stays."""
+    """The mean of 3 x 3 pixels with a heavier center; the border is left as it is."""
     padded = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge")
     height, width = x.shape[:2]
     total = 4 * x
@@ -121,10 +131,12 @@ def _smooth(x: jax.Array) -> jax.Array:
     return jnp.where(inner[:, :, None], total / 13, x)
 
 
-def _warp(x: jax.Array, which: jax.Array, strength: jax.Array) -> jax.Array:
-    """Rotation by up to 30 degrees, shear by up to 0.3, translation by up to a third; bilinear."""
+def _warp(x: jax.Array, kind: jax.Array, strength: jax.Array) -> jax.Array:
+    """The operation `GEOMETRIC[kind]`, bilinear.
+
+    Rotations are by up to 30 degrees, shears by up to 0.3, translations by up to a third.
+    """
     height, width = x.shape[:2]
-    kind = which - _FIRST_GEOMETRIC
     angle = jnp.where(kind == 0, jnp.deg2rad(30.0) * strength, 0.0)
     shear_x, shear_y = (jnp.where(kind == k, 0.3 * strength, 0.0) for k in (1, 2))
     shift_x = jnp.where(kind == 3, strength * width / 3, 0.0)
@@ -140,3 +152,19 @@ def _warp(x: jax.Array, which: jax.Array, strength: jax.Array) -> jax.Array:
         return jax.scipy.ndimage.map_coordinates(plane, places, order=1, mode="constant", cval=FILL)
 
     return jax.vmap(channel, in_axes=2, out_axes=2)(x)
+
+
+# The operations on pixel values, by name; the geometric ones share one interpolation, `_warp`.
+POINTWISE: dict[str, Callable[..., jax.Array]] = {
+    "identity": _identity,
+    "auto_contrast": _auto_contrast,
+    "equalize": _equalize,
+    "solarize": _solarize,
+    "posterize": _posterize,
+    "color": _color,
+    "contrast": _contrast,
+    "brightness": _brightness,
+    "sharpness": _sharpness,
+}
+GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+OPERATIONS = (*POINTWISE, *GEOMETRIC)

@@ -57,7 +57,7 @@ def open_builder(name: str, folder: str | None) -> Any:
         return tfds.builder(name, data_dir=folder or None)
     except Exception as e:
         raise InputError(
-            f"data.name = {name!r} is neither digits, npz, folder or list nor a data set of TFDS"
+            f"data.name = {name!r} is neither digits, npz, folder or list nor a TFDS data set"
             f"{f' in data.dir = {folder!r}' if folder else ''} ({_first_line(e)}); "
             "https://www.tensorflow.org/datasets/catalog lists those"
         ) from e

@@ -64,7 +64,7 @@ def test_operations_against_their_definitions():
     np.testing.assert_array_equal(by_name("solarize", 1.0), 255 - image)
     np.testing.assert_array_equal(by_name("posterize", 1.0), image // 16 * 16)
     grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
-    np.testing.assert_allclose(by_name("colour", -1.0), grey + 0.1 * (image - grey), atol=1e-3)
+    np.testing.assert_allclose(by_name("color", -1.0), grey + 0.1 * (image - grey), atol=1e-3)
     np.testing.assert_allclose(
         by_name("contrast", -1.0), grey.mean() + 0.1 * (image - grey.mean()), atol=1e-3
     )
