@@ -8,6 +8,7 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parents[1]
 # The target of a link or picture in the repository; an address on the web has a colon.
 LINK = re.compile(r"""(\]\(|\bsrc="|\bsrcset=")([^)"#:\s]+)(?=[)"#\s])""")
+CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
@@ -46,7 +47,8 @@ def moved(text: str, source: PurePosixPath) -> str:
                 parts.append(part)
         return match[1] + _relative(_page_of(PurePosixPath(*parts)), _page_of(source))
 
-    return LINK.sub(one, text)
+    code = [*CODE.findall(text), ""]
+    return "".join(LINK.sub(one, a) + b for a, b in zip(CODE.split(text), code, strict=True))
 
 
 def on_files(files, config):

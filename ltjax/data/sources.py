@@ -31,7 +31,7 @@ class Reader(Protocol):
         ...
 
 
-class _Labelled:
+class _Labeled:
     """What every source knows of its classes."""
 
     labels: np.ndarray
@@ -54,7 +54,7 @@ class _Labelled:
 
 
 @dataclass(frozen=True)
-class ArraySource(_Labelled):
+class ArraySource(_Labeled):
     """Images held in memory.
 
     Attributes:
@@ -110,7 +110,7 @@ class ArraySource(_Labelled):
 
 
 @dataclass(frozen=True)
-class EncodedSource(_Labelled):
+class EncodedSource(_Labeled):
     """Images that are read and decoded when they are needed.
 
     Attributes:
@@ -212,7 +212,7 @@ class Splits(NamedTuple):
 
 
 def digits() -> ArraySource:
-    """The 1,797 handwritten digits that ship with scikit-learn, 8x8, grey.
+    """The 1,797 handwritten digits that ship with scikit-learn, 8x8, gray.
 
     Pixels 0 ... 16 are scaled to 0 ... 255.
 

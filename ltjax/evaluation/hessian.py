@@ -65,7 +65,7 @@ def conditioning(
     The null space is known: the same vector added to every class's weights, and directions
     that no feature has. On the rest the Hessian is positive definite. It is made dense up to
     `EXACT_UP_TO` rows; above, its largest eigenvalue comes from Lanczos with full
-    reorthogonalisation, its smallest from Lanczos on the inverse, by conjugate gradients.
+    reorthogonalization, its smallest from Lanczos on the inverse, by conjugate gradients.
 
     Args:
       features: float `[N, D]`, inputs of the classifier.

@@ -26,7 +26,7 @@ from jax import export
 folder = Path(__file__).parent
 model = json.loads((folder / "model.json").read_text())
 network = export.deserialize((folder / "model.stablehlo").read_bytes())
-images = np.load(sys.argv[1])  # uint8 [N, H, W, C], any N; normalised inside
+images = np.load(sys.argv[1])  # uint8 [N, H, W, C], any N; normalized inside
 logits = np.asarray(network.call(images))
 probabilities = np.asarray(jax.nn.softmax(logits / model["temperature"], axis=-1))
 if len(sys.argv) > 2:
@@ -39,7 +39,7 @@ for row in probabilities[:10]:
 def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("cpu",)) -> bool:
     """Writes `model.stablehlo`, `model.json` and `run.py`.
 
-    The function takes uint8 images `[b, H, W, C]` for any `b`, normalises them and gives
+    The function takes uint8 images `[b, H, W, C]` for any `b`, normalizes them and gives
     float32 logits `[b, classes]`.
 
     Args:

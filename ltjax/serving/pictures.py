@@ -39,7 +39,7 @@ def picture_files(path: str | Path) -> list[Path]:
 
 
 def decode_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Decodes a file to uint8 `[H, W, C]`: the evaluation's central square, grey or RGB.
+    """Decodes a file to uint8 `[H, W, C]`: the evaluation's central square, gray or RGB.
 
     Args:
       path: file.

@@ -10,7 +10,7 @@ from ltjax.models import Classifier
 
 
 class TrainState(NamedTuple):
-    """Step `[]` int32, parameters, batch statistics, optimiser state, averaged parameters.
+    """Step `[]` int32, parameters, batch statistics, optimizer state, averaged parameters.
 
     `ema` is the exponential moving average of the parameters, or `()` where none is kept.
     """

@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def picture(height=40, width=60, seed=0):
-    """A smooth colourful image, uint8 `[H, W, 3]`, which JPEG keeps nearly as it is."""
+    """A smooth colorful image, uint8 `[H, W, 3]`, which JPEG keeps nearly as it is."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (4, 5, 3)).astype(np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)

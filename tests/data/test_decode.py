@@ -27,9 +27,9 @@ def test_formats(kind):
     close(decode(encoded(IMAGE, kind)), IMAGE)
 
 
-def test_grey_becomes_colour():
-    grey = IMAGE[..., 0]
-    close(decode(encoded(grey, "png")), np.repeat(grey[..., None], 3, axis=2), 0.01)
+def test_gray_becomes_color():
+    gray = IMAGE[..., 0]
+    close(decode(encoded(gray, "png")), np.repeat(gray[..., None], 3, axis=2), 0.01)
 
 
 def test_alpha_is_dropped():
@@ -155,8 +155,8 @@ def test_jitter():
     changed = color_jitter(image, np.random.default_rng(0), 0.4)
     assert changed.dtype == np.uint8
     assert (changed != image).any()
-    grey = image[..., :1]
-    assert color_jitter(grey, np.random.default_rng(0), 0.4).shape == grey.shape
+    gray = image[..., :1]
+    assert color_jitter(gray, np.random.default_rng(0), 0.4).shape == gray.shape
 
 
 def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture():

@@ -1,4 +1,4 @@
-"""Batches, augmentation and normalisation."""
+"""Batches, augmentation and normalization."""
 
 import jax
 import numpy as np

@@ -45,3 +45,16 @@ def test_diff_adds_a_loss(tmp_path):
     assert int(re.search(r"(\d+) passed", out)[1]) > 25
     document = "tests/config/test_recipes.py::test_losses_document_names_every_setting"
     run(sys.executable, "-m", "pytest", "-q", document)
+
+
+def test_tables_of_parts_exist():
+    """The files and names that the first table sends a reader to."""
+    table = GUIDE.split("## Where a new part goes")[1].split("\n\n## ")[0]
+    rows = re.findall(r"^\| .*? \| .*? \| (`.*?) \| (.*?) \|$", table, re.MULTILINE)
+    assert len(rows) == 6
+    for names, test in rows:
+        *attributes, path = re.findall(r"`([\w./]+)`", names)
+        code = (ROOT / path).read_text()
+        for attribute in attributes:
+            assert re.search(rf"^(?:class )?{attribute}\b", code, re.MULTILINE), attribute
+        assert (ROOT / re.findall(r"`(.*?)`", test)[0]).exists(), test

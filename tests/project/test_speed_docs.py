@@ -57,9 +57,7 @@ def test_whitening_meets_its_gates_in_the_stored_run():
     zca = stored("whitening_speed/results/step_cpu.csv")["resnet32_cifar"]["zca"]
     assert zca["ratio"] < 1.03
     low, high = zca["lower_quartile"], zca["upper_quartile"]
-    words = (
-        f"ratio of the steps {zca['ratio']:.3f}, quartiles of neighbours {low:.3f} to {high:.3f}"
-    )
+    words = f"ratio of the steps {zca['ratio']:.3f}, quartiles of neighbors {low:.3f} to {high:.3f}"
     assert words in (ROOT / "docs/whitening.md").read_text()
 
 

@@ -52,7 +52,7 @@ def weights_for(x, seed=1):
 
 
 def shrunk(x, shrinkage):
-    """Centred rows and shrunk covariance."""
+    """Centered rows and shrunk covariance."""
     x = np.asarray(x, np.float64)
     xc = x - x.mean(axis=0)
     s = xc.T @ xc / len(x)

@@ -1,4 +1,4 @@
-"""ZCA-cor: standardised channels, then whitening."""
+"""ZCA-cor: standardized channels, then whitening."""
 
 import jax
 import jax.numpy as jnp
