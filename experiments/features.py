@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from ltjax.serving.load import Trained, normalised
+from ltjax.serving.load import Trained, normalized
 
 BLOCK = 256
 
@@ -13,7 +13,7 @@ def features(trained: Trained, images: np.ndarray) -> np.ndarray:
 
     @jax.jit
     def one(block):
-        return trained.model.apply(trained.variables, normalised(trained, block), train=False)
+        return trained.model.apply(trained.variables, normalized(trained, block), train=False)
 
     starts = range(0, len(images), BLOCK)
     blocks = [images[(start + np.arange(BLOCK)) % len(images)] for start in starts]

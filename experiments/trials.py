@@ -76,8 +76,8 @@ class Runner:
         return make_config(self.protocol, trial, self.data_dir, **more)
 
     def _run(self, name: str, config: ml_collections.ConfigDict) -> Run:
-        from ltjax.training.decoupled import run
         from ltjax.training.progress import SilentWatcher
+        from ltjax.training.run import run
 
         workdir = self.folder / name.replace("/", "_")
         result = run(config, workdir, watcher=SilentWatcher()).result

@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for editors and type checkers
     from ltjax.samplers import embed as embed
     from ltjax.samplers import exposure as exposure
     from ltjax.samplers import make_sampler as make_sampler
-    from ltjax.training.decoupled import run as run
+    from ltjax.training.run import run as run
     from ltjax.whitening import batch_moments as batch_moments
     from ltjax.whitening import fold_into_dense as fold_into_dense
     from ltjax.whitening import inverse_sqrt as inverse_sqrt
@@ -84,7 +84,7 @@ _HOME = {
     "mixup": "ltjax.augment.mixing",
     "ramp": "ltjax.losses",
     "remix": "ltjax.augment.mixing",
-    "run": "ltjax.training.decoupled",
+    "run": "ltjax.training.run",
     "scheduled_weights": "ltjax.losses",
     "seesaw": "ltjax.losses",
     "vector_scaling": "ltjax.losses",

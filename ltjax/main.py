@@ -196,9 +196,9 @@ def _stored_config(workdir: str, changes: Sequence[str]) -> "Config":
     """The configuration of a finished run, changed by flags --config.data.KEY=VALUE."""
     from ltjax import config as configs
     from ltjax.errors import InputError
-    from ltjax.training.restore import read_config
+    from ltjax.training.workdir import read_finished
 
-    stored = read_config(workdir)
+    stored = read_finished(workdir).config
     config = configs.resolve(_override(configs.as_config_dict(stored), changes))
     before = stored.flat()
     for key, value in config.flat().items():
@@ -216,8 +216,8 @@ def _one_line(error: Exception) -> str:
 def _train(given: "flags.FlagValues", config: "Config") -> None:
     workdir = given.workdir or _default_workdir(given.config, config)
     _start_jax(config.cpu_devices)
-    from ltjax.training.decoupled import run
     from ltjax.training.devices import connect
+    from ltjax.training.run import run
 
     if given.distributed:
         connect(given.coordinator_address, given.num_processes, given.process_id)

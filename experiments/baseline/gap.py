@@ -68,7 +68,7 @@ def measure(workdir: Path) -> dict[str, float]:
     """
     trained = load(workdir)
     job, model = build(trained.config), trained.model
-    train, test, plan = job.splits.train, job.splits.test, job.plans[0]
+    train, test, plan = job.data.train, job.data.test, job.samplers[0]
     features = features_of(trained, train.images)
     batches = np.stack([plan[step] for step in range(BATCHES)])
     tested = features_of(trained, test.images)

@@ -159,7 +159,7 @@ def resident(rounds: int) -> Rows:
     sizes = {"train__batch_size": 128}
     config = make_config("resnet32_cifar", images, labels, augment__flip=True, **sizes)
     plain = make_config("resnet32_cifar", images, labels, **{**sizes, "augment__max_shift": 0})
-    own, fixed = (Seeds(c, build(c), mapping) for c in (config, plain))
+    own, fixed = (Seeds(build(c), mapping) for c in (config, plain))
     batch = jax.tree.map(lambda x: x[None], fixed._loaders[0][0])
     batch = batch._replace(images=images[batch.indices[0]][None])
     split = jax.device_put(mapping.split(batch, lead=1))
@@ -171,7 +171,7 @@ def resident(rounds: int) -> Rows:
     steps = itertools.count()
 
     def step_own() -> None:
-        own.step(next(steps), 1)
+        own.step(own.load(next(steps), 1))
         own.block()
 
     contenders = {"resident input": step_own, FIXED: step_fixed}

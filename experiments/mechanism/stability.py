@@ -26,7 +26,7 @@ def measure(workdir: Path) -> dict[str, Any]:
     if trained.config.method != "ce" or trained.config.whitening.method != "none":
         return {}
     job = build(trained.config)
-    train, test = job.splits.train, job.splits.test
+    train, test = job.data.train, job.data.test
     own, balanced = features(trained, train.images), features(trained, test.images)
     found = {}
     for name in PLANS:

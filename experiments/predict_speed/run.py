@@ -25,8 +25,8 @@ from ltjax.data.folder import read_folder
 from ltjax.data.loader import StreamSettings, eval_batches
 from ltjax.serving import load as trained
 from ltjax.serving import predict
-from ltjax.training.loop import run
 from ltjax.training.progress import SilentWatcher
+from ltjax.training.run import run
 
 SIZE, COUNT = 64, 2000
 

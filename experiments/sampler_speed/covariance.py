@@ -27,8 +27,8 @@ from ltjax.evaluation.diagnostics import covariance_stability
 from ltjax.samplers import SAMPLERS, SamplerConfig, make_sampler
 from ltjax.serving.load import load
 from ltjax.training.build import build
-from ltjax.training.loop import run
 from ltjax.training.progress import SilentWatcher
+from ltjax.training.run import run
 
 Rows = dict[str, dict[str, float]]
 REFERENCES = ("own", "training", "balanced")
@@ -41,7 +41,8 @@ def trained_features(epochs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         run(config, folder, watcher=SilentWatcher())
         trained = load(folder)
-    train, test = build(trained.config).splits
+    data = build(trained.config).data
+    train, test = data.train, data.test
     found = [features(trained, part.images) for part in (train, test)]
     return found[0], train.labels, found[1]
 

@@ -53,13 +53,13 @@ class Ours:
 
     def __init__(self, config: Config, devices: list[jax.Device], engine: Engine):
         self.block = engine.steps_per_call
-        self.seeds = Seeds(config, build(config), Mapping(devices, engine=engine))
+        self.seeds = Seeds(build(config), Mapping(devices, engine=engine))
         self.position = 0
 
     def __call__(self, steps: int) -> None:
         """Takes so many steps of every seed and waits for them."""
         for _ in range(max(1, steps // self.block)):
-            self.seeds.step(self.position, self.block)
+            self.seeds.step(self.seeds.load(self.position, self.block))
             self.position += self.block
         self.seeds.block()
 
@@ -77,9 +77,9 @@ def plain_step(config: Config) -> tuple[Callable[[int], None], float]:
     backbone = job.model.backbone.clone(axis_name=None)
     model = job.model.clone(backbone=backbone, whitening=layer)
     loss_state = job.losses[0].init(jnp.asarray(job.loss_counts[0]))
-    shape, size = job.splits.train.image_shape, config.train.batch_size
+    shape, size = job.data.train.image_shape, config.train.batch_size
     images = jax.random.normal(jax.random.key(1), (size, *shape))
-    labels = jnp.asarray(job.splits.train.labels[:size], jnp.int32)
+    labels = jnp.asarray(job.data.train.labels[:size], jnp.int32)
 
     def step(state, images, labels):
         def loss_fn(params):

@@ -12,8 +12,8 @@ from experiments import timing
 from experiments.train_speed.ours import Ours, plain_step
 from ltjax.config import Config
 from ltjax.training.devices import Engine
-from ltjax.training.loop import run
 from ltjax.training.progress import SilentWatcher
+from ltjax.training.run import run
 
 
 class Interleave(SilentWatcher):

@@ -2,68 +2,78 @@
 
     calibrated = (z - tau log pi) / T
 
-Both numbers minimise the class-balanced negative log likelihood of the held-out images, which
-is convex in `tau` and in `1 / T`; its classes weigh alike, as those of the test set do.
+Both numbers minimize the class-balanced negative log likelihood of the held-out images, which
+is convex in `tau` and in `1 / T`; each class weighs the same, as in a balanced test set.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from ltjax.errors import require
-from ltjax.evaluation.scores import log_softmax
+from ltjax.losses import adjusted_logits
+
+TAU_RANGE = (-1.0, 3.0)
+TEMPERATURE_RANGE = (0.05, 20.0)
+# Error of a fitted number, as a share of the range in which it is searched.
+TOLERANCE = 1e-6
 
 
 class Correction(NamedTuple):
-    """Strength of the logit adjustment and temperature; `Correction(0, 1)` changes nothing."""
+    """A correction of logits; `Correction(0, 1)` changes nothing.
+
+    Attributes:
+      tau: strength of the logit adjustment.
+      temperature: what the adjusted logits are divided by.
+    """
 
     tau: float = 0.0
     temperature: float = 1.0
 
 
 def correct(logits: np.ndarray, class_counts: np.ndarray, correction: Correction) -> np.ndarray:
-    """`(z - tau log pi) / T`, float64 `[N, C]`.
+    """Corrects logits: `(z - tau log pi) / T`, with `pi_c = n_c / sum n`.
+
+    Args:
+      logits: float `[N, C]`.
+      class_counts: int `[C]`, training images per class; no images count as one image.
+      correction: tau and T.
+
+    Returns:
+      float64 `[N, C]`.
 
     >>> correct(np.array([[1.0, 1.0]]), np.array([1, 1]), Correction(0.0, 2.0)).tolist()
     [[0.5, 0.5]]
     """
-    counts = np.asarray(class_counts, np.float64)
-    adjusted = np.asarray(logits, np.float64)
+    z = np.asarray(logits, np.float64)
     if correction.tau:
-        adjusted = adjusted - correction.tau * np.log(counts / counts.sum())[None, :]
-    return adjusted / correction.temperature
+        z = np.asarray(adjusted_logits(z, np.asarray(class_counts), correction.tau))
+    return z / correction.temperature
 
 
 def balanced_nll(labels: np.ndarray, logits: np.ndarray) -> float:
-    """`-log p_y`, averaged in each class that occurs, then over those classes."""
-    own = np.take_along_axis(log_softmax(logits), np.asarray(labels)[:, None], axis=1)[:, 0]
+    """Class-balanced negative log likelihood.
+
+    `-log p_y` is averaged over the images of each class that occurs, then over those classes.
+
+    Args:
+      labels: int `[N]`.
+      logits: float `[N, C]`.
+    """
+    log_p = log_softmax(np.asarray(logits, np.float64), axis=1)
+    own = np.take_along_axis(log_p, np.asarray(labels)[:, None], axis=1)[:, 0]
     number = np.bincount(labels)
     share = 1.0 / (number[labels] * (number > 0).sum())
     return float(-(share * own).sum())
 
 
-def _minimise(function: Callable[[float], float], low: float, high: float) -> float:
-    """Golden-section search of a unimodal function, to a millionth of the interval."""
-    ratio = (np.sqrt(5) - 1) / 2
-    a, b = high - ratio * (high - low), low + ratio * (high - low)
-    at_a, at_b = function(a), function(b)
-    for _ in range(30):
-        if at_a <= at_b:
-            high, b, at_b = b, a, at_a
-            a = high - ratio * (high - low)
-            at_a = function(a)
-        else:
-            low, a, at_a = a, b, at_b
-            b = low + ratio * (high - low)
-            at_b = function(b)
-    return float((low + high) / 2)
-
-
 def fit(
     labels: np.ndarray, logits: np.ndarray, class_counts: np.ndarray, *, adjust: bool = True
 ) -> Correction:
-    """Fits `tau` in [-1, 3] (at T = 1), then `T` in [0.05, 20].
+    """Fits `tau` in `TAU_RANGE` (at T = 1), then `log T` in the logarithm of `TEMPERATURE_RANGE`.
 
     Args:
       labels: int `[N]` of held-out training images.
@@ -74,22 +84,26 @@ def fit(
     Raises:
       InputError: no held-out image.
 
-    Source: Menon et al. (ICLR 2021), post-hoc logit adjustment; Guo et al. (ICML 2017),
-    temperature scaling. Weighing the classes alike is ours.
+    Source: post-hoc logit adjustment: Menon et al. (ICLR 2021), https://arxiv.org/abs/2007.07314;
+    temperature scaling: Guo et al. (ICML 2017), https://arxiv.org/abs/1706.04599. Giving each
+    class the same weight is ours.
     """
     require(
         len(labels) > 0, "held-out images", 0, "at least 1: set data.validation_fraction above 0"
     )
-    tau = 0.0
-    if adjust:
 
-        def of_tau(t: float) -> float:
-            return balanced_nll(labels, correct(logits, class_counts, Correction(t)))
+    def nll(tau: float, temperature: float) -> float:
+        return balanced_nll(labels, correct(logits, class_counts, Correction(tau, temperature)))
 
-        tau = _minimise(of_tau, -1.0, 3.0)
+    tau = _minimize(lambda tau: nll(tau, 1.0), *TAU_RANGE) if adjust else 0.0
+    log_range = np.log(TEMPERATURE_RANGE)
+    return Correction(
+        tau, float(np.exp(_minimize(lambda u: nll(tau, float(np.exp(u))), *log_range)))
+    )
 
-    def of_log(u: float) -> float:
-        t = float(np.exp(u))
-        return balanced_nll(labels, correct(logits, class_counts, Correction(tau, t)))
 
-    return Correction(tau, float(np.exp(_minimise(of_log, np.log(0.05), np.log(20.0)))))
+def _minimize(function: Callable[[float], float], low: float, high: float) -> float:
+    """The minimum of a unimodal function, to a millionth of the interval."""
+    options = {"xatol": TOLERANCE * (high - low)}
+    found = minimize_scalar(function, bounds=(low, high), method="bounded", options=options)
+    return float(found.x)

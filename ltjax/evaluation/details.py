@@ -1,11 +1,13 @@
-"""What a finished run keeps of its test images beside the scores: enough to draw a report."""
+"""What a finished run keeps of its test images besides the scores: enough to draw a report."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import log_softmax
 
 from ltjax.evaluation.calibration import Correction, correct, fit
-from ltjax.evaluation.scores import log_softmax, scores, tally
+from ltjax.evaluation.scores import scores, tally
 
 
 class HeldOut(NamedTuple):
@@ -16,22 +18,23 @@ class HeldOut(NamedTuple):
 
 
 def details(labels: np.ndarray, logits: np.ndarray, *, wrong: int = 24) -> dict[str, Any]:
-    """Confusion matrix, reliability bins and the images that are most surely wrong.
+    """Confusion matrix, reliability bins and the most confident errors.
 
     Args:
       labels: int `[N]`.
       logits: float `[N, C]`.
-      wrong: how many of the wrong ones.
+      wrong: how many errors to keep, at most.
 
     Returns:
       JSON: `confusion` `[C][C]`, `reliability` (`images`, `confidence`, `correct`: sums per
-      bin), and `confused`: `index`, `label`, `prediction`, `confidence`, the surest first.
+      bin), and `confused`: `index`, `label`, `prediction`, `confidence` of each error kept, the
+      most confident first.
 
     >>> details(np.array([0, 1]), np.array([[2.0, 0.0], [2.0, 0.0]]))["confused"][0]["index"]
     1
     """
     sums = tally(labels, logits)
-    p = np.exp(log_softmax(logits))
+    p = np.exp(log_softmax(np.asarray(logits, np.float64), axis=1))
     predictions, confidence = np.argmax(logits, axis=1), p.max(axis=1)
     missed = np.flatnonzero(predictions != labels)
     worst = missed[np.argsort(-confidence[missed], kind="stable")[:wrong]]
@@ -51,32 +54,46 @@ def details(labels: np.ndarray, logits: np.ndarray, *, wrong: int = 24) -> dict[
     }
 
 
+def fit_corrections(held_out: HeldOut, class_counts: np.ndarray) -> dict[str, Correction]:
+    """Fits a temperature alone, and a logit adjustment with its temperature.
+
+    Args:
+      held_out: images held out of training.
+      class_counts: int `[C]`, training images per class.
+
+    Returns:
+      `temperature` and `logit_adjustment`.
+
+    Raises:
+      InputError: no held-out image.
+    """
+    return {
+        name: fit(*held_out, class_counts, adjust=adjust)
+        for name, adjust in (("temperature", False), ("logit_adjustment", True))
+    }
+
+
 def post_hoc(
-    held_out: HeldOut,
+    corrections: Mapping[str, Correction],
     labels: np.ndarray,
     logits: np.ndarray,
     class_counts: np.ndarray,
-    **thresholds: int,
+    **groups: int,
 ) -> dict[str, dict[str, Any]]:
-    """Test scores after corrections that are fitted on the held-out training images.
+    """Test scores after corrections of the logits.
 
     Args:
-      held_out: what they are fitted on.
+      corrections: by name, as `fit_corrections` gives them.
       labels: int `[N]`, of the test images.
       logits: float `[N, C]`, theirs.
       class_counts: int `[C]`, training images per class.
-      **thresholds: of `scores`.
+      **groups: thresholds of the shot groups.
 
     Returns:
-      `temperature` and `logit_adjustment` (with its temperature), each with `tau`,
-      `temperature` and the `test` scores.
+      JSON: `tau`, `temperature` and the `test` scores of each correction, by its name.
     """
-
-    def corrected(by: Correction) -> dict[str, Any]:
-        changed = correct(logits, class_counts, by)
-        return by._asdict() | {"test": scores(tally(labels, changed), class_counts, **thresholds)}
-
     return {
-        name: corrected(fit(*held_out, class_counts, adjust=adjust))
-        for name, adjust in (("temperature", False), ("logit_adjustment", True))
+        name: by._asdict()
+        | {"test": scores(tally(labels, correct(logits, class_counts, by)), class_counts, **groups)}
+        for name, by in corrections.items()
     }

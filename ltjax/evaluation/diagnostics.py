@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from ltjax.evaluation.hessian import EXACT_UP_TO, conditioning
 
@@ -115,19 +116,12 @@ def gradient_cosines(features: np.ndarray, logits: np.ndarray, labels: np.ndarra
 
     Source: arXiv 2408.17197 looks at these; the definition is ours.
     """
-    p = probabilities(logits)
+    p = softmax(logits.astype(np.float64), axis=1)
     p[np.arange(len(labels)), labels] -= 1
     gradient = features.astype(np.float64).T @ p / len(labels)
     norms = np.linalg.norm(gradient, axis=0)
     unit = gradient / np.where(norms > 0, norms, 1)
     return unit.T @ unit
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax, float64 `[N, C]`."""
-    z = logits.astype(np.float64)
-    p = np.exp(z - z.max(axis=1, keepdims=True))
-    return p / p.sum(axis=1, keepdims=True)
 
 
 def describe_classifier(

@@ -1,16 +1,19 @@
 """Conditioning of the softmax classifier: the Hessian of cross entropy in its weights."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, cg, eigsh
+from scipy.special import softmax
 
-from ltjax.errors import require
+from ltjax.errors import InputError, require
 
 EXACT_UP_TO = 1500
-Map = Callable[[np.ndarray], np.ndarray]
+# Relative accuracy of an eigenvalue found by Lanczos, and relative residual of a solved system.
+EIGENVALUE_TOLERANCE = 1e-3
+SOLVE_TOLERANCE = 1e-6
 
 
 class Conditioning(NamedTuple):
@@ -64,19 +67,20 @@ def conditioning(
 
     The null space is known: the same vector added to every class's weights, and directions
     that no feature has. On the rest the Hessian is positive definite. It is made dense up to
-    `EXACT_UP_TO` rows; above, its largest eigenvalue comes from Lanczos with full
-    reorthogonalization, its smallest from Lanczos on the inverse, by conjugate gradients.
+    `EXACT_UP_TO` rows; above, its largest eigenvalue comes from Lanczos iterations (ARPACK), its
+    smallest from Lanczos iterations on the inverse, which preconditioned conjugate gradients apply.
 
     Args:
       features: float `[N, D]`, inputs of the classifier.
       logits: float `[N, C]`.
       exact: dense or Lanczos; by default by size.
-      iterations: the most Lanczos steps.
+      iterations: restarts of the Lanczos iteration, at most.
 
     Raises:
-      InputError: fewer than two classes, or features that are all 0.
+      InputError: fewer than two classes, features that are all 0, or no convergence.
 
-    Source: method.md's diagnostics (arXiv 2408.17197 on conditioning); Lanczos (1950).
+    Source: ours, for the conditioning that https://arxiv.org/abs/2408.17197 describes; ARPACK:
+    Lehoucq, Sorensen and Yang (1998), https://doi.org/10.1137/1.9780898719628.
 
     >>> x, z = np.eye(2), np.zeros((2, 2))
     >>> round(conditioning(x, z).condition_number, 6)
@@ -85,36 +89,70 @@ def conditioning(
     x = np.asarray(features, np.float64)
     require(np.shape(logits)[1] >= 2, "classes", np.shape(logits)[1], "at least 2")
     require(bool(np.any(x)), "features", "all 0", "features that are not all 0")
-    z = np.asarray(logits, np.float64)
-    p = np.exp(z - z.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
+    p = softmax(np.asarray(logits, np.float64), axis=1)
     basis, of_classes = _range_basis(x), _class_basis(p.shape[1])
     reduced = x @ basis
     rows, columns = reduced.shape[1], of_classes.shape[1]
     if exact is None:
         exact = rows * columns <= EXACT_UP_TO
-    if exact:
+    if exact or rows * columns < 2:  # ARPACK needs two rows
         values = np.linalg.eigvalsh(_dense(reduced, p, of_classes))
         return Conditioning(*_ends(values), True)
 
-    def apply(v: np.ndarray) -> np.ndarray:
-        full = v.reshape(rows, columns) @ of_classes.T
-        weighed = p * (reduced @ full)
-        residual = weighed - p * weighed.sum(axis=1, keepdims=True)
-        return (reduced.T @ residual @ of_classes / len(x)).ravel()
-
+    hessian = _operator(reduced, p, of_classes)
     of_channels, of_pairs = _kronecker_inverse(reduced, p, of_classes)
 
     def roughly_solve(b: np.ndarray) -> np.ndarray:
         return (of_channels @ b.reshape(rows, columns) @ of_pairs).ravel()
 
-    def solve(b: np.ndarray) -> np.ndarray:
-        return _conjugate_gradients(apply, b, roughly_solve)
+    rough = LinearOperator(hessian.shape, matvec=roughly_solve, dtype=np.float64)
 
-    size = rows * columns
-    largest = _lanczos(apply, size, iterations)
-    smallest = 1 / _lanczos(solve, size, iterations)
+    def solve(b: np.ndarray) -> np.ndarray:
+        found, failed = cg(hessian, b.ravel(), rtol=SOLVE_TOLERANCE, maxiter=5000, M=rough)
+        if failed:
+            raise InputError(_NO_CONVERGENCE)
+        return found
+
+    inverse = LinearOperator(hessian.shape, matvec=solve, dtype=np.float64)
+    largest = _largest_eigenvalue(hessian, iterations)
+    smallest = 1 / _largest_eigenvalue(inverse, iterations)
     return Conditioning(largest, smallest, largest / smallest, False)
+
+
+_NO_CONVERGENCE = (
+    "the condition number of the Hessian did not converge: the features are nearly dependent; "
+    "use fewer channels, or exact=True"
+)
+
+
+def _operator(x: np.ndarray, p: np.ndarray, of_classes: np.ndarray) -> LinearOperator:
+    """The Hessian in the bases as a map, `[r (C-1), r (C-1)]`."""
+    rows, columns = x.shape[1], of_classes.shape[1]
+
+    def apply(v: np.ndarray) -> np.ndarray:
+        full = v.reshape(rows, columns) @ of_classes.T
+        weighed = p * (x @ full)
+        residual = weighed - p * weighed.sum(axis=1, keepdims=True)
+        return (x.T @ residual @ of_classes / len(x)).ravel()
+
+    return LinearOperator((rows * columns, rows * columns), matvec=apply, dtype=np.float64)
+
+
+def _largest_eigenvalue(operator: LinearOperator, iterations: int) -> float:
+    start = np.random.default_rng(0).normal(size=operator.shape[0])
+    try:
+        (value,) = eigsh(
+            operator,
+            k=1,
+            which="LA",
+            v0=start,
+            maxiter=iterations,
+            tol=EIGENVALUE_TOLERANCE,
+            return_eigenvectors=False,
+        )
+    except ArpackNoConvergence as e:
+        raise InputError(_NO_CONVERGENCE) from e
+    return float(value)
 
 
 def _ends(values: np.ndarray) -> tuple[float, float, float]:
@@ -138,50 +176,3 @@ def _kronecker_inverse(
     """Inverses of `E[x x^T]` and `E[diag(p) - p p^T]`: near the Hessian's if p varies little."""
     curvature = np.diag(p.mean(axis=0)) - p.T @ p / len(p)
     return np.linalg.inv(x.T @ x / len(x)), np.linalg.inv(of_classes.T @ curvature @ of_classes)
-
-
-def _conjugate_gradients(
-    apply: Map,
-    b: np.ndarray,
-    precondition: Map,
-    *,
-    tolerance: float = 1e-6,
-    most: int = 5000,
-) -> np.ndarray:
-    """Solves `H v = b` for a positive definite `H`, preconditioned."""
-    v, r = np.zeros_like(b), b.copy()
-    z = precondition(r)
-    direction, rz = z, r @ z
-    for _ in range(most):
-        product = apply(direction)
-        step = rz / (direction @ product)
-        v, r = v + step * direction, r - step * product
-        if np.linalg.norm(r) <= tolerance * np.linalg.norm(b):
-            break
-        z = precondition(r)
-        rz, before = r @ z, rz
-        direction = z + (rz / before) * direction
-    return v
-
-
-def _lanczos(apply: Map, size: int, iterations: int, *, tolerance: float = 1e-3) -> float:
-    """Largest eigenvalue of a symmetric positive map; stops at a relative residual."""
-    v = np.random.default_rng(0).normal(size=size)
-    basis = [v / np.linalg.norm(v)]
-    alphas: list[float] = []
-    betas: list[float] = []
-    value = 0.0
-    for _ in range(min(iterations, size)):
-        w = apply(basis[-1])
-        alphas.append(float(basis[-1] @ w))
-        for _ in range(2):  # orthogonal to all before, twice is enough
-            known = np.stack(basis)
-            w = w - known.T @ (known @ w)
-        beta = float(np.linalg.norm(w))
-        values, vectors = np.linalg.eigh(np.diag(alphas) + np.diag(betas, 1) + np.diag(betas, -1))
-        value = float(values[-1])
-        if beta * abs(vectors[-1, -1]) <= tolerance * value:
-            break
-        betas.append(beta)
-        basis.append(w / beta)
-    return value

@@ -1,17 +1,19 @@
 """Every score of a long-tailed classifier, from sums over images that add over batches and hosts.
 
 `tally` turns logits into sums, `Tally.merge` adds those of other batches or hosts, and `scores`
-reads the numbers off; `intervals` resamples the images. Ties go to the lower class.
+computes the scores from them; `intervals` resamples the images; `scores_of_seeds` summarizes a
+run. Ties go to the lower class.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import log_softmax
 
 from ltjax.data.longtail import shot_groups
 from ltjax.errors import require
-from ltjax.evaluation.metrics import accuracies
+from ltjax.evaluation.metrics import accuracies, average
 
 BINS = 15
 
@@ -51,13 +53,6 @@ class _Images(NamedTuple):
     probabilities: np.ndarray
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """`z - log sum exp z` along the last axis, float64."""
-    z = np.asarray(logits, np.float64)
-    z = z - z.max(axis=-1, keepdims=True)
-    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
-
-
 def _images(labels: np.ndarray, logits: np.ndarray, mask: np.ndarray | None) -> _Images:
     labels, logits = np.asarray(labels), np.asarray(logits)
     require(
@@ -68,7 +63,7 @@ def _images(labels: np.ndarray, logits: np.ndarray, mask: np.ndarray | None) -> 
     )
     if mask is not None:
         labels, logits = labels[np.asarray(mask, bool)], logits[np.asarray(mask, bool)]
-    log_p = log_softmax(logits)
+    log_p = log_softmax(np.asarray(logits, np.float64), axis=1)
     own = np.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
     p = np.exp(log_p)
@@ -147,11 +142,12 @@ def scores(
     many_above: int = 100,
     few_below: int = 20,
 ) -> dict[str, Any]:
-    """Reads every score off a tally.
+    """Computes every score from a tally.
 
         ECE           = sum_b (N_b / N) |correct_b / N_b - confidence_b / N_b|
         classwise ECE = the same of each class's probability, its mean over the classes
-        head-to-tail  = images of "few" classes that are called a "many" class / images of "few"
+        tail-to-head confusion (key `head_to_tail`)
+                      = images of "few" predicted as a class of "many" / images of "few"
         macro F1      = mean of 2 C_cc / (row_c + column_c) over classes that occur in either
 
     Args:
@@ -165,7 +161,8 @@ def scores(
       `geometric_mean` (of the accuracies per class), `macro_f1`, `head_to_tail`, `nll`, `ece`,
       `classwise_ece`; None where nothing defines it.
 
-    Source: Naeini et al. (AAAI 2015) for ECE, Kull et al. (NeurIPS 2019) for class-wise ECE.
+    Source: ECE: Naeini et al. (AAAI 2015), https://doi.org/10.1609/aaai.v29i1.9602; class-wise
+    ECE: Kull et al. (NeurIPS 2019), https://arxiv.org/abs/1910.12656.
 
     >>> out = scores(tally([0, 1], [[3.0, 0.0], [3.0, 0.0]]), [200, 5])
     >>> out["accuracy"], out["worst_class"], out["head_to_tail"], out["harmonic_mean"]
@@ -215,8 +212,9 @@ def intervals(
 ) -> dict[str, Any]:
     """Bootstrap intervals `[low, high]` of every score: its percentiles over resamples.
 
-    Images are resampled within their class, for a test set is made class by class. The
-    intervals tell of the test images alone, not of the seed of the training.
+    Images are resampled within their class, since a test set has a fixed number of images of each
+    class. The intervals measure the uncertainty due to the test images, not that due to the seed
+    of the training.
 
     Args:
       labels: int `[N]`.
@@ -231,7 +229,8 @@ def intervals(
     Returns:
       Keys of `scores`, each a pair, or None; `per_class` is a list of them.
 
-    Source: Efron, percentile bootstrap (1979).
+    Source: percentile bootstrap: Efron (Annals of Statistics 1979),
+    https://doi.org/10.1214/aos/1176344552.
     """
     require(0 < level < 1, "level", level, "a number between 0 and 1")
     require(resamples >= 1, "resamples", resamples, "an integer >= 1")
@@ -255,3 +254,36 @@ def intervals(
         return None if None in values else np.quantile(values, edges).tolist()
 
     return {name: interval([d[name] for d in drawn]) for name in drawn[0]}
+
+
+def scores_of_seeds(
+    labels: np.ndarray,
+    logits: Sequence[np.ndarray],
+    class_counts: Sequence[int] | np.ndarray,
+    *,
+    seeds: Sequence[int],
+    many_above: int = 100,
+    few_below: int = 20,
+) -> dict[str, Any]:
+    """The scores of a run on the test images, as `result.json` holds them.
+
+    Args:
+      labels: int `[N]`.
+      logits: float `[N, C]` for each seed.
+      class_counts: int `[C]`, training images per class.
+      seeds: the seeds.
+      many_above: more training images than this is "many".
+      few_below: fewer training images than this is "few".
+
+    Returns:
+      JSON: `test`, the scores; of several seeds their mean, with the sample standard deviation
+      `test_std`, `seeds` and the scores `per_seed`; and the bootstrap `intervals` of each seed.
+    """
+    groups = {"many_above": many_above, "few_below": few_below}
+    each = [scores(tally(labels, z), class_counts, **groups) for z in logits]
+    found: dict[str, Any] = {"test": each[0]}
+    if len(each) > 1:
+        mean, std = average(each)
+        found = {"test": mean, "test_std": std, "seeds": list(seeds), "per_seed": each}
+    found["intervals"] = [intervals(labels, z, class_counts, **groups) for z in logits]
+    return found

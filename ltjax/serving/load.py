@@ -1,4 +1,4 @@
-"""A trained network, read from its workdir alone: no data set, no optimiser."""
+"""A trained network, read from its workdir alone: without its data set."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,36 +11,47 @@ import numpy as np
 from ltjax.config import Config
 from ltjax.models import Classifier, Outputs
 from ltjax.training.build import model_of
-from ltjax.training.restore import read_config, restore_states
-from ltjax.training.state import TrainState
-from ltjax.training.workdir import read_json
+from ltjax.training.devices import Mapping
+from ltjax.training.restore import restore_states
+from ltjax.training.workdir import FinishedRun, read_finished
 from ltjax.whitening import fold_into_dense
 from ltjax.whitening.linen import FROZEN, StandardizedWhitening, freeze
 
 
 class Trained(NamedTuple):
-    """The first seed's network and what it needs to know.
+    """One seed's network and what it needs to know.
 
     Attributes:
-      path: the workdir.
-      config: resolved.
-      dataset: content of `dataset.json`: classes, image shape, normalisation.
+      run: its finished run.
       model: network.
       variables: parameters, statistics and frozen whitening roots.
       temperature: fitted on held-out training images, 1 where none were held out.
     """
 
-    path: Path
-    config: Config
-    dataset: dict[str, Any]
+    run: FinishedRun
     model: Classifier
     variables: dict[str, Any]
     temperature: float
 
     @property
+    def path(self) -> Path:
+        """The workdir."""
+        return self.run.path
+
+    @property
+    def config(self) -> Config:
+        """The resolved configuration."""
+        return self.run.config
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """Content of `dataset.json`: classes, image shape, normalization."""
+        return self.run.dataset
+
+    @property
     def image_shape(self) -> tuple[int, ...]:
         """`(H, W, C)`."""
-        return tuple(self.dataset["image_shape"])
+        return self.run.image_shape
 
 
 def load_all(workdir: str | Path) -> list[Trained]:
@@ -52,18 +63,14 @@ def load_all(workdir: str | Path) -> list[Trained]:
     Raises:
       InputError: no finished run is there, or its checkpoint cannot be read.
     """
-    path, config = Path(workdir), read_config(workdir)
-    dataset, result = (read_json(path / name) for name in ("dataset.json", "result.json"))
-    shape, classes = tuple(dataset["image_shape"]), len(dataset["class_names"])
-    states: list[TrainState] = restore_states(path, config, classes, shape)
-    model = model_of(config, classes)
-    image = jnp.zeros((1, *shape), jnp.float32)
+    run = read_finished(workdir)
+    states = restore_states(run, Mapping(jax.devices()[:1]))
+    model = model_of(run.config, run.num_classes)
+    image = jnp.zeros((1, *run.image_shape), jnp.float32)
     roots = jax.jit(lambda variables: freeze(model, variables, image, train=False))
-    temperature = result.get("post_hoc", {}).get("temperature", {}).get("temperature", 1.0)
-    return [
-        Trained(path, config, dataset, model, roots(state.variables), temperature)
-        for state in states
-    ]
+    fitted = run.result.get("post_hoc", {}).get("temperature", {})
+    temperature = fitted.get("temperature", 1.0)
+    return [Trained(run, model, roots(state.variables), temperature) for state in states]
 
 
 def load(workdir: str | Path) -> Trained:
@@ -71,7 +78,7 @@ def load(workdir: str | Path) -> Trained:
     return load_all(workdir)[0]
 
 
-def normalised(trained: Trained, images: jax.Array) -> jax.Array:
+def normalized(trained: Trained, images: jax.Array) -> jax.Array:
     """uint8 `[B, H, W, C]` as the network expects them."""
     mean, std = (np.asarray(trained.dataset[name], np.float32) for name in ("mean", "std"))
     return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
@@ -81,7 +88,7 @@ def logits_function(trained: Trained) -> Callable[[jax.Array], jax.Array]:
     """uint8 `[B, H, W, C]` to logits `[B, C]`, as the evaluation computes them."""
 
     def logits(images: jax.Array) -> jax.Array:
-        out = trained.model.apply(trained.variables, normalised(trained, images), train=False)
+        out = trained.model.apply(trained.variables, normalized(trained, images), train=False)
         assert isinstance(out, Outputs)  # a pair only where variables are mutable
         return out.logits
 
@@ -118,7 +125,7 @@ def folded_function(trained: Trained) -> tuple[Callable[[jax.Array], jax.Array],
     }
 
     def logits(images: jax.Array) -> jax.Array:
-        features = model.backbone.apply(backbone, normalised(trained, images), train=False)
+        features = model.backbone.apply(backbone, normalized(trained, images), train=False)
         assert isinstance(features, jax.Array)
         return features.astype(jnp.float32) @ kernel + bias[None, :]
 

@@ -11,9 +11,9 @@ from typing import IO, Any, NamedTuple
 
 import jax
 import numpy as np
+from scipy.special import log_softmax
 
 from ltjax.errors import InputError, require
-from ltjax.evaluation.scores import log_softmax
 from ltjax.serving.load import Trained, folded_function
 from ltjax.serving.npz import stream_images
 from ltjax.serving.pictures import UnreadableError, decode_file, picture_files
@@ -21,7 +21,7 @@ from ltjax.serving.pictures import UnreadableError, decode_file, picture_files
 Picture = tuple[str, np.ndarray]
 
 
-class Outcome(NamedTuple):
+class PredictOutcome(NamedTuple):
     """How many pictures were predicted, and a line about each that was skipped."""
 
     predicted: int
@@ -89,7 +89,7 @@ def predict(
     batch_size: int = 128,
     threads: int = 4,
     skip: Callable[[str], None] = lambda line: None,
-) -> Outcome:
+) -> PredictOutcome:
     """Writes the likeliest classes of every picture, with calibrated probabilities.
 
     Pictures are decoded by threads while the network computes; memory does not depend on
@@ -112,7 +112,7 @@ def predict(
     require(top_k >= 1, "--top_k", top_k, "an integer >= 1")
     names = trained.dataset["class_names"]
     top_k = min(top_k, len(names))
-    logits = jax.jit(folded_function(trained)[0])
+    network = jax.jit(folded_function(trained)[0])
     skipped: list[str] = []
 
     def note(line: str) -> None:
@@ -126,14 +126,15 @@ def predict(
             write = _writer(file, top_k, lines=output.suffix == ".jsonl")
 
             def finish(of: list[str], found: jax.Array) -> None:
-                p = np.exp(log_softmax(np.asarray(found)[: len(of)] / trained.temperature))
+                logits = np.asarray(found)[: len(of)] / trained.temperature
+                p = np.exp(log_softmax(logits.astype(np.float64), axis=1))
                 order = np.argsort(-p, axis=1, kind="stable")[:, :top_k]
                 for name, row, best in zip(of, p, order, strict=True):
                     write(name, [(names[c], float(row[c])) for c in best])
 
             waiting: tuple[list[str], jax.Array] | None = None
             for of, images in _batches(pictures, batch_size):
-                sent = logits(images)  # computes while the one before is written
+                sent = network(images)  # computes while the one before is written
                 if waiting:
                     finish(*waiting)
                 waiting, done = (of, sent), done + len(of)
@@ -141,4 +142,4 @@ def predict(
                 finish(*waiting)
     except OSError as e:
         raise InputError(f"--output {output} cannot be written ({e.strerror}); give another") from e
-    return Outcome(done, skipped)
+    return PredictOutcome(done, skipped)

@@ -1,63 +1,105 @@
 """Builds the parts of a run from its configuration; nothing is written here."""
 
-import contextlib
-import importlib.metadata
-import platform
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import optax
 
 from ltjax import config as configs
+from ltjax.augment.device import Augment
+from ltjax.augment.host import HostAugment
 from ltjax.augment.mixing import BatchMixing, make_mixing
 from ltjax.config import Config
 from ltjax.data.load import load_splits
-from ltjax.data.loader import is_resident, pixel_statistics
-from ltjax.data.longtail import shot_groups, stratified
+from ltjax.data.loader import StreamSettings, is_resident, pixel_statistics
+from ltjax.data.longtail import stratified
 from ltjax.data.sources import ArraySource, Source, Splits
 from ltjax.data.stream import decode_all
 from ltjax.losses import LossTransform, RunFacts, make_loss
 from ltjax.models import Classifier, make_model
 from ltjax.samplers import BatchSampler, index_labels, make_sampler
-from ltjax.samplers.exposure import exposure, summary
-from ltjax.training.optimizer import Trainable, make_optimizer, make_schedule, train_part
-from ltjax.training.step import AXIS
+from ltjax.training.optimizer import (
+    Trainable,
+    learning_rate_schedule,
+    make_optimizer,
+    train_part,
+)
+from ltjax.training.state import TrainState, init_state
+from ltjax.training.step import AXIS, TrainStep, make_train_step
+
+
+class RunData(NamedTuple):
+    """The images of a run.
+
+    Attributes:
+      train: training images.
+      test: test images.
+      validation: training images held out of the training; None where there are none.
+      resident: whether training and test images lie in device memory.
+      mean: of the training pixels, float32 `[channels]`, in units of 0 ... 255.
+      std: their standard deviation, float32 `[channels]`.
+      damaged: how often other images took the place of each damaged one.
+    """
+
+    train: Source
+    test: Source
+    validation: Source | None
+    resident: bool
+    mean: np.ndarray
+    std: np.ndarray
+    damaged: dict[str, int]
 
 
 class Job(NamedTuple):
-    """The parts of a run, all functions of the configuration.
+    """The parts of a run, built from its configuration.
 
-    `plans`, `losses` and `loss_counts` have one entry per seed; the losses differ in their
-    `init` alone. `embedded_weight` is BET's (None: no slot is embedded). `validation` are training
-    images held out of training (None: no images are); `trainable` is the part of the parameters
-    that this stage trains (None: all). `resident` says whether images lie in device memory;
-    `statistics` are their mean and standard deviation, `damaged` those that others were taken for.
+    Attributes:
+      data: the images.
+      seeds: the seeds, trained side by side.
+      samplers: the batches of each seed.
+      epochs: of the schedule of the batches.
+      stream: how images are read that do not lie in device memory, for any one host.
+      host_augment: augmentation of such images while they are read.
+      model: network.
+      losses: of each seed; they differ only in their `init`.
+      loss_counts: class counts `[C]` for the prior of each seed's loss.
+      embedded_weight: BET's weight of the embedded mean; None where the sampler embeds nothing.
+      mixing: of the images of a batch, or None.
+      train_step: step of one device and one seed.
+      optimizer: optax transformation.
+      learning_rate: of a step.
+      averaged: whether an exponential moving average of the parameters is kept.
+      total_steps: steps of the training; 0 for a stage that only computes its head.
+      eval_batch_size: images of a batch of the evaluation, over all devices.
     """
 
-    splits: Splits
-    validation: Source | None
-    resident: bool
-    statistics: tuple[np.ndarray, np.ndarray]
-    damaged: dict[str, int]
-    plans: list[BatchSampler]
+    data: RunData
+    seeds: tuple[int, ...]
+    samplers: list[BatchSampler]
+    epochs: int
+    stream: StreamSettings
+    host_augment: HostAugment
     model: Classifier
     losses: list[LossTransform]
     loss_counts: list[np.ndarray]
     embedded_weight: float | None
     mixing: BatchMixing | None
-    trainable: Trainable
-    schedule: optax.Schedule
+    train_step: TrainStep
     optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    averaged: bool
     total_steps: int
+    eval_batch_size: int
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of an epoch, the same for every plan of the same batch size."""
-        return self.plans[0].steps_per_epoch
+        """Steps of an epoch, the same for every sampler of the same batch size."""
+        return self.samplers[0].steps_per_epoch
 
 
-# What a stage trains; a stage without training has no say, the head all the same.
+# The part of the parameters that a stage trains, None for all; only its state goes into the
+# optimizer's, so a stage that takes no steps needs one too.
 TRAINED_IN_STAGE: dict[str, Trainable] = {
     "one": None,
     "crt": ("head",),
@@ -77,50 +119,57 @@ def build(config: Config) -> Job:
     Raises:
       InputError: values that do not go together, or data that cannot be read.
     """
-    data = config.data
-    splits = load_splits(data)
-    splits, resident, damaged = _place(splits, config)
-    assert data.seed is not None  # a resolved configuration's is a number
-    splits, validation = _hold_out(splits, data.validation_fraction, data.seed)
-    index = index_labels(splits.train.labels, splits.train.class_names)
-    epochs = config.train.epochs
-    plans: list[BatchSampler] = [
-        make_sampler(config.plan, index, config.train.batch_size, seed=seed, epochs=epochs)
-        for seed in config.seeds
-    ]
-    per_epoch = plans[0].steps_per_epoch
-    total = configs.steps(configs.training_epochs(config), per_epoch)
-    optimizer = config.optimizer
-    schedule = make_schedule(
-        name=optimizer.schedule,
-        learning_rate=optimizer.learning_rate,
-        warmup_steps=configs.steps(optimizer.warmup_epochs, per_epoch),
-        total_steps=total,
-        milestones=[configs.steps(epoch, per_epoch) for epoch in optimizer.milestones],
-        milestone_factor=optimizer.milestone_factor,
-    )
+    data = read_data(config)
+    samplers = _samplers(config, data.train)
+    total = configs.steps(configs.training_epochs(config), samplers[0].steps_per_epoch)
+    model = model_of(config, len(data.train.class_names))
+    losses = [_loss(config, total, seed) for seed in config.seeds]
+    learning_rate = _learning_rate(config, samplers[0].steps_per_epoch)
+    optimizer, mixing = optimizer_of(config, learning_rate), _mixing(config)
     return Job(
-        splits=splits,
-        validation=validation,
-        resident=resident,
-        statistics=pixel_statistics(splits.train),
-        damaged=damaged,
-        plans=plans,
-        model=model_of(config, len(splits.train.class_names)),
-        losses=[_loss(config, total, seed) for seed in config.seeds],
-        loss_counts=[_loss_counts(config.loss.prior, splits, plan) for plan in plans],
-        embedded_weight=config.loss.embedded_weight if config.plan.name == "b3rs_bet" else None,
-        mixing=make_mixing(
-            config.train.mixing,
-            alpha=config.train.mixing_alpha,
-            remix_kappa=config.train.remix_kappa,
-            remix_tau=config.train.remix_tau,
+        data=data,
+        seeds=config.seeds,
+        samplers=samplers,
+        epochs=config.train.epochs,
+        stream=StreamSettings(config.data.workers, config.data.threads, config.data.skip_corrupt),
+        host_augment=HostAugment(
+            (config.augment.crop_area, 1.0), jitter=config.augment.colour_jitter
         ),
-        trainable=TRAINED_IN_STAGE[config.stage],
-        schedule=schedule,
-        optimizer=optimizer_of(config, schedule),
+        model=model,
+        losses=losses,
+        loss_counts=[_loss_counts(config.loss.prior, data.train, sampler) for sampler in samplers],
+        embedded_weight=_embedded_weight(config),
+        mixing=mixing,
+        train_step=_train_step(config, model, losses[0], optimizer, mixing),
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        averaged=config.optimizer.ema_decay > 0,
         total_steps=total,
+        eval_batch_size=config.evaluation.batch_size,
     )
+
+
+def read_data(config: Config) -> RunData:
+    """Reads the images of a run, and decodes those that are to lie in device memory.
+
+    Args:
+      config: resolved configuration.
+
+    Raises:
+      InputError: data that cannot be read.
+    """
+    splits, resident, damaged = _place(load_splits(config.data), config)
+    assert config.data.seed is not None  # a resolved configuration's is a number
+    train, validation = _hold_out(splits.train, config.data.validation_fraction, config.data.seed)
+    mean, std = pixel_statistics(train)
+    return RunData(train, splits.test, validation, resident, mean, std, damaged)
+
+
+def initial_state(job: Job, seed: int) -> TrainState:
+    """The state of a seed before its first step."""
+    init, _ = keys(seed)
+    shape = job.data.train.image_shape
+    return init_state(job.model, job.optimizer, init, shape, ema=job.averaged)
 
 
 def model_of(config: Config, num_classes: int) -> Classifier:
@@ -129,7 +178,7 @@ def model_of(config: Config, num_classes: int) -> Classifier:
 
 
 def optimizer_of(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """The optimiser of a configuration; the shape of its state is the same for any schedule."""
+    """The optimizer of a configuration; the shape of its state is the same for any schedule."""
     optimizer = config.optimizer
     made = make_optimizer(
         schedule,
@@ -160,12 +209,73 @@ def _place(splits: Splits, config: Config) -> tuple[Splits, bool, dict[str, int]
     return Splits(*parts), True, damaged
 
 
-def _hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, Source | None]:
-    """Splits whose training images lack a part of every class, and that part."""
+def _hold_out(train: Source, fraction: float, seed: int) -> tuple[Source, Source | None]:
+    """Training images that lack a part of every class, and that part."""
     if not fraction:
-        return splits, None
-    kept, held = stratified(splits.train.labels, fraction, seed)
-    return splits._replace(train=splits.train.subset(kept)), splits.train.subset(held)
+        return train, None
+    kept, held = stratified(train.labels, fraction, seed)
+    return train.subset(kept), train.subset(held)
+
+
+def _samplers(config: Config, train: Source) -> list[BatchSampler]:
+    """The batches of each seed."""
+    index = index_labels(train.labels, train.class_names)
+    size, epochs = config.train.batch_size, config.train.epochs
+    return [
+        make_sampler(config.plan, index, size, seed=seed, epochs=epochs) for seed in config.seeds
+    ]
+
+
+def _learning_rate(config: Config, steps_per_epoch: int) -> optax.Schedule:
+    optimizer = config.optimizer
+    return learning_rate_schedule(
+        name=optimizer.schedule,
+        learning_rate=optimizer.learning_rate,
+        warmup_steps=configs.steps(optimizer.warmup_epochs, steps_per_epoch),
+        total_steps=configs.steps(configs.training_epochs(config), steps_per_epoch),
+        milestones=[configs.steps(epoch, steps_per_epoch) for epoch in optimizer.milestones],
+        milestone_factor=optimizer.milestone_factor,
+    )
+
+
+def _mixing(config: Config) -> BatchMixing | None:
+    return make_mixing(
+        config.train.mixing,
+        alpha=config.train.mixing_alpha,
+        remix_kappa=config.train.remix_kappa,
+        remix_tau=config.train.remix_tau,
+    )
+
+
+def _embedded_weight(config: Config) -> float | None:
+    return config.loss.embedded_weight if config.plan.name == "b3rs_bet" else None
+
+
+def _train_step(
+    config: Config,
+    model: Classifier,
+    loss: LossTransform,
+    optimizer: optax.GradientTransformation,
+    mixing: BatchMixing | None,
+) -> TrainStep:
+    augment = config.augment
+    return make_train_step(
+        model,
+        loss,
+        optimizer,
+        embedded_weight=_embedded_weight(config),
+        augment=Augment(
+            max_shift=augment.max_shift,
+            flip=augment.flip,
+            rand_ops=augment.rand_ops,
+            rand_magnitude=augment.rand_magnitude,
+            cutout=augment.cutout,
+        ),
+        ema_decay=config.optimizer.ema_decay,
+        skip_nonfinite=config.train.on_nan == "skip",
+        mixing=mixing,
+        trainable=TRAINED_IN_STAGE[config.stage],
+    )
 
 
 def _loss(config: Config, total_steps: int, seed: int) -> LossTransform:
@@ -180,58 +290,15 @@ def _loss(config: Config, total_steps: int, seed: int) -> LossTransform:
     return make_loss(config.loss, facts)
 
 
-def _loss_counts(prior: str, splits: Splits, plan: BatchSampler) -> np.ndarray:
-    """Class counts that the loss's prior is made of: the data's, or the plan's draws."""
+def _loss_counts(prior: str, train: Source, sampler: BatchSampler) -> np.ndarray:
+    """Class counts that the loss's prior is made of: the data's, or the sampler's draws."""
     if prior == "data":
-        return splits.train.class_counts
-    drawn = splits.train.labels[plan.epoch(0).ravel()]
-    return np.bincount(drawn, minlength=len(splits.train.class_names))
-
-
-def describe_data(job: Job, config: Config) -> dict[str, Any]:
-    """What a report or a prediction needs to know of the data, for `dataset.json`."""
-    train = job.splits.train
-    mean, std = job.statistics
-    groups = shot_groups(
-        train.class_counts,
-        many_above=config.evaluation.many_above,
-        few_below=config.evaluation.few_below,
-    )
-    return {
-        "name": config.data.name,
-        "class_names": list(train.class_names),
-        "class_counts": train.class_counts.tolist(),
-        "test_counts": job.splits.test.class_counts.tolist(),
-        "groups": {name: members.tolist() for name, members in groups._asdict().items()},
-        "image_shape": list(train.image_shape),
-        "mean": mean.tolist(),
-        "std": std.tolist(),
-        "fingerprint": {"train": train.fingerprint(), "test": job.splits.test.fingerprint()},
-        "plan": repr(job.plans[0]),
-        "plan_fingerprints": [plan.fingerprint() for plan in job.plans],
-        "exposure": summary(
-            exposure(
-                job.plans[0],
-                train.labels,
-                config.train.epochs,
-                num_classes=len(train.class_names),
-            )
-        ),
-    }
+        return train.class_counts
+    drawn = train.labels[sampler.epoch(0).ravel()]
+    return np.bincount(drawn, minlength=len(train.class_names))
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:
-    """PRNG keys of the initialisation and of the augmentation."""
+    """PRNG keys of the initialization and of the augmentation."""
     init, augment = jax.random.split(jax.random.key(seed))
     return init, augment
-
-
-def versions(devices: list[jax.Device], count: int) -> dict[str, str]:
-    """Versions of what computes a result, and the devices it runs on."""
-    names = ("ltjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    found = {"python": platform.python_version()}
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    found["device"] = f"{count} x {devices[0].device_kind}"
-    return found

@@ -1,23 +1,24 @@
-"""Stage two of the decoupled methods: the head alone, on a network that stage one trained.
+"""Stage two of decoupled training: only the head, on a network that stage one trained.
 
     crt         a fresh head, trained on class-balanced batches
-    lws         stage one's head times a scale per class, trained on class-balanced batches
-    tau_norm    stage one's head with w_c / |w_c|^tau
+    lws         stage one's head with a learned scale per class, trained on class-balanced batches
+    tau_norm    stage one's head with weights w_c / |w_c|^tau
     ncm         the cosine to each class's mean feature
-    posthoc_la  stage one's head with b_c - tau log pi_c
+    posthoc_la  stage one's head with biases b_c - tau log pi_c
 
-All go through the one training loop, with its checkpoints, evaluation and report. The backbone,
-the whitening and their statistics stay as stage one left them. An epoch of stage two is one
-instance epoch, `ceil(N / batch_size)` steps, as everywhere here; the last three have no steps.
+All of them go through the one training loop, with its checkpoints, evaluation and report. The
+backbone, the whitening and their statistics stay as stage one left them. An epoch of stage two
+has as many steps as one of stage one, `ceil(N / batch_size)`; the last three methods compute their
+head and take no steps.
 
-Source: Kang et al., Decoupling Representation and Classifier (ICLR 2020); posthoc_la: Menon et
-al., Long-tail learning via logit adjustment (ICLR 2021).
+Source: Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition (ICLR
+2020), https://arxiv.org/abs/1910.09217; posthoc_la: Menon et al., Long-tail learning via logit
+adjustment (ICLR 2021), https://arxiv.org/abs/2007.07314.
 """
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -25,166 +26,180 @@ from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.errors import InputError
 from ltjax.evaluation.metrics import summarize
-from ltjax.losses import log_prior
-from ltjax.training import loop
-from ltjax.training.build import build
-from ltjax.training.checkpoint import Checkpoints
-from ltjax.training.loop import Beginning, Report, Session
-from ltjax.training.multi_seed import unstack
-from ltjax.training.progress import Watcher
-from ltjax.training.state import TrainState, init_state
-from ltjax.training.workdir import read_json
+from ltjax.losses import adjusted_logits
+from ltjax.training.multi_seed import Seeds
+from ltjax.training.restore import restore_states
+from ltjax.training.state import TrainState
+from ltjax.training.workdir import FinishedRun, read_finished
 
 TAUS = np.arange(0.0, 2.01, 0.05)
 NEEDS_LINEAR = ("lws", "tau_norm", "posthoc_la")
-# What both stages must agree on: they make the data and the features.
+# What both stages must agree on: these keys make the data and the features.
 SHARED = ("seeds", "data.", "model.", "whitening.")
 OWN = ("model.head", "model.head_scale")
 
 
-def run(config: Config, workdir: str | Path, *, watcher: Watcher | None = None) -> Report:
-    """Runs either stage: `ltjax.training.loop.run`, for stage two from a stage one's workdir.
-
-    Args:
-      config: configuration; with `stage` other than "one", `init_from` is the workdir of a
-        finished stage one of the same data, model and whitening.
-      workdir: folder of this run; the same call on the same folder resumes it.
-      watcher: shows progress.
-
-    Raises:
-      InputError: bad input; nothing of an earlier run is overwritten.
-    """
-    config = configs.resolve(config)
-    if config.stage == "one":
-        return loop.run(config, workdir, watcher=watcher)
-    # A finished run needs its stage one no more.
-    first = None if (Path(workdir) / "result.json").exists() else read_stage_one(config)
-
-    def start(session: Session) -> Beginning:
-        assert first is not None
-        return begin(first, session)
-
-    return loop.run(config, workdir, watcher=watcher, start=start)
-
-
-class StageOne(NamedTuple):
-    """A finished stage one: its folder and its resolved configuration."""
-
-    path: Path
-    config: Config
-
-
-def read_stage_one(config: Config) -> StageOne:
+def read_stage_one(config: Config) -> FinishedRun:
     """Finds stage one and checks that stage two can build on it.
 
+    Args:
+      config: resolved configuration of stage two.
+
     Raises:
-      InputError: it is absent, not finished, or of other data or another model.
+      InputError: stage one is absent, not finished, or of other data or another model.
     """
-    path = Path(config.init_from)
-    for name, what in (("config.json", "no workdir of a run"), ("result.json", "not finished")):
-        if not (path / name).exists():
-            raise InputError(
-                f"config.init_from = {path} is {what} (it has no {name}); "
-                "give the workdir of a finished stage one"
-            )
-    first = configs.resolve(read_json(path / "config.json"))
-    flat, mine = first.flat(), config.flat()
-    if first.stage != "one":
+    first = read_finished(config.init_from, name="config.init_from =", what="stage one")
+    path, flat, mine = first.path, first.config.flat(), config.flat()
+    if first.config.stage != "one":
         raise InputError(f"config.init_from = {path} is itself a stage two; give its stage one")
     shared = [k for k in mine if k.startswith(SHARED) and k not in OWN]
     changed = configs.differences({k: mine[k] for k in shared}, {k: flat[k] for k in shared})
     if changed:
         raise InputError(
-            f"config.init_from = {path} was trained otherwise (there -> here: "
+            f"config.init_from = {path} was trained with other settings (there -> here: "
             f"{'; '.join(changed)}); set these keys as there"
         )
-    if config.stage in NEEDS_LINEAR and first.model.head != "linear":
+    if config.stage in NEEDS_LINEAR and first.config.model.head != "linear":
         raise InputError(
             f"config.stage = {config.stage} needs a linear head, but stage one in {path} has "
-            f"model.head = {first.model.head}; use crt or ncm"
+            f"model.head = {first.config.model.head}; use crt or ncm"
         )
-    return StageOne(path, first)
+    return first
 
 
-def restore(first: StageOne, session: Session) -> list[TrainState]:
-    """The final states of stage one, one per seed."""
-    job = build(first.config)
-    if job.splits.train.fingerprint() != session.job.splits.train.fingerprint():
+def begin(
+    first: FinishedRun, config: Config, seeds: Seeds
+) -> tuple[list[TrainState], dict[str, Any]]:
+    """The states that stage two starts from: stage one's networks under their own heads.
+
+    Args:
+      first: stage one.
+      config: resolved configuration of stage two.
+      seeds: of stage two, with their initial states.
+
+    Returns:
+      A state for each seed, and what `result.json` tells of them (JSON).
+
+    Raises:
+      InputError: the training images have changed, or stage one cannot be read.
+    """
+    if first.dataset["fingerprint"]["train"] != seeds.job.data.train.fingerprint():
         raise InputError(f"config.init_from = {first.path}: the training images have changed")
-    shape, ema = session.job.splits.train.image_shape, first.config.optimizer.ema_decay > 0
-    like = jax.eval_shape(
-        jax.vmap(lambda key: init_state(job.model, job.optimizer, key, shape, ema=ema)),
-        jax.random.split(jax.random.key(0), len(first.config.seeds)),
-    )
-    checkpoints = Checkpoints(first.path / "checkpoints", keep=first.config.checkpoint.keep)
-    if not checkpoints.steps():
-        raise InputError(f"config.init_from = {first.path} holds no checkpoint; train it again")
-    state = checkpoints.restore(checkpoints.steps()[-1], session.mapping.place(like)).state
-    checkpoints.close()
-    return unstack(state)
-
-
-def begin(first: StageOne, session: Session) -> Beginning:
-    """The states that stage two starts from: stage one's networks under their own heads."""
     begun = [
-        _begin_seed(session, trained, session.seeds.state_of(index))
-        for index, trained in enumerate(restore(first, session))
+        _begin_seed(trained, seeds.state_of(index), config, seeds)
+        for index, trained in enumerate(restore_states(first, seeds.mapping))
     ]
     states, found = zip(*begun, strict=True)
     facts: dict[str, Any] = {"init_from": str(first.path), "first_method": first.config.method}
     facts |= found[0] if len(found) == 1 else {"per_seed": list(found)}
-    return Beginning(list(states), facts)
+    return list(states), facts
+
+
+class Head(NamedTuple):
+    """Parameters of a head, and what `result.json` tells of how they were found."""
+
+    params: dict[str, Any]
+    facts: dict[str, Any]
+
+
+class Start(NamedTuple):
+    """What a head is made from.
+
+    Attributes:
+      dense: kernel `[D, C]` and bias `[C]` of stage one's linear head; None where it has none.
+      fresh: parameters of a new head.
+      state: stage one's network, whose features are the head's inputs.
+      config: resolved configuration of stage two.
+      seeds: gives outputs of a state on images.
+    """
+
+    dense: dict[str, Any] | None
+    fresh: dict[str, Any]
+    state: TrainState
+    config: Config
+    seeds: Seeds
+
+    @property
+    def linear(self) -> dict[str, Any]:
+        """The linear head of stage one, which `read_stage_one` has made sure of."""
+        assert self.dense is not None
+        return self.dense
 
 
 def _begin_seed(
-    session: Session, trained: TrainState, own: TrainState
+    trained: TrainState, own: TrainState, config: Config, seeds: Seeds
 ) -> tuple[TrainState, dict[str, Any]]:
     """One seed's state, and what there is to tell of it."""
-    learned, stats = trained.variables["params"], trained.batch_stats
-    dense, head = learned["head"].get("dense"), own.params["head"]
-    # The head's inputs need the backbone and the whitening alone.
-    state = own._replace(params={**learned, "head": head}, batch_stats=stats, ema=())
-    facts: dict[str, Any] = {}
-    match session.config.stage:
-        case "lws":
-            head = {"dense": dense, "scale": jnp.ones_like(dense["bias"])}
-        case "tau_norm":
-            tau, tried = choose_tau(session, state, np.asarray(dense["kernel"]))
-            head = {"kernel": dense["kernel"], "tau": jnp.asarray(tau, jnp.float32)}
-            facts = {"tau": tau, **tried}
-        case "ncm":
-            head = {"kernel": jnp.asarray(class_means(session, state).T)}
-        case "posthoc_la":
-            tau = session.config.loss.tau
-            prior = log_prior(jnp.asarray(session.job.splits.train.class_counts))
-            head = {"dense": {**dense, "bias": dense["bias"] - tau * prior}}
-            facts = {"tau": tau}
-    params = {**learned, "head": head}
-    return state._replace(params=params, ema=params if own.ema else ()), facts
+    learned, fresh = trained.variables["params"], own.params["head"]
+    # The head's inputs need only the backbone and the whitening.
+    state = own._replace(params={**learned, "head": fresh}, batch_stats=trained.batch_stats, ema=())
+    start = Start(learned["head"].get("dense"), fresh, state, config, seeds)
+    head = HEAD_OF_STAGE[config.stage](start)
+    params = {**learned, "head": head.params}
+    return state._replace(params=params, ema=params if own.ema else ()), head.facts
 
 
-def class_means(session: Session, state: TrainState) -> np.ndarray:
-    """Mean of the head's inputs over every class's training images, float32 `[C, D]`.
+def _retrained(start: Start) -> Head:
+    return Head(start.fresh, {})
+
+
+def _scaled(start: Start) -> Head:
+    return Head({"dense": start.linear, "scale": jnp.ones_like(start.linear["bias"])}, {})
+
+
+def _tau_normalized(start: Start) -> Head:
+    tau, tried = choose_tau(start)
+    head = {"kernel": start.linear["kernel"], "tau": jnp.asarray(tau, jnp.float32)}
+    return Head(head, {"tau": tau, **tried})
+
+
+def _nearest_mean(start: Start) -> Head:
+    return Head({"kernel": jnp.asarray(class_means(start.seeds, start.state).T)}, {})
+
+
+def _logit_adjusted(start: Start) -> Head:
+    """Shifting the bias of a linear head shifts its logits."""
+    tau, counts = start.config.loss.tau, start.seeds.job.data.train.class_counts
+    bias = adjusted_logits(jnp.asarray(start.linear["bias"]), jnp.asarray(counts), tau)
+    return Head({"dense": {**start.linear, "bias": bias}}, {"tau": tau})
+
+
+HEAD_OF_STAGE: dict[str, Callable[[Start], Head]] = {
+    "crt": _retrained,
+    "lws": _scaled,
+    "tau_norm": _tau_normalized,
+    "ncm": _nearest_mean,
+    "posthoc_la": _logit_adjusted,
+}
+
+
+def class_means(seeds: Seeds, state: TrainState) -> np.ndarray:
+    """Mean of the head's inputs over each class's training images.
+
+    Args:
+      seeds: gives outputs of a state on images.
+      state: the network.
+
+    Returns:
+      float32 `[C, D]`.
 
     Raises:
       InputError: a class has no training image.
     """
-    train = session.job.splits.train
+    train = seeds.job.data.train
     counts = train.class_counts
     if not counts.all():
         raise InputError(
             f"class {int(np.argmin(counts))} has no training image, so it has no mean feature; "
             "use another config.stage"
         )
-    features = session.seeds.predict(train, session.mapping.replicate(state)).whitened
+    features = seeds.outputs(train, seeds.mapping.replicate(state)).whitened
     sums = np.zeros((len(counts), features.shape[1]))
     np.add.at(sums, train.labels, np.asarray(features, np.float64))
     return (sums / counts[:, None]).astype(np.float32)
 
 
-def choose_tau(
-    session: Session, state: TrainState, kernel: np.ndarray
-) -> tuple[float, dict[str, Any]]:
+def choose_tau(start: Start) -> tuple[float, dict[str, Any]]:
     """The tau of the config, or the best on held-out training images, never on test images.
 
     Of several taus of equal balanced accuracy the middle one is taken (ours).
@@ -192,19 +207,18 @@ def choose_tau(
     Returns:
       tau, and the balanced accuracy of every tau tried.
     """
-    if session.config.decoupled.tau is not None:
-        return float(session.config.decoupled.tau), {}
-    held = session.job.validation
+    seeds, fixed = start.seeds, start.config.decoupled.tau
+    if fixed is not None:
+        return float(fixed), {}
+    held = seeds.job.data.validation
     assert held is not None  # the config's check
-    features = session.seeds.predict(held, session.mapping.replicate(state)).whitened
+    features = seeds.outputs(held, seeds.mapping.replicate(start.state)).whitened
+    kernel = np.asarray(start.linear["kernel"])
     norms = np.maximum(np.linalg.norm(kernel, axis=0), 1e-12)
-    scores = [
-        summarize(
-            held.labels, np.argmax(features @ (kernel / norms**tau), axis=1), held.class_counts
-        )
-        for tau in TAUS
-    ]
-    balanced = np.array([score["balanced_accuracy"] for score in scores])
+    predictions = [np.argmax(features @ (kernel / norms**tau), axis=1) for tau in TAUS]
+    balanced = np.array(
+        [summarize(held.labels, p, held.class_counts)["balanced_accuracy"] for p in predictions]
+    )
     best = np.flatnonzero(balanced == balanced.max())
     tau = round(float(TAUS[best[len(best) // 2]]), 2)
     tried = {f"{t:.2f}": round(float(b), 4) for t, b in zip(TAUS, balanced, strict=True)}

@@ -93,6 +93,11 @@ class Mapping:
         """Number of devices, over all hosts."""
         return self._mesh.size
 
+    @property
+    def chief(self) -> bool:
+        """Whether this host is the one that writes."""
+        return self.host == 0
+
     def replicate(self, tree: Any) -> Any:
         """Puts a tree of arrays on every device, as the mapped steps take it."""
         return jax.device_put(tree, self._shared)

@@ -1,4 +1,4 @@
-"""The optax optimiser and learning-rate schedule that a config names."""
+"""The optax optimizer and learning-rate schedule that a config names."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ import optax
 from ltjax.errors import require
 
 
-def make_schedule(
+def learning_rate_schedule(
     *,
     name: str,
     learning_rate: float,
@@ -92,7 +92,7 @@ def freeze_untrained(params: Any, trainable: Trainable) -> Any:
 def train_part(
     optimizer: optax.GradientTransformation, trainable: Trainable
 ) -> optax.GradientTransformation:
-    """The optimiser on the trained part alone: the rest has no state, decay or update."""
+    """The optimizer on the trained part alone: the rest has no state, decay or update."""
     if trainable is None:
         return optimizer
 
@@ -113,7 +113,7 @@ def make_optimizer(
     clip_norm: float,
     head_rate: float = 1.0,
 ) -> optax.GradientTransformation:
-    """Builds the optimiser.
+    """Builds the optimizer.
 
     Args:
       schedule: learning rate of a step.

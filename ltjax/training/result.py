@@ -1,59 +1,62 @@
 """What a finished run leaves of its evaluation: scores, and what a report draws."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from ltjax import config as configs
-from ltjax.config import Config
-from ltjax.data.sources import ArraySource
+from ltjax.data.sources import ArraySource, Source
 from ltjax.data.stream import LoadBatch
-from ltjax.evaluation.details import HeldOut, details, post_hoc
+from ltjax.evaluation.details import HeldOut, details, fit_corrections, post_hoc
 from ltjax.evaluation.diagnostics import correlation_matrix, describe, describe_classifier
-from ltjax.evaluation.metrics import average
-from ltjax.evaluation.scores import intervals, scores, tally
+from ltjax.evaluation.scores import scores, scores_of_seeds, tally
 from ltjax.models import Outputs
-from ltjax.training.build import Job
 from ltjax.training.multi_seed import Seeds
 from ltjax.training.workdir import write_json
 
 
-def score_seeds(
-    config: Config, job: Job, seeds: Seeds
-) -> tuple[list[dict[str, Any]], list[Outputs]]:
-    """Test scores and outputs of every seed."""
-    test, counts = job.splits.test, job.splits.train.class_counts
-    outputs = [seeds.predict(test, seeds.state_of(index)) for index in range(seeds.count)]
-    sums = [tally(test.labels, out.logits) for out in outputs]
-    return [scores(each, counts, **configs.thresholds(config)) for each in sums], outputs
+def score_seeds(seeds: Seeds, groups: dict[str, int]) -> tuple[list[dict[str, Any]], list[Outputs]]:
+    """Scores and outputs of every seed on the test images.
+
+    Args:
+      seeds: the states to evaluate.
+      groups: thresholds of the shot groups.
+    """
+    test, counts = seeds.job.data.test, seeds.job.data.train.class_counts
+    outputs = _test_outputs(seeds)
+    return [scores(tally(test.labels, out.logits), counts, **groups) for out in outputs], outputs
 
 
-def evaluation(config: Config, job: Job, seeds: Seeds) -> tuple[dict[str, Any], list[Outputs]]:
+def _test_outputs(seeds: Seeds) -> list[Outputs]:
+    """Outputs of every seed on the test images."""
+    test = seeds.job.data.test
+    return [seeds.outputs(test, seeds.state_of(index)) for index in range(seeds.count)]
+
+
+def final_scores(seeds: Seeds, groups: dict[str, int]) -> tuple[dict[str, Any], list[Outputs]]:
     """The part of `result.json` that tells of the test images.
 
+    Args:
+      seeds: the final states.
+      groups: thresholds of the shot groups.
+
     Returns:
-      `test` (the mean over seeds; with several also `test_std`, `seeds`, `per_seed`),
-      `intervals` of each seed and, where images were held out of training, `post_hoc` scores
-      of the first; and the outputs of each seed.
+      What `ltjax.evaluation.scores.scores_of_seeds` gives and, where images were held out of
+      training, the `post_hoc` scores of the first seed; and the outputs of every seed.
     """
-    summaries, outputs = score_seeds(config, job, seeds)
-    mean, std = average(summaries)
-    test, counts = job.splits.test, job.splits.train.class_counts
-    thresholds = configs.thresholds(config)
-    found: dict[str, Any] = {"test": mean if seeds.count > 1 else summaries[0]}
-    if seeds.count > 1:
-        found |= {"test_std": std, "seeds": list(config.seeds), "per_seed": summaries}
-    found["intervals"] = [
-        intervals(test.labels, out.logits, counts, **thresholds) for out in outputs
-    ]
-    if job.validation is not None:
-        held = job.validation
-        held_out = HeldOut(held.labels, seeds.predict(held, seeds.state_of(0)).logits)
-        found["post_hoc"] = post_hoc(held_out, test.labels, outputs[0].logits, counts, **thresholds)
+    data, outputs = seeds.job.data, _test_outputs(seeds)
+    labels, counts = data.test.labels, data.train.class_counts
+    logits = [out.logits for out in outputs]
+    found = scores_of_seeds(labels, logits, counts, seeds=seeds.job.seeds, **groups)
+    if data.validation is not None:
+        held = HeldOut(
+            data.validation.labels, seeds.outputs(data.validation, seeds.state_of(0)).logits
+        )
+        corrections = fit_corrections(held, counts)
+        found["post_hoc"] = post_hoc(corrections, labels, logits[0], counts, **groups)
     return found, outputs
 
 
@@ -67,12 +70,16 @@ def course(outputs: Outputs) -> dict[str, float]:
     return line
 
 
-def write_details(folder: Path, job: Job, first: Outputs, params: Any) -> None:
-    """Writes what a report draws, of the first seed.
+def write_details(folder: Path, test: Source, first: Outputs, params: Mapping[str, Any]) -> None:
+    """Writes what a report draws: `diagnostics.json`, `correlation.npz`, `evaluation.json`,
+    `confused.npz`.
 
-    `diagnostics.json`, `correlation.npz`, `evaluation.json` and `confused.npz`.
+    Args:
+      folder: workdir of the run.
+      test: the test images.
+      first: the first seed's outputs on them.
+      params: the first seed's parameters.
     """
-    test = job.splits.test
     kept = details(test.labels, first.logits)
     features, whitened = np.asarray(first.features), np.asarray(first.whitened)
     kernels = [x for x in jax.tree.leaves(params["head"]) if x.ndim == 2]

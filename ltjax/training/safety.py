@@ -1,14 +1,14 @@
 """What keeps a run safe: one process per folder, orderly stops, and a watch on the numbers."""
 
 import contextlib
-import fcntl
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import filelock
 import jax
 import numpy as np
 
@@ -47,25 +47,26 @@ class StopRequest:
 def locked(folder: Path) -> Iterator[None]:
     """Holds the folder for this process; the lock ends with the process, however it ends.
 
+    The kernel holds the lock (`flock`), so a killed process leaves none behind; the file `.lock`
+    stays and names its last holder.
+
     Raises:
       InputError: another process holds it.
     """
-    file: IO[str] = open(folder / ".lock", "a+")  # noqa: SIM115 - closed below
+    file = folder / ".lock"
+    lock = filelock.FileLock(file, fallback_to_soft=False)
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            file.seek(0)
-            raise InputError(
-                f"workdir {folder} is in use by process {file.read().strip() or 'unknown'}; "
-                "wait for it, stop it, or use another --workdir"
-            ) from e
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        lock.acquire(timeout=0)
+    except filelock.Timeout as e:
+        raise InputError(
+            f"workdir {folder} is in use by process {file.read_text().strip() or 'unknown'}; "
+            "wait for it, stop it, or use another --workdir"
+        ) from e
+    try:
+        file.write_text(str(os.getpid()))
         yield
     finally:
-        file.close()
+        lock.release()
 
 
 def check_finite(

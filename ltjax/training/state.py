@@ -52,8 +52,8 @@ def init_state(
         average = params if ema else ()
         return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), average)
 
-    # It runs once: on CPU, code that is made quickly is worth more than code that is quick.
-    # (JAX takes no such wish for what is compiled as a part of something else.)
+    # This runs once, so on CPU a short compilation is worth more than fast code. (Compiler options
+    # are not allowed for a function that is compiled as a part of another.)
     hasty = jax.default_backend() == "cpu" and not isinstance(key, jax.core.Tracer)
     options = {"xla_backend_optimization_level": 1} if hasty else None
     return jax.jit(init, compiler_options=options)(key)

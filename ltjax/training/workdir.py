@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ltjax import config as configs
 from ltjax.config import Config
@@ -22,7 +22,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON; a damaged file is an `InputError` that names it."""
+    """Reads JSON.
+
+    Raises:
+      InputError: the file is absent or damaged.
+    """
     try:
         return json.loads(path.read_text())
     except (ValueError, OSError) as e:
@@ -66,8 +70,7 @@ class Workdir:
             ) from e
         stored = self.path / "config.json"
         if stored.exists():
-            content = read_json(stored)
-            changed = configs.differences(flat, _flatten(content))
+            changed = configs.differences(flat, configs.flatten(_object(stored)))
             if changed:
                 raise InputError(
                     f"workdir {self.path} belongs to another config (stored -> given: "
@@ -87,10 +90,57 @@ class Workdir:
         return self.path / "result.json"
 
 
-def _flatten(nested: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(nested, dict):
-        return {prefix[:-1]: nested}
-    flat: dict[str, Any] = {}
-    for name, value in nested.items():
-        flat.update(_flatten(value, f"{prefix}{name}."))
-    return flat
+class FinishedRun(NamedTuple):
+    """What the workdir of a finished run tells of it.
+
+    Attributes:
+      path: the workdir.
+      config: its resolved configuration.
+      dataset: content of `dataset.json`: classes, image shape, normalization, fingerprints.
+      result: content of `result.json`.
+    """
+
+    path: Path
+    config: Config
+    dataset: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """`(H, W, C)`."""
+        return tuple(self.dataset["image_shape"])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.dataset["class_names"])
+
+
+def read_finished(workdir: str | Path, *, name: str = "workdir", what: str = "run") -> FinishedRun:
+    """Reads the configuration, the data's description and the result of a finished run.
+
+    Args:
+      workdir: its folder.
+      name: what the folder is called in messages.
+      what: what the run is called there.
+
+    Raises:
+      InputError: no finished run is there, or a file of it is damaged.
+    """
+    path = Path(workdir)
+    for file, wrong in (("config.json", "no workdir of a run"), ("result.json", "not finished")):
+        if not (path / file).exists():
+            raise InputError(
+                f"{name} {path} is {wrong} (it has no {file}); "
+                f"give the workdir of a finished {what}"
+            )
+    config = configs.resolve(_object(path / "config.json"))
+    dataset, result = (_object(path / file) for file in ("dataset.json", "result.json"))
+    return FinishedRun(path, config, dataset, result)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object; restore it, or use another --workdir")
+    return content

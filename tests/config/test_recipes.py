@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
-from ltjax.augment.device import Augment
 from ltjax.config.recipes import METHODS, STAGES
 from ltjax.data.loader import Batch
-from ltjax.training.build import build, keys
-from ltjax.training.state import init_state
-from ltjax.training.step import AXIS, Resident, make_train_step
+from ltjax.training.build import build, initial_state, keys
+from ltjax.training.step import AXIS, Resident
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| `(--config\.method=.*?)` \|", re.MULTILINE)
@@ -42,35 +40,26 @@ def test_every_method_and_stage_has_a_recipe():
 def test_its_step_can_be_traced(recipe):
     config = configs.resolve(parsed(recipe))
     job = build(config)
-    embeds = any(job.plans[0].flags(step).any() for step in range(job.steps_per_epoch))
+    embeds = any(job.samplers[0].flags(step).any() for step in range(job.steps_per_epoch))
     assert embeds == (job.embedded_weight is not None)  # BET's loss side goes with the flags
-    image = job.splits.train.images.shape[1:]
+    image = job.data.train.images.shape[1:]
     size = config.train.batch_size
 
     def step():
-        init, augment = keys(0)
-        state = init_state(job.model, job.optimizer, init, image)
+        _, augment = keys(0)
+        state = initial_state(job, 0)
         mixed = () if job.mixing is None else job.mixing.init(np.ones(10, np.int32))
         state_of_loss = job.losses[0].init(job.loss_counts[0])
         data = Resident(
-            job.splits.train.images,
+            job.data.train.images,
             *(np.ones(image[-1], np.float32),) * 2,
             state_of_loss,
             augment,
             mixed,
         )
-        train = make_train_step(
-            job.model,
-            job.losses[0],
-            job.optimizer,
-            embedded_weight=job.embedded_weight,
-            augment=Augment(max_shift=1),
-            mixing=job.mixing,
-            trainable=job.trainable,
-        )
         numbers, flags = np.zeros((1, size), np.int32), np.ones((1, size), bool)
         batch = Batch(numbers, numbers, numbers, flags, flags)
-        return jax.vmap(train, in_axes=(None, None, 0), axis_name=AXIS)(state, data, batch)
+        return jax.vmap(job.train_step, in_axes=(None, None, 0), axis_name=AXIS)(state, data, batch)
 
     _, metrics = jax.eval_shape(step)
     assert metrics["loss"].shape == (1,)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
 from ltjax.evaluation.diagnostics import (
@@ -14,7 +15,6 @@ from ltjax.evaluation.diagnostics import (
     effective_rank,
     gaussian_entropy,
     gradient_cosines,
-    probabilities,
     spectrum,
 )
 
@@ -86,7 +86,7 @@ def test_classifier_in_json():
     x, kernel, labels = rng.normal(size=(60, 5)), rng.normal(size=(5, 3)), rng.integers(0, 3, 60)
     found = describe_classifier(x, x @ kernel, labels, kernel)
     np.testing.assert_allclose(found["weight_norms"], np.linalg.norm(kernel, axis=0))
-    p = probabilities(x @ kernel)
+    p = softmax(x @ kernel, axis=1)
     blocks = np.einsum("nc,cd->ncd", p, np.eye(3)) - np.einsum("nc,nd->ncd", p, p)
     hessian = np.einsum("ncd,ni,nj->cidj", blocks, x, x).reshape(15, 15) / 60
     values = np.linalg.eigvalsh(hessian)[5:]  # the null space has one dimension a feature

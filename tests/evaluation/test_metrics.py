@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, and exact masked prediction."""
+"""Metrics against scikit-learn, and exact masked outputs."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 
 from ltjax.data.loader import Batch, eval_batches
 from ltjax.evaluation.metrics import confusion_matrix, summarize
-from ltjax.evaluation.predict import predict
+from ltjax.evaluation.outputs import collect_outputs
 from ltjax.models import Outputs
 
 
@@ -44,11 +44,11 @@ def test_thresholds():
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 8)])
-def test_predict_returns_every_image_once_in_order(count, batch_size):
+def test_outputs_have_every_image_once_in_order(count, batch_size):
     def step(batch: Batch) -> Outputs:
         value = batch.indices[:, None].astype(np.float32)
         return Outputs(value, value + 0.5, value + 0.25)
 
-    out = predict(step, eval_batches(np.zeros(count, int), batch_size))
+    out = collect_outputs(step, eval_batches(np.zeros(count, int), batch_size))
     np.testing.assert_array_equal(out.logits[:, 0], np.arange(count))
     assert out.features.shape == (count, 1)

@@ -16,8 +16,8 @@ from ltjax.errors import InputError
 from ltjax.serving import export, predict
 from ltjax.serving import load as trained
 from ltjax.serving.evaluate import evaluate
-from ltjax.training import loop
 from ltjax.training.progress import SilentWatcher
+from ltjax.training.run import run
 from tests.helpers import small_config
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served") / "run"
     config = small_config(data__validation_fraction=0.2, evaluation__every_epochs=4)
-    loop.run(config, folder, watcher=SilentWatcher())
+    run(config, folder, watcher=SilentWatcher())
     return folder
 
 
@@ -111,7 +111,7 @@ def test_predict_streams_a_folder_and_names_corrupt_files(network, tmp_path, suf
 def test_predict_npz_equals_pictures(network, tmp_path):
     np.savez(tmp_path / "a.npz", images=digits().images[:5])
     done = predict.predict(network, tmp_path / "a.npz", tmp_path / "out.csv")
-    assert done == predict.Outcome(5, [])
+    assert done == predict.PredictOutcome(5, [])
 
 
 def test_bad_requests_are_named(network, tmp_path, workdir):
@@ -125,9 +125,9 @@ def test_bad_requests_are_named(network, tmp_path, workdir):
         trained.load(tmp_path)
 
 
-def test_folds_standardised_whitening(tmp_path):
+def test_folds_standardized_whitening(tmp_path):
     config = small_config(whitening__standardize=True, train__epochs=1)
-    loop.run(config, tmp_path / "run", watcher=SilentWatcher())
+    run(config, tmp_path / "run", watcher=SilentWatcher())
     network = trained.load(tmp_path / "run")
     images = digits().images[:40]
     folded, is_folded = trained.folded_function(network)

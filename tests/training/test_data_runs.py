@@ -9,8 +9,8 @@ import pytest
 
 from ltjax import config as configs
 from ltjax import report
-from ltjax.training import decoupled
 from ltjax.training.progress import SilentWatcher
+from ltjax.training.run import run as train
 from tests.data.pictures import picture, write_folder
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def run(name, folder, **overrides):
     for key, value in {**SMALL, **overrides}.items():
         *sections, last = key.split("__")
         (configs.get(config, ".".join(sections)) if sections else config)[last] = value
-    outcome = decoupled.run(config, folder, watcher=SilentWatcher())
+    outcome = train(config, folder, watcher=SilentWatcher())
     report.write(outcome.workdir)
     return outcome
 
@@ -106,8 +106,8 @@ def test_folder_streamed_with_crops_resumes_bit_for_bit(tmp_path, images):
         *sections, last = key.split("__")
         (configs.get(config, ".".join(sections)) if sections else config)[last] = value
     with pytest.raises(KeyboardInterrupt):
-        decoupled.run(config, tmp_path / "killed", watcher=Stop())
-    resumed = decoupled.run(config, tmp_path / "killed", watcher=SilentWatcher())
+        train(config, tmp_path / "killed", watcher=Stop())
+    resumed = train(config, tmp_path / "killed", watcher=SilentWatcher())
     assert resumed.result["per_seed"] == whole.result["per_seed"]
 
 

@@ -10,10 +10,14 @@ from ltjax import config as configs
 from ltjax import report
 from ltjax.config.recipes import STAGES
 from ltjax.errors import InputError
-from ltjax.training import decoupled, loop
 from ltjax.training.build import build
 from ltjax.training.checkpoint import Checkpoints
+from ltjax.training.devices import Mapping, choose_devices
+from ltjax.training.multi_seed import Seeds
 from ltjax.training.progress import SilentWatcher
+from ltjax.training.restore import restore_states
+from ltjax.training.run import run as train
+from ltjax.training.workdir import read_finished
 from tests.helpers import small_config
 
 pytestmark = pytest.mark.slow
@@ -36,7 +40,7 @@ class KillAt(SilentWatcher):
 
 def run(folder, watcher=None, **overrides):
     config = small_config(**{**METHOD, **overrides})
-    return decoupled.run(config, folder, watcher=watcher or SilentWatcher())
+    return train(config, folder, watcher=watcher or SilentWatcher())
 
 
 def final(folder):
@@ -110,22 +114,20 @@ def test_posthoc_shifts_the_bias(first, second):
     np.testing.assert_allclose(head["bias"], old["bias"] - np.log(counts / counts.sum()), rtol=1e-5)
 
 
-def session(folder):
-    """The session of a finished run, at its end."""
-    from ltjax.training.workdir import Workdir, read_json
-
-    config = configs.resolve(read_json(folder / "config.json"))
-    mapping = loop.Mapping(loop.choose_devices(config.cpu_devices))
-    return loop.Session(
-        config, build(config), mapping, Workdir(folder, config), SilentWatcher(), None
-    )
+def at_the_end(folder):
+    """The seeds of a finished run, at its end."""
+    finished = read_finished(folder)
+    mapping = Mapping(choose_devices(finished.config.cpu_devices))
+    seeds = Seeds(build(finished.config), mapping)
+    seeds.take_over(restore_states(finished, mapping))
+    return seeds
 
 
 def test_ncm_has_the_mean_features_of_the_training_images(first, second):
     kernel = final(second("ncm").workdir)[0]["head"]["kernel"]
-    at_end = session(first)
-    train = at_end.job.splits.train
-    features = at_end.seeds.predict(train, at_end.seeds.state_of(0)).whitened.astype(np.float64)
+    at_end = at_the_end(first)
+    train = at_end.job.data.train
+    features = at_end.outputs(train, at_end.state_of(0)).whitened.astype(np.float64)
     for label in range(10):
         expected = features[train.labels == label].mean(axis=0)
         np.testing.assert_allclose(kernel[:, label], expected, rtol=1e-4, atol=1e-5)
@@ -139,16 +141,16 @@ def test_tau_is_the_best_on_held_out_training_images(first, second):
     assert head["tau"] == pytest.approx(facts["tau"])
     tried = facts["held_out_balanced_accuracy"]
     assert tried[f"{facts['tau']:.2f}"] == max(tried.values())
-    at_end = session(first)
-    held, train = at_end.job.validation, at_end.job.splits.train
+    at_end = at_the_end(first)
+    held, train = at_end.job.data.validation, at_end.job.data.train
     assert facts["held_out"] == len(held)
     # Held out: of the training set, and not trained on.
-    whole = build(configs.resolve(small_config(method="cw"))).splits
+    whole = build(configs.resolve(small_config(method="cw"))).data
     images = {x.tobytes() for x in whole.train.images}
     kept, out = ({x.tobytes() for x in part.images} for part in (train, held))
     assert kept | out == images
     assert len(held) + len(train) == len(whole.train)
-    features = at_end.seeds.predict(held, at_end.seeds.state_of(0)).whitened.astype(np.float64)
+    features = at_end.outputs(held, at_end.state_of(0)).whitened.astype(np.float64)
     for tau in (0.0, facts["tau"]):
         kernel = old["dense"]["kernel"] / np.linalg.norm(old["dense"]["kernel"], axis=0) ** tau
         hits = np.argmax(features @ kernel, axis=1) == held.labels
@@ -218,8 +220,6 @@ def test_stage_one_must_be_one_and_finished(first, second, tmp_path):
     shutil.copy(first / "config.json", unfinished)
     with pytest.raises(ValueError, match="is not finished"):
         run(tmp_path / "run", stage="crt", init_from=str(unfinished))
-    with pytest.raises(ValueError, match=r"is run by ltjax.training.decoupled.run"):
-        loop.run(small_config(**METHOD, stage="crt", init_from=str(first)), tmp_path / "run")
     with pytest.raises(ValueError, match="stage one needs none"):
         run(tmp_path / "run", init_from=str(first))
     with pytest.raises(ValueError, match="not allowed in stage one"):

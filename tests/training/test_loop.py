@@ -11,9 +11,10 @@ import pytest
 from ltjax import config as configs
 from ltjax import report
 from ltjax.errors import Interrupted
-from ltjax.training import loop
+from ltjax.training.build import build
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.progress import SilentWatcher, read_metrics
+from ltjax.training.run import run as train
 from ltjax.training.safety import locked
 from tests.helpers import small_config
 
@@ -49,7 +50,7 @@ class KillAt(SilentWatcher):
 
 
 def run(config, folder, watcher=None):
-    return loop.run(config, folder, watcher=watcher or SilentWatcher())
+    return train(config, folder, watcher=watcher or SilentWatcher())
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +302,7 @@ def test_skipped_updates_are_counted(tmp_path):
 
 
 def test_plan_prior_counts_the_draws(tmp_path):
-    job = loop.build(configs.resolve(small_config(loss__prior="plan")))
+    job = build(configs.resolve(small_config(loss__prior="plan")))
     (counts,) = job.loss_counts
     assert counts.sum() == job.steps_per_epoch * 64
     assert counts[9] > 6

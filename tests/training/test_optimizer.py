@@ -6,17 +6,19 @@ import numpy as np
 import optax
 import pytest
 
-from ltjax.training.optimizer import decay_mask, make_optimizer, make_schedule
+from ltjax.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer
 
 
 def test_warmup_then_cosine():
-    schedule = make_schedule(name="cosine", learning_rate=0.4, warmup_steps=10, total_steps=110)
+    schedule = learning_rate_schedule(
+        name="cosine", learning_rate=0.4, warmup_steps=10, total_steps=110
+    )
     values = [float(schedule(i)) for i in (0, 5, 10, 60, 110)]
     np.testing.assert_allclose(values, [0, 0.2, 0.4, 0.2, 0], atol=1e-6)
 
 
 def test_warmup_then_steps_down():
-    schedule = make_schedule(
+    schedule = learning_rate_schedule(
         name="steps",
         learning_rate=0.1,
         warmup_steps=10,
@@ -29,7 +31,9 @@ def test_warmup_then_steps_down():
 
 
 def test_constant_without_warmup():
-    schedule = make_schedule(name="constant", learning_rate=0.4, warmup_steps=0, total_steps=10)
+    schedule = learning_rate_schedule(
+        name="constant", learning_rate=0.4, warmup_steps=0, total_steps=10
+    )
     assert float(schedule(0)) == float(schedule(9)) == np.float32(0.4)
 
 
@@ -49,7 +53,7 @@ def test_decay_mask():
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_decay_without_gradient_moves_kernels_only(name):
     optimizer = make_optimizer(
-        make_schedule(name="constant", learning_rate=0.1, warmup_steps=0, total_steps=1),
+        learning_rate_schedule(name="constant", learning_rate=0.1, warmup_steps=0, total_steps=1),
         name=name,
         momentum=0.9,
         nesterov=False,
@@ -67,7 +71,7 @@ def test_decay_without_gradient_moves_kernels_only(name):
 
 def test_clipping():
     optimizer = make_optimizer(
-        make_schedule(name="constant", learning_rate=1.0, warmup_steps=0, total_steps=1),
+        learning_rate_schedule(name="constant", learning_rate=1.0, warmup_steps=0, total_steps=1),
         name="sgd",
         momentum=0.0,
         nesterov=False,
@@ -81,7 +85,7 @@ def test_clipping():
 
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"optimizer.schedule = 'x'"):
-        make_schedule(name="x", learning_rate=1.0, warmup_steps=0, total_steps=1)
+        learning_rate_schedule(name="x", learning_rate=1.0, warmup_steps=0, total_steps=1)
     with pytest.raises(ValueError, match=r"optimizer.name = 'x'"):
         make_optimizer(
             optax.constant_schedule(1.0),

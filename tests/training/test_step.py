@@ -18,8 +18,8 @@ def train(count, steps, *, block=1, backend="pmap", engine=ON_CPU, **overrides):
     """Trains so many steps on so many devices; the seeds' runner and losses `[steps, seeds]`."""
     config = configs.resolve(small_config(**overrides))
     mapping = Mapping(jax.local_devices()[:count], backend=backend, engine=engine)
-    seeds = Seeds(config, build(config), mapping)
-    window = [seeds.step(i, block) for i in range(0, steps, block)]
+    seeds = Seeds(build(config), mapping)
+    window = [seeds.step(seeds.load(i, block)) for i in range(0, steps, block)]
     return seeds, seeds.gather_metrics(window)["loss"] if window else None
 
 
@@ -54,7 +54,7 @@ def test_replicas_agree_bit_for_bit(devices, backend):
 
 def on_test(seeds, index):
     """Outputs of one seed's state on the test set."""
-    return seeds.predict(seeds.job.splits.test, seeds.state_of(index))
+    return seeds.outputs(seeds.job.data.test, seeds.state_of(index))
 
 
 def test_shard_map_equals_pmap(devices):
@@ -104,7 +104,7 @@ def test_one_compilation_per_function(devices):
     on_test(seeds, 0)
     compiled.clear()
     for i in range(2, 5):
-        seeds.step(i, 1)
+        seeds.step(seeds.load(i, 1))
         on_test(seeds, 0)
     jax.monitoring.clear_event_listeners()
     assert compiled == []
@@ -119,7 +119,7 @@ def test_average_of_parameters(devices):
     decay = 0.75
     seeds, _ = train(2, 0, optimizer__ema_decay=decay, optimizer__warmup_epochs=0)
     start = jax.tree.map(np.asarray, seeds.states[0].params)
-    seeds.step(0, 1)
+    seeds.step(seeds.load(0, 1))
     state = seeds.states[0]
     expected = jax.tree.map(
         lambda a, b: decay * a + (1 - decay) * np.asarray(b), start, state.params
@@ -134,7 +134,7 @@ def test_skipped_update_changes_nothing_but_the_step(devices):
     data = seeds._train_data[0]
     poisoned = jax.tree.map(lambda x: x * np.float32(np.nan), data.loss_state)
     seeds._train_data[0] = data._replace(loss_state=poisoned)
-    (metrics,) = seeds.step(1, 1)
+    (metrics,) = seeds.step(seeds.load(1, 1))
     assert np.isnan(metrics["loss"]).all()
     assert float(metrics["skipped"][0]) == 1
     after = seeds.states[0]
@@ -154,10 +154,10 @@ def test_scores_do_not_depend_on_devices_or_batches(devices):
     found = []
     for count, size in ((1, 64), (4, 64), (4, 256)):
         config = configs.resolve(small_config(evaluation__batch_size=size))
-        seeds = Seeds(config, build(config), Mapping(devices[:count]))
-        test = seeds.job.splits.test
+        seeds = Seeds(build(config), Mapping(devices[:count]))
+        test = seeds.job.data.test
         sums = tally(test.labels, on_test(seeds, 0).logits)
-        found.append(scores(sums, seeds.job.splits.train.class_counts))
+        found.append(scores(sums, seeds.job.data.train.class_counts))
         seeds.close()
     for other in found[1:]:
         for name, value in found[0].items():

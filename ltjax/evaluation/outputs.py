@@ -1,4 +1,4 @@
-"""Runs a mapped evaluation step over a whole source, each image exactly once."""
+"""Collects the outputs of an evaluation step on a whole source, each image exactly once."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,7 +9,7 @@ from ltjax.data.loader import Batch
 from ltjax.models import Outputs
 
 
-def predict(eval_step: Callable[[Batch], Outputs], batches: Iterable[Batch]) -> Outputs:
+def collect_outputs(eval_step: Callable[[Batch], Outputs], batches: Iterable[Batch]) -> Outputs:
     """Outputs of every image, in order, as NumPy arrays.
 
     Args:

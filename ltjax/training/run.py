@@ -1,0 +1,107 @@
+"""One call runs a training, stage one or two: it trains, resumes, or finds the run finished."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from ltjax import config as configs
+from ltjax.config import Config
+from ltjax.samplers.exposure import sentence
+from ltjax.training import decoupled
+from ltjax.training.build import Job, build
+from ltjax.training.describe import describe_data, versions
+from ltjax.training.devices import Mapping, choose_devices
+from ltjax.training.loop import Loop
+from ltjax.training.multi_seed import Seeds
+from ltjax.training.progress import SilentWatcher, Watcher, default_watcher
+from ltjax.training.result import command_line, final_scores, write_details
+from ltjax.training.safety import locked
+from ltjax.training.workdir import Workdir, read_json, write_json
+
+
+class RunOutcome(NamedTuple):
+    """What `run` returns.
+
+    Attributes:
+      workdir: folder of the run.
+      result: content of its `result.json`.
+      finished_before: whether the run was finished already.
+      chief: whether this host is the one that writes.
+    """
+
+    workdir: Path
+    result: dict[str, Any]
+    finished_before: bool
+    chief: bool = True
+
+
+def run(
+    config: Config | ConfigDict, workdir: str | Path, *, watcher: Watcher | None = None
+) -> RunOutcome:
+    """Trains and evaluates, or resumes, or finds the run finished; writes `result.json`.
+
+    Args:
+      config: `ltjax.config.default()` with overrides. With a `stage` other than "one",
+        `init_from` is the workdir of a finished stage one of the same data, model and whitening.
+      workdir: folder of the run; the same call on the same folder resumes it.
+      watcher: shows progress; by default a bar on a terminal and lines elsewhere.
+
+    Returns:
+      The folder and the content of `result.json`.
+
+    Raises:
+      InputError: bad input; nothing of an earlier run is overwritten.
+      Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
+    """
+    config = configs.resolve(config)
+    first = None
+    if config.stage != "one" and not (Path(workdir) / "result.json").exists():
+        first = decoupled.read_stage_one(config)
+    mapping = Mapping(choose_devices(config.cpu_devices), backend=config.engine.mapping)
+    configs.check_devices(config, mapping.count)
+    job = build(config)
+    folder = Workdir(workdir, config, claim=mapping.chief)
+    with locked(folder.path) if mapping.chief else contextlib.nullcontext():
+        if folder.result.exists():
+            return RunOutcome(folder.path, read_json(folder.result), True, mapping.chief)
+        watcher = (watcher or default_watcher()) if mapping.chief else SilentWatcher()
+        seeds = Seeds(job, mapping)
+        loop = Loop(config, job, seeds, folder, watcher)
+        if not loop.restore() and first is not None:
+            loop.begin(*decoupled.begin(first, config, seeds))
+        if mapping.chief:
+            description = describe_data(job, config)
+            write_json(folder.path / "dataset.json", description)
+            watcher.note(sentence(description["exposure"], description["class_names"]))
+        loop.train()
+        return RunOutcome(folder.path, _finish(config, job, loop), False, mapping.chief)
+
+
+def _finish(config: Config, job: Job, loop: Loop) -> dict[str, Any]:
+    """Evaluates the final states; writes `result.json` and what the report draws."""
+    seeds, mapping, clock, path = loop.seeds, loop.mapping, loop.clock, loop.folder.path
+    tested, outputs = final_scores(seeds, configs.thresholds(config))
+    result = {
+        **tested,
+        "train": {
+            "class_counts": job.data.train.class_counts.tolist(),
+            "steps": loop.step,
+            "epochs": configs.training_epochs(config),
+            "images_per_second": clock.images / clock.seconds if clock.images else None,
+            "seconds": clock.seconds,
+            "skipped_updates": loop.skipped,
+            "damaged_images": seeds.damaged,
+        },
+        "method": config.method,
+        "stage": {"name": config.stage, **loop.facts},
+        "seed": config.seed,
+        "command": command_line(sys.argv),
+        "versions": versions(mapping.devices, mapping.count),
+    }
+    if mapping.chief:
+        write_details(path, job.data.test, outputs[0], seeds.state_of(0).params)
+        write_json(loop.folder.result, result)
+    return result
