@@ -1,9 +1,11 @@
 """The folder of a run: its config, metrics and result, written so that a kill loses nothing."""
 
+import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ltjax import config as configs
 from ltjax.config import Config
@@ -90,20 +92,27 @@ class Workdir:
         return self.path / "result.json"
 
 
-class FinishedRun(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
     """What the workdir of a finished run tells of it.
 
     Attributes:
       path: the workdir.
       config: its resolved configuration.
-      dataset: content of `dataset.json`: classes, image shape, normalization, fingerprints.
-      result: content of `result.json`.
     """
 
     path: Path
     config: Config
-    dataset: dict[str, Any]
-    result: dict[str, Any]
+
+    @functools.cached_property
+    def dataset(self) -> dict[str, Any]:
+        """Content of `dataset.json`: classes, image shape, normalization, fingerprints."""
+        return _object(self.path / "dataset.json")
+
+    @functools.cached_property
+    def result(self) -> dict[str, Any]:
+        """Content of `result.json`."""
+        return _object(self.path / "result.json")
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -117,7 +126,7 @@ class FinishedRun(NamedTuple):
 
 
 def read_finished(workdir: str | Path, *, name: str = "workdir", what: str = "run") -> FinishedRun:
-    """Reads the configuration, the data's description and the result of a finished run.
+    """Finds a finished run and reads its configuration; the rest is read when it is asked for.
 
     Args:
       workdir: its folder.
@@ -134,9 +143,7 @@ def read_finished(workdir: str | Path, *, name: str = "workdir", what: str = "ru
                 f"{name} {path} is {wrong} (it has no {file}); "
                 f"give the workdir of a finished {what}"
             )
-    config = configs.resolve(_object(path / "config.json"))
-    dataset, result = (_object(path / file) for file in ("dataset.json", "result.json"))
-    return FinishedRun(path, config, dataset, result)
+    return FinishedRun(path, configs.resolve(_object(path / "config.json")))
 
 
 def _object(path: Path) -> dict[str, Any]:
