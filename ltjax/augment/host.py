@@ -79,15 +79,15 @@ def color_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -
         return image
     order, factors = rng.permutation(3), rng.uniform(1 - strength, 1 + strength, 3)
     out: np.ndarray = image.astype(np.float32)
-    grey = np.array([0.299, 0.587, 0.114], np.float32)
+    gray = np.array([0.299, 0.587, 0.114], np.float32)
     for which in order:
         if which == 0:
             out = out * np.float32(factors[0])
         elif which == 1:
-            level = (out @ grey).mean() if out.shape[-1] == 3 else out.mean()
+            level = (out @ gray).mean() if out.shape[-1] == 3 else out.mean()
             out = level + np.float32(factors[1]) * (out - level)
         elif out.shape[-1] == 3:
-            level = (out @ grey)[..., None]
+            level = (out @ gray)[..., None]
             out = level + np.float32(factors[2]) * (out - level)
         out = np.clip(out, 0, 255)
     return np.round(out).astype(np.uint8)

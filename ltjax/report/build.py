@@ -13,7 +13,7 @@ from ltjax.report.figures import Drawn, draw, exposures, mistakes
 from ltjax.report.html import render, save_png, svg
 from ltjax.report.record import Classifier, RunRecord, read_run
 from ltjax.report.scores import HEADLINES, SCORES, score_table
-from ltjax.samplers.exposure import sentence, table
+from ltjax.samplers.counting import sentence, table
 
 
 def _classifier_line(found: Classifier) -> str:

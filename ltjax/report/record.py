@@ -45,7 +45,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The data of the run; `exposure` is as `ltjax.samplers.exposure.summary` gives it."""
+    """The data of the run; `exposure` is as `ltjax.samplers.counting.summary` gives it."""
 
     name: str
     class_names: tuple[str, ...]

@@ -14,7 +14,7 @@ from ltjax.samplers.baselines import (
     RepeatFactorSampler,
 )
 from ltjax.samplers.bet import embed, embedded_slots
-from ltjax.samplers.exposure import exposure
+from ltjax.samplers.counting import exposure
 from ltjax.samplers.labels import LabelIndex, index_labels
 from ltjax.samplers.prefetch import PrefetchSampler
 from ltjax.samplers.registry import SAMPLERS, SamplerConfig, make_sampler

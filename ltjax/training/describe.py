@@ -9,7 +9,7 @@ import jax
 
 from ltjax.config import Config
 from ltjax.data.longtail import shot_groups
-from ltjax.samplers.exposure import exposure, summary
+from ltjax.samplers.counting import exposure, summary
 from ltjax.training.build import Job
 
 

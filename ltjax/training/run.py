@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from ltjax import config as configs
 from ltjax.config import Config
-from ltjax.samplers.exposure import sentence
+from ltjax.samplers.counting import sentence
 from ltjax.training import decoupled
 from ltjax.training.build import Job, build
 from ltjax.training.describe import describe_data, versions

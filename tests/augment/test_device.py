@@ -29,7 +29,7 @@ def test_cutout_erases_one_square():
     holes = (out == 0).all(axis=3)
     sizes = holes.sum(axis=(1, 2))
     assert sizes.max() == 36
-    assert sizes.min() >= 9  # its centre is inside
+    assert sizes.min() >= 9  # its center is inside
     for hole in holes:
         rows, columns = hole.any(axis=1), hole.any(axis=0)
         assert hole.sum() == rows.sum() * columns.sum()
@@ -63,10 +63,10 @@ def test_operations_against_their_definitions():
     np.testing.assert_allclose(by_name("brightness", -1.0), image * 0.1, rtol=1e-5)
     np.testing.assert_array_equal(by_name("solarize", 1.0), 255 - image)
     np.testing.assert_array_equal(by_name("posterize", 1.0), image // 16 * 16)
-    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
-    np.testing.assert_allclose(by_name("color", -1.0), grey + 0.1 * (image - grey), atol=1e-3)
+    gray = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
+    np.testing.assert_allclose(by_name("color", -1.0), gray + 0.1 * (image - gray), atol=1e-3)
     np.testing.assert_allclose(
-        by_name("contrast", -1.0), grey.mean() + 0.1 * (image - grey.mean()), atol=1e-3
+        by_name("contrast", -1.0), gray.mean() + 0.1 * (image - gray.mean()), atol=1e-3
     )
     stretched = by_name("auto_contrast", 1.0)
     assert stretched.min(axis=(0, 1)).tolist() == [0, 0, 0]

@@ -82,21 +82,17 @@ BRITISH = re.compile(
 KEPT = ("colour_jitter", '"normalisation"', "normalised_inside")
 # Files still to be brought into line; the lists may only shrink.
 BRITISH_STILL: tuple[str, ...] = (
-    "docs/whitening.md",
     "experiments/baseline/README.md",
     "experiments/baseline/gap.py",
     "experiments/baseline/run.py",
     "experiments/features.py",
     "experiments/whitening_speed/step.py",
-    "ltjax/augment/host.py",
     "ltjax/evaluation/calibration.py",
     "ltjax/serving/evaluate.py",
     "ltjax/serving/load.py",
     "ltjax/training/build.py",
     "ltjax/training/optimizer.py",
-    "tests/augment/test_device.py",
     "tests/serving/test_serving.py",
-    "tests/whitening/test_layers.py",
 )
 UNWRAPPED_STILL: tuple[str, ...] = ()
 LONG_STILL: tuple[str, ...] = (

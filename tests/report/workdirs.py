@@ -9,7 +9,7 @@ from ltjax.evaluation.diagnostics import correlation_matrix, describe, describe_
 from ltjax.evaluation.metrics import average
 from ltjax.evaluation.scores import intervals, scores, tally
 from ltjax.samplers.baselines import PowerSampler
-from ltjax.samplers.exposure import exposure, summary
+from ltjax.samplers.counting import exposure, summary
 from ltjax.training.workdir import write_json
 
 COUNTS = (200, 50, 5)

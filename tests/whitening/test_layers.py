@@ -119,8 +119,8 @@ def test_memory_whitens_with_the_mixture():
     out, _ = train(layer, [first, second])
     s1, s2 = (np.cov(np.asarray(x, np.float64), rowvar=False, bias=True) for x in (first, second))
     matrix = whitening_matrix(jnp.asarray(0.25 * s2 + 0.75 * s1, jnp.float32), shrinkage=0.1)
-    centred = np.asarray(second) - np.mean(np.asarray(second), axis=0)
-    np.testing.assert_allclose(out, centred @ np.asarray(matrix), atol=1e-4)
+    centered = np.asarray(second) - np.mean(np.asarray(second), axis=0)
+    np.testing.assert_allclose(out, centered @ np.asarray(matrix), atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["zca", "cholesky", "batch_norm"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax.samplers.baselines import PowerSampler, ProgressiveSampler
-from ltjax.samplers.exposure import exposure, sentence, summary, table
+from ltjax.samplers.counting import exposure, sentence, summary, table
 from tests.samplers.cases import samplers
 
 
