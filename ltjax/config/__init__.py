@@ -1,14 +1,11 @@
 """The configuration: keys with defaults, ranges and meanings; methods and stages; resolution."""
 
-from ltjax.config.recipes import METHODS, STAGES, UNTRAINED_STAGES
+from ltjax.config.recipes import METHODS, STAGES
 from ltjax.config.resolve import (
     FREE_ON_RESUME,
     check_devices,
     differences,
     resolve,
-    steps,
-    thresholds,
-    training_epochs,
 )
 from ltjax.config.schema import (
     SCHEMA,
@@ -27,7 +24,6 @@ __all__ = [
     "METHODS",
     "SCHEMA",
     "STAGES",
-    "UNTRAINED_STAGES",
     "Config",
     "as_config_dict",
     "check_devices",
@@ -38,8 +34,5 @@ __all__ = [
     "key_table",
     "put",
     "resolve",
-    "steps",
     "suggestion",
-    "thresholds",
-    "training_epochs",
 ]

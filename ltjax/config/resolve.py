@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
-from ltjax.config.recipes import METHODS, STAGES, UNTRAINED_STAGES
+from ltjax.config.recipes import METHODS, STAGES
 from ltjax.config.schema import SCHEMA, Config, Key, flatten, get, suggestion
 from ltjax.errors import InputError
 
@@ -190,18 +190,3 @@ def differences(mine: FlatConfig, other: FlatConfig) -> list[str]:
         for key in sorted((set(mine) | set(other)) - set(FREE_ON_RESUME))
         if show(mine, key) != show(other, key)
     ]
-
-
-def thresholds(config: Config) -> dict[str, int]:
-    """Keyword arguments of the shot groups."""
-    return {name: getattr(config.evaluation, name) for name in ("many_above", "few_below")}
-
-
-def training_epochs(config: Config) -> int:
-    """Epochs of training: none for a stage that only computes its head."""
-    return 0 if config.stage in UNTRAINED_STAGES else config.train.epochs
-
-
-def steps(epochs: int, steps_per_epoch: int) -> int:
-    """Steps of so many epochs."""
-    return epochs * steps_per_epoch

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict, FieldReference
 
 from ltjax.augment.mixing import MIXING_ALPHA, MIXINGS, REMIX_KAPPA, REMIX_TAU
 from ltjax.augment.options import AugmentConfig
-from ltjax.config.recipes import METHODS, STAGES
+from ltjax.config.recipes import METHODS, STAGES, UNTRAINED_STAGES
 from ltjax.data.load import DataConfig
 from ltjax.data.longtail import FEW_BELOW, MANY_ABOVE
 from ltjax.errors import FLAG, TEXT, Allowed, Option, integer, number, one_of, option
@@ -142,6 +142,11 @@ class EvaluationConfig:
     many_above: int = MANY_ABOVE.field()
     few_below: int = FEW_BELOW.field()
 
+    @property
+    def thresholds(self) -> dict[str, int]:
+        """`many_above` and `few_below`, as keyword arguments of `shot_groups` and of the scores."""
+        return {"many_above": self.many_above, "few_below": self.few_below}
+
 
 @dataclasses.dataclass(frozen=True)
 class EngineConfig:
@@ -208,6 +213,11 @@ class Config:
         (), _interval(), "first and last step to trace, into profile/ of the workdir"
     )
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+
+    @property
+    def training_epochs(self) -> int:
+        """Epochs of training: 0 for a stage that computes its head without training."""
+        return 0 if self.stage in UNTRAINED_STAGES else self.train.epochs
 
     def flat(self) -> dict[str, Any]:
         """Dotted keys to values."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.data.longtail import shot_groups
+from ltjax.data.longtail import FEW_BELOW, MANY_ABOVE, shot_groups
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
@@ -39,8 +39,8 @@ def summarize(
     predictions: np.ndarray,
     class_counts: np.ndarray,
     *,
-    many_above: int = 100,
-    few_below: int = 20,
+    many_above: int = MANY_ABOVE.default,
+    few_below: int = FEW_BELOW.default,
 ) -> dict[str, Any]:
     """Accuracies in 0 ... 1.
 
@@ -71,7 +71,11 @@ def summarize(
 
 
 def accuracies(
-    matrix: np.ndarray, class_counts: np.ndarray, *, many_above: int = 100, few_below: int = 20
+    matrix: np.ndarray,
+    class_counts: np.ndarray,
+    *,
+    many_above: int = MANY_ABOVE.default,
+    few_below: int = FEW_BELOW.default,
 ) -> dict[str, Any]:
     """What `summarize` gives, of a confusion matrix `[C, C]`."""
     totals = matrix.sum(axis=1)

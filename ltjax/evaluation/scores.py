@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import log_softmax
 
-from ltjax.data.longtail import shot_groups
+from ltjax.data.longtail import FEW_BELOW, MANY_ABOVE, shot_groups
 from ltjax.errors import require
 from ltjax.evaluation.metrics import accuracies, average
 
@@ -139,8 +139,8 @@ def scores(
     sums: Tally,
     class_counts: Sequence[int] | np.ndarray,
     *,
-    many_above: int = 100,
-    few_below: int = 20,
+    many_above: int = MANY_ABOVE.default,
+    few_below: int = FEW_BELOW.default,
 ) -> dict[str, Any]:
     """Computes every score from a tally.
 
@@ -207,8 +207,8 @@ def intervals(
     level: float = 0.95,
     resamples: int = 200,
     seed: int = 0,
-    many_above: int = 100,
-    few_below: int = 20,
+    many_above: int = MANY_ABOVE.default,
+    few_below: int = FEW_BELOW.default,
 ) -> dict[str, Any]:
     """Bootstrap intervals `[low, high]` of every score: its percentiles over resamples.
 
@@ -262,8 +262,8 @@ def scores_of_seeds(
     class_counts: Sequence[int] | np.ndarray,
     *,
     seeds: Sequence[int],
-    many_above: int = 100,
-    few_below: int = 20,
+    many_above: int = MANY_ABOVE.default,
+    few_below: int = FEW_BELOW.default,
 ) -> dict[str, Any]:
     """The scores of a run on the test images, as `result.json` holds them.
 

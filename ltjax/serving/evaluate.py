@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import config as configs
 from ltjax.data.load import DataConfig, load_splits
 from ltjax.data.loader import Batch, eval_batches
 from ltjax.data.sources import ArraySource, Source
@@ -52,7 +51,7 @@ def evaluate(workdir: str | Path, data: DataConfig | None = None) -> dict[str, A
         test.image_shape,
         f"images {run.image_shape}",
     )
-    counts, groups = np.asarray(run.dataset["class_counts"]), configs.thresholds(run.config)
+    counts, groups = np.asarray(run.dataset["class_counts"]), run.config.evaluation.thresholds
     logits = [_logits(network, test) for network in networks]
     result = scores_of_seeds(test.labels, logits, counts, seeds=run.config.seeds, **groups)
     corrections = {

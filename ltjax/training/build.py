@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import optax
 
-from ltjax import config as configs
 from ltjax.augment.device import Augment
 from ltjax.augment.host import HostAugment
 from ltjax.augment.mixing import BatchMixing, make_mixing
@@ -121,7 +120,7 @@ def build(config: Config) -> Job:
     """
     data = read_data(config)
     samplers = _samplers(config, data.train)
-    total = configs.steps(configs.training_epochs(config), samplers[0].steps_per_epoch)
+    total = config.training_epochs * samplers[0].steps_per_epoch
     model = model_of(config, len(data.train.class_names))
     losses = [_loss(config, total, seed) for seed in config.seeds]
     learning_rate = _learning_rate(config, samplers[0].steps_per_epoch)
@@ -231,9 +230,9 @@ def _learning_rate(config: Config, steps_per_epoch: int) -> optax.Schedule:
     return learning_rate_schedule(
         name=optimizer.schedule,
         learning_rate=optimizer.learning_rate,
-        warmup_steps=configs.steps(optimizer.warmup_epochs, steps_per_epoch),
-        total_steps=configs.steps(configs.training_epochs(config), steps_per_epoch),
-        milestones=[configs.steps(epoch, steps_per_epoch) for epoch in optimizer.milestones],
+        warmup_steps=optimizer.warmup_epochs * steps_per_epoch,
+        total_steps=config.training_epochs * steps_per_epoch,
+        milestones=[epoch * steps_per_epoch for epoch in optimizer.milestones],
         milestone_factor=optimizer.milestone_factor,
     )
 

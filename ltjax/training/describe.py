@@ -16,11 +16,7 @@ from ltjax.training.build import Job
 def describe_data(job: Job, config: Config) -> dict[str, Any]:
     """What a report or a prediction needs to know of the data, for `dataset.json`."""
     train = job.data.train
-    groups = shot_groups(
-        train.class_counts,
-        many_above=config.evaluation.many_above,
-        few_below=config.evaluation.few_below,
-    )
+    groups = shot_groups(train.class_counts, **config.evaluation.thresholds)
     return {
         "name": config.data.name,
         "class_names": list(train.class_names),

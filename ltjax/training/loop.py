@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.errors import InputError, Interrupted
 from ltjax.training.build import Job
@@ -198,7 +197,7 @@ class Loop:
     def _evaluate(self) -> None:
         """Logs the accuracy on the test images and remembers it as the checkpoint's score."""
         with self.clock.paused(self.seeds.block):
-            scores, outputs = score_seeds(self.seeds, configs.thresholds(self.config))
+            scores, outputs = score_seeds(self.seeds, self.config.evaluation.thresholds)
             names = ("accuracy", "balanced_accuracy", "many", "medium", "few")
             known = {n: [s[n] for s in scores] for n in names if scores[0][n] is not None}
             line = by_seed("test", known, self.job.seeds) | course(outputs[0])
@@ -237,7 +236,7 @@ def _schedule(config: Config, job: Job, mapping: Mapping) -> Schedule:
     return Schedule(
         total=job.total_steps,
         log_every=config.train.log_every_steps,
-        evaluate_every=configs.steps(config.evaluation.every_epochs, per_epoch),
-        save_every=configs.steps(config.checkpoint.every_epochs, per_epoch),
+        evaluate_every=config.evaluation.every_epochs * per_epoch,
+        save_every=config.checkpoint.every_epochs * per_epoch,
         hosts=mapping.hosts,
     )

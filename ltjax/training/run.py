@@ -83,13 +83,13 @@ def run(
 def _finish(config: Config, job: Job, loop: Loop) -> dict[str, Any]:
     """Evaluates the final states; writes `result.json` and what the report draws."""
     seeds, mapping, clock, path = loop.seeds, loop.mapping, loop.clock, loop.folder.path
-    tested, outputs = final_scores(seeds, configs.thresholds(config))
+    tested, outputs = final_scores(seeds, config.evaluation.thresholds)
     result = {
         **tested,
         "train": {
             "class_counts": job.data.train.class_counts.tolist(),
             "steps": loop.step,
-            "epochs": configs.training_epochs(config),
+            "epochs": config.training_epochs,
             "images_per_second": clock.images / clock.seconds if clock.images else None,
             "seconds": clock.seconds,
             "skipped_updates": loop.skipped,
