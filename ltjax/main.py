@@ -29,6 +29,9 @@ def console() -> None:
     # Must come before NumPy and SciPy are imported: with several OpenBLAS threads on a busy CPU
     # the small eigendecompositions of whitening take up to 200 times longer.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from ltjax.kernels.allocator import keep_memory
+
+    keep_memory()  # before JAX's backend starts
     sys.exit(main())
 
 
@@ -119,10 +122,7 @@ def _define_flags() -> "flags.FlagValues":
     flags.DEFINE_list("platforms", ["cpu"], "export: some of cpu, cuda, rocm, tpu.", **own)
     flags.DEFINE_bool("distributed", False, "Train on several hosts together.", **own)
     flags.DEFINE_string(
-        "coordinator_address",
-        None,
-        "HOST:PORT of process 0; taken from the environment by default.",
-        **own,
+        "coordinator_address", None, "HOST:PORT of process 0; else from the environment.", **own
     )
     flags.DEFINE_integer("num_processes", None, "Number of processes.", **own)
     flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", **own)

@@ -30,6 +30,8 @@ def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
         go together.
     """
     flat = flatten(config)
+    if not isinstance(config, ConfigDict):  # a stored one may be older than some keys
+        flat = {path: key.default for path, key in SCHEMA.items()} | flat
     _check_keys(flat)
     _check_values(flat)
     _fill_in(flat)
@@ -164,6 +166,7 @@ FREE_ON_RESUME = (
     "data.threads",
     "engine.mapping",
     "engine.steps_per_call",
+    "engine.native",
     "profile_steps",
 )
 

@@ -158,6 +158,11 @@ class EngineConfig:
     steps_per_call: int | None = option(
         None, integer(1), "most steps per dispatch to the devices; None: 2 on CPU, 20 elsewhere"
     )
+    native: str = option(
+        "off",
+        one_of("off", "on", "auto"),
+        "native kernels for training on CPU; auto: where a run is long enough to pay for the build",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ltjax.data.stream import decode_all
 from ltjax.losses import LossTransform, RunFacts, make_loss
 from ltjax.models import Classifier, make_model
 from ltjax.samplers import BatchSampler, index_labels, make_sampler
+from ltjax.training.native import Native, choose_native
 from ltjax.training.optimizer import (
     Trainable,
     learning_rate_schedule,
@@ -61,6 +62,7 @@ class Job(NamedTuple):
       stream: how images are read that do not lie in device memory, for any one host.
       host_augment: augmentation of such images while they are read.
       model: network.
+      native: whether it uses native kernels, and why not where it was asked to.
       losses: of each seed; they differ only in their `init`.
       loss_counts: class counts `[C]` for the prior of each seed's loss.
       embedded_weight: BET's weight of the embedded mean; None where the sampler embeds nothing.
@@ -80,6 +82,7 @@ class Job(NamedTuple):
     stream: StreamSettings
     host_augment: HostAugment
     model: Classifier
+    native: Native
     losses: list[LossTransform]
     loss_counts: list[np.ndarray]
     embedded_weight: float | None
@@ -121,7 +124,8 @@ def build(config: Config) -> Job:
     data = read_data(config)
     samplers = _samplers(config, data.train)
     total = config.training_epochs * samplers[0].steps_per_epoch
-    model = model_of(config, len(data.train.class_names))
+    native = choose_native(config, total, data.train.image_shape)
+    model = model_of(config, len(data.train.class_names), native=native.used)
     losses = [_loss(config, total, seed) for seed in config.seeds]
     learning_rate = _learning_rate(config, samplers[0].steps_per_epoch)
     optimizer, mixing = optimizer_of(config, learning_rate), _mixing(config)
@@ -135,6 +139,7 @@ def build(config: Config) -> Job:
             (config.augment.crop_area, 1.0), jitter=config.augment.colour_jitter
         ),
         model=model,
+        native=native,
         losses=losses,
         loss_counts=[_loss_counts(config.loss.prior, data.train, sampler) for sampler in samplers],
         embedded_weight=_embedded_weight(config),
@@ -171,9 +176,9 @@ def initial_state(job: Job, seed: int) -> TrainState:
     return init_state(job.model, job.optimizer, init, shape, ema=job.averaged)
 
 
-def model_of(config: Config, num_classes: int) -> Classifier:
+def model_of(config: Config, num_classes: int, *, native: bool = False) -> Classifier:
     """The network of a configuration."""
-    return make_model(config.model, config.whitening, num_classes, axis_name=AXIS)
+    return make_model(config.model, config.whitening, num_classes, axis_name=AXIS, native=native)
 
 
 def optimizer_of(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:

@@ -77,6 +77,14 @@ class Loop:
                 f"{meta.get('plan')}, not {self._samplers()}; the data has changed, or the way "
                 "ltjax draws: restore them, or use another --workdir"
             )
+        native = bool(meta.get("native", False))
+        if self.config.engine.native == "auto" and native != self.job.native.used:
+            raise InputError(
+                f"checkpoint {self.folder.checkpoints / str(step)} was trained "
+                f"{'with' if native else 'without'} native kernels, which this run would "
+                f"{'not use' if native else 'use'}{self.job.native.because}; set "
+                "config.engine.native to on or off to go on, with results equal up to rounding"
+            )
         for line in damaged:
             self.watcher.note(line)
         self.seeds.restore(restored.state)
@@ -213,6 +221,7 @@ class Loop:
                 "seeds": list(self.job.seeds),
                 "config": self.folder.config,
                 "plan": self._samplers(),
+                "native": self.job.native.used,
                 "seconds": self.clock.seconds,
                 "images": self.clock.images,
                 "skipped": self.skipped,

@@ -72,6 +72,8 @@ def run(
         loop = Loop(config, job, seeds, folder, watcher)
         if not loop.restore() and first is not None:
             loop.begin(*decoupled.begin(first, config, seeds))
+        if job.native.reason:
+            watcher.note(f"native kernels are not used{job.native.because}")
         if mapping.chief:
             description = describe_data(job, config)
             write_json(folder.path / "dataset.json", description)
@@ -84,6 +86,7 @@ def _finish(config: Config, job: Job, loop: Loop) -> dict[str, Any]:
     """Evaluates the final states; writes `result.json` and what the report draws."""
     seeds, mapping, clock, path = loop.seeds, loop.mapping, loop.clock, loop.folder.path
     tested, outputs = final_scores(seeds, config.evaluation.thresholds)
+    kernels = {"kernels": "native"} if job.native.used else {}
     result = {
         **tested,
         "train": {
@@ -99,7 +102,7 @@ def _finish(config: Config, job: Job, loop: Loop) -> dict[str, Any]:
         "stage": {"name": config.stage, **loop.facts},
         "seed": config.seed,
         "command": command_line(sys.argv),
-        "versions": versions(mapping.devices, mapping.count),
+        "versions": versions(mapping.devices, mapping.count) | kernels,
     }
     if mapping.chief:
         write_details(path, job.data.test, outputs[0], seeds.state_of(0).params)

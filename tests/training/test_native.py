@@ -1,0 +1,130 @@
+"""Runs on native kernels: when they are used, what they change, and resume bit for bit."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ltjax import config as configs
+from ltjax.kernels.build import Built, load
+from ltjax.training import native
+from ltjax.training.native import choose_native
+from ltjax.training.progress import SilentWatcher, read_metrics
+from ltjax.training.run import run
+from tests.helpers import small_config
+
+needs_kernels = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
+LENGTH = 1000, (32, 32, 3)  # 64 million pixels in batches of 64
+
+
+class KillAt(SilentWatcher):
+    """Stops a run at a step, as a kill would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def update(self, step, text):
+        if step >= self.step:
+            raise KeyboardInterrupt
+
+
+class Notes(SilentWatcher):
+    """Remembers what the user was told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def note(self, text):
+        self.lines.append(text)
+
+
+def config_of(**overrides):
+    return configs.resolve(small_config(**overrides))
+
+
+def wide(**overrides):
+    """A network that the kernels support."""
+    return small_config(model__width=16, engine__native="on", **overrides)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("wish", "length", "used"),
+    [
+        ("off", LENGTH, False),
+        ("auto", LENGTH, True),
+        ("auto", (10, (8, 8, 1)), False),
+        ("on", (10, (8, 8, 1)), True),
+    ],
+)
+def test_decision(wish, length, used):
+    assert choose_native(config_of(engine__native=wish), *length).used is used
+
+
+def test_why_not(monkeypatch):
+    half = config_of(engine__native="on", model__dtype="bfloat16")
+    assert choose_native(half, *LENGTH).reason == "they compute in float32, not in bfloat16"
+    monkeypatch.setattr(native, "load", lambda: Built(None, "there is no C++ compiler"))
+    found = choose_native(config_of(engine__native="on"), *LENGTH)
+    assert found == (False, "there is no C++ compiler")
+    assert found.because == " (there is no C++ compiler)"
+
+
+@pytest.mark.slow
+def test_without_a_library_the_run_says_so_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "load", lambda: Built(None, "there is no C++ compiler"))
+    notes = Notes()
+    outcome = run(wide(train__epochs=2), tmp_path, watcher=notes)
+    assert "native kernels are not used (there is no C++ compiler)" in notes.lines
+    assert "kernels" not in outcome.result["versions"]
+
+
+@pytest.mark.slow
+@needs_kernels
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
+    whole = run(wide(), tmp_path / "whole", watcher=SilentWatcher())
+    with pytest.raises(KeyboardInterrupt):
+        run(wide(), tmp_path / "killed", watcher=KillAt(21))
+    again = run(wide(), tmp_path / "killed", watcher=SilentWatcher())
+    assert again.result["test"] == whole.result["test"]
+    assert again.result["versions"]["kernels"] == "native"
+    lines = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "killed")]
+    losses = [[line.get("train/loss") for line in each] for each in lines]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+@needs_kernels
+def test_it_is_the_same_training_up_to_rounding(tmp_path):
+    runs = {
+        name: run(
+            small_config(model__width=16, engine__native=name, train__epochs=2),
+            tmp_path / name,
+            watcher=SilentWatcher(),
+        )
+        for name in ("off", "on")
+    }
+    lines = [read_metrics(r.workdir / "metrics.jsonl") for r in runs.values()]
+    losses = [[line["train/loss"] for line in each if "train/loss" in line] for each in lines]
+    np.testing.assert_allclose(losses[1][0], losses[0][0], rtol=1e-5)
+    assert losses[0] != losses[1]  # else the kernels were not used
+
+
+@pytest.mark.slow
+@needs_kernels
+def test_auto_goes_on_with_what_a_run_began_with(tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        run(wide(), tmp_path, watcher=KillAt(21))
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored["engine"]["native"] == "on"
+    auto = small_config(model__width=16, engine__native="auto")
+    with pytest.raises(ValueError, match="was trained with native kernels"):
+        run(auto, tmp_path, watcher=SilentWatcher())
+    run(small_config(model__width=16, engine__native="off"), tmp_path, watcher=SilentWatcher())
+    assert (tmp_path / "result.json").exists()
+
+
+def test_no_kernels_but_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert choose_native(config_of(engine__native="on"), *LENGTH) == (False, "")
