@@ -28,6 +28,12 @@ def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
     Raises:
       InputError: an unknown or missing key, a value that is not allowed, or values that do not
         go together.
+
+    >>> from ltjax.config import default
+    >>> config = default()
+    >>> config.method = "logit_adjustment"
+    >>> resolve(config).loss.name
+    'logit_adjustment'
     """
     flat = flatten(config)
     if not isinstance(config, ConfigDict):  # a stored one may be older than some keys
@@ -140,14 +146,14 @@ def _check_groups(flat: FlatConfig) -> None:
 
 
 def check_devices(config: Config, devices: int) -> None:
-    """Refuses batch sizes that are not a multiple of the number of devices.
+    """Checks that the batch sizes are multiples of the number of devices.
 
     Args:
       config: resolved configuration.
       devices: number of devices of all hosts.
 
     Raises:
-      InputError: such a batch size.
+      InputError: a batch size is not a multiple of `devices`.
     """
     for path in ("train.batch_size", "evaluation.batch_size"):
         size = get(config, path)
@@ -172,7 +178,7 @@ FREE_ON_RESUME = (
 
 
 def differences(mine: FlatConfig, other: FlatConfig) -> list[str]:
-    """A line `key: other -> mine` for every key whose value differs.
+    """Lists the keys whose values differ between two configurations.
 
     Values are compared as JSON shows them, so that a tuple equals a list. Keys of
     `FREE_ON_RESUME` are left out.
@@ -180,6 +186,9 @@ def differences(mine: FlatConfig, other: FlatConfig) -> list[str]:
     Args:
       mine: dotted keys to values, as `flatten` gives them.
       other: the same of the other configuration.
+
+    Returns:
+      A line `key: other -> mine` for each such key, sorted by key.
 
     >>> differences({"train.epochs": 5, "seeds": (0,)}, {"train.epochs": 9, "seeds": [0]})
     ['train.epochs: 9 -> 5']

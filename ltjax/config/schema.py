@@ -225,11 +225,25 @@ class Config:
         return 0 if self.stage in UNTRAINED_STAGES else self.train.epochs
 
     def flat(self) -> dict[str, Any]:
-        """Dotted keys to values."""
+        """The configuration by dotted keys.
+
+        Returns:
+          Dotted keys to values.
+
+        >>> Config().flat()["train.epochs"]
+        100
+        """
         return flatten(self.nested())
 
     def nested(self) -> dict[str, Any]:
-        """Nested dictionaries, as `config.json` holds them; a tuple is a list there."""
+        """The configuration as `config.json` holds it, where a tuple becomes a list.
+
+        Returns:
+          Nested dictionaries.
+
+        >>> Config().nested()["train"]["epochs"]
+        100
+        """
         return dataclasses.asdict(self)
 
 
@@ -252,12 +266,31 @@ SCHEMA: dict[str, Key] = _keys(Config)
 
 
 def default() -> ConfigDict:
-    """The base configuration; configs override its values, never its keys or types."""
+    """The base configuration; configs override its values, never its keys or types.
+
+    Returns:
+      Every key with its default.
+
+    >>> default().train.epochs
+    100
+    """
     return as_config_dict(Config())
 
 
 def as_config_dict(config: Config) -> ConfigDict:
-    """A configuration that files and flags can change; every key keeps its type."""
+    """Converts a configuration to one that files and flags can change.
+
+    Args:
+      config: resolved or not.
+
+    Returns:
+      The same tree; every key keeps its type.
+
+    >>> changed = as_config_dict(Config())
+    >>> changed.train.epochs = 5
+    >>> changed.train.epochs
+    5
+    """
 
     def typed(path: str, value: Any) -> Any:
         key = SCHEMA[path]
@@ -270,7 +303,18 @@ def as_config_dict(config: Config) -> ConfigDict:
 
 
 def get(config: ConfigDict | Config, path: str) -> Any:
-    """The value at a dotted path."""
+    """The value at a dotted path.
+
+    Args:
+      config: the configuration.
+      path: of the key, such as `data.limit`.
+
+    Returns:
+      Its value.
+
+    >>> get(Config(), "train.epochs")
+    100
+    """
     node: Any = config
     for name in path.split("."):
         node = getattr(node, name)
@@ -279,6 +323,11 @@ def get(config: ConfigDict | Config, path: str) -> Any:
 
 def put(config: ConfigDict, path: str, value: Any) -> None:
     """Sets the value at a dotted path.
+
+    Args:
+      config: the configuration, which is changed.
+      path: of the key, such as `data.limit`.
+      value: of the key's type.
 
     >>> config = default()
     >>> put(config, "data.limit", 100)
@@ -291,7 +340,17 @@ def put(config: ConfigDict, path: str, value: Any) -> None:
 
 
 def flatten(config: Mapping[str, Any] | ConfigDict | Config) -> dict[str, Any]:
-    """Dotted paths to values, of nested dictionaries, a `ConfigDict` or a `Config`."""
+    """Converts a configuration to dotted keys.
+
+    Args:
+      config: nested dictionaries, a `ConfigDict` or a `Config`.
+
+    Returns:
+      Dotted keys to values.
+
+    >>> flatten({"data": {"limit": 100}})
+    {'data.limit': 100}
+    """
     if isinstance(config, Config):
         return config.flat()
     nested = config.to_dict() if isinstance(config, ConfigDict) else config
@@ -300,7 +359,17 @@ def flatten(config: Mapping[str, Any] | ConfigDict | Config) -> dict[str, Any]:
 
 
 def suggestion(name: str) -> str:
-    """Words that point from an unknown key to one that exists."""
+    """Words that point from an unknown key to one that exists.
+
+    Args:
+      name: dotted path that is not a key.
+
+    Returns:
+      The end of a message.
+
+    >>> suggestion("train.epoch")
+    'did you mean config.train.epochs? (the keys are listed in docs/config.md)'
+    """
     near = difflib.get_close_matches(name, SCHEMA, n=1, cutoff=0.5)
     leaf = [key for key in SCHEMA if key.split(".")[-1] == name.split(".")[-1]]
     hint = (leaf or near)[:1]
@@ -309,7 +378,11 @@ def suggestion(name: str) -> str:
 
 
 def key_table() -> str:
-    """The keys as a Markdown table, as in docs/config.md."""
+    """The table of the keys in docs/config.md.
+
+    Returns:
+      Markdown, one row a key.
+    """
     rows = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
     for path, key in SCHEMA.items():
         default_value = repr(key.default).replace("'", "")

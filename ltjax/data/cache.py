@@ -31,7 +31,11 @@ class Cache:
         self._places = (Path(only) / file,) if only else (folder / file, home / file)
 
     def load(self) -> dict[str, np.ndarray] | None:
-        """The arrays, or None."""
+        """Reads the arrays.
+
+        Returns:
+          The arrays by name, as `store` got them; None where there is no cache that can be read.
+        """
         for place in self._places:
             try:
                 with open(place, "rb") as file, np.load(file, allow_pickle=False) as data:
@@ -41,7 +45,11 @@ class Cache:
         return None
 
     def store(self, arrays: dict[str, np.ndarray]) -> None:
-        """Keeps the arrays, in one step, so that no other process reads half of them."""
+        """Keeps the arrays, in one step, so that no other process reads half of them.
+
+        Args:
+          arrays: by name.
+        """
         for place in self._places:
             with contextlib.suppress(OSError):
                 place.parent.mkdir(parents=True, exist_ok=True)

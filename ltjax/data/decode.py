@@ -25,7 +25,13 @@ def _prepare_opencv() -> None:
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width from the header of a JPEG or PNG file; None for other formats.
+    """Reads the size of an image from the header of its JPEG or PNG file.
+
+    Args:
+      data: content of the file.
+
+    Returns:
+      Height and width in pixels; None for other formats.
 
     >>> signature = b"\\x89PNG\\r\\n\\x1a\\n"
     >>> image_size(signature + bytes(11) + b"\\x05" + bytes(3) + b"\\x07")
@@ -53,7 +59,7 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 
 
 def decode(data: bytes, *, at_least: int | None = None) -> np.ndarray:
-    """Decodes an image to uint8 RGB `[H, W, 3]`.
+    """Decodes an image to 8-bit RGB.
 
     Gray, RGBA (alpha is dropped), CMYK and 16-bit images become 8-bit RGB, and the EXIF
     orientation is applied.
@@ -63,8 +69,12 @@ def decode(data: bytes, *, at_least: int | None = None) -> np.ndarray:
       at_least: decode a JPEG at 1/2, 1/4 or 1/8 of its size if its shorter side keeps at least
         this many pixels, which is several times faster for large photographs.
 
+    Returns:
+      uint8 `[H, W, 3]`.
+
     Raises:
-      DecodeError: the data are no image, a truncated one, or one of more than `MAX_PIXELS`.
+      DecodeError: the data are not an image, or the image is truncated or has more than
+        `MAX_PIXELS` pixels.
     """
     _prepare_opencv()
     size = image_size(data)

@@ -15,7 +15,12 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads files below a root folder."""
+    """Reads files below a root folder.
+
+    Attributes:
+      root: the folder.
+      paths: of the files, relative to it.
+    """
 
     root: str
     paths: tuple[str, ...]
@@ -26,12 +31,26 @@ class FileReader:
         return "\n".join(self.paths)
 
     def read(self, position: int) -> bytes:
-        """The file's content."""
+        """Reads a file.
+
+        Args:
+          position: of its path in `paths`.
+
+        Returns:
+          Its content.
+        """
         with open(os.path.join(self.root, self.paths[position]), "rb") as file:
             return file.read()
 
     def name(self, position: int) -> str:
-        """The path of the file, printable whatever its bytes."""
+        """The path of a file for a message, printable whatever its bytes.
+
+        Args:
+          position: of its path in `paths`.
+
+        Returns:
+          The path, with the root.
+        """
         path = os.path.join(self.root, self.paths[position])
         return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -39,7 +58,7 @@ class FileReader:
 def read_folder(
     root: str, *, size: int, classes: tuple[str, ...] | None = None, key: str = "data.dir"
 ) -> EncodedSource:
-    """Images in `root/CLASS/name.jpg`, sorted by class name, then by file name.
+    """Finds the images in `root/CLASS/name.jpg`, sorted by class name, then by file name.
 
     The list of files is kept in a cache, keyed by the class folders and the times of their last
     change, so that the next start does not scan the folders again.
@@ -51,8 +70,11 @@ def read_folder(
         names of the folders.
       key: what to call `root` in messages.
 
+    Returns:
+      The images, which are read and decoded when they are needed.
+
     Raises:
-      InputError: `root` is no folder, has no class folder, has one that is not in `classes`, or
+      InputError: `root` is not a folder, has no class folder, has one that is not in `classes`, or
         has no image.
     """
     folders = _class_folders(root, key)
@@ -110,7 +132,7 @@ def _list_images(root: str, folders: list[str]) -> dict[str, np.ndarray]:
 def read_list(
     path: str, root: str, *, size: int, classes: int | None = None, key: str = "data.path"
 ) -> EncodedSource:
-    """Images of a list file, one line `path label` per image, such as `ImageNet_LT_train.txt`.
+    """Reads a list file with one line `path label` per image, such as `ImageNet_LT_train.txt`.
 
     Args:
       path: the list.
@@ -118,6 +140,9 @@ def read_list(
       size: side in pixels of the square that the network sees.
       classes: number of classes; None is the largest label plus one.
       key: what to call `path` in messages.
+
+    Returns:
+      The images, which are read and decoded when they are needed; classes are named by number.
 
     Raises:
       InputError: no such file, a line of another form, or a label out of range.

@@ -204,15 +204,19 @@ def thin(
 ) -> Source:
     """The long-tailed subset of a source, its images in the order of the source.
 
-    Which images of a class are kept: with seed 0, those of lowest `rank` where the data set
-    stores one; otherwise the first ones after a shuffle in the official order, `subset_indices`.
+    With seed 0 and a data set that stores a `rank`, the images of lowest rank of each class are
+    kept; otherwise the first ones after a shuffle in the official order, see
+    `ltjax.data.longtail.subset_indices`.
 
     Args:
       train: training images.
       profile: one of `PROFILES`.
       imbalance_factor: of the profile, >= 1.
-      max_count: images of the largest class; None is the most that every class can fill.
+      max_count: images of the largest class; None is the most for which every class has enough.
       seed: of the shuffle.
+
+    Returns:
+      The source of the images that are kept.
 
     Raises:
       InputError: a class would be left empty, or has fewer images than the profile asks for.

@@ -96,7 +96,17 @@ class TrainLoader:
         )
 
     def __getitem__(self, step: int) -> Batch:
-        """The batch of a step."""
+        """The batch of a step.
+
+        Args:
+          step: of the whole run, from 0; cheap if asked for in order.
+
+        Returns:
+          The batch; `images` is None where the images are in device memory.
+
+        Raises:
+          InputError: a streamed image is damaged and may not, or cannot, be replaced.
+        """
         batch = train_batch(self._sampler, self._labels, step)
         return batch if self._stream is None else batch._replace(images=self._stream[step])
 
@@ -113,7 +123,16 @@ class TrainLoader:
 
 
 def train_batch(sampler: BatchSampler, labels: np.ndarray, step: int) -> Batch:
-    """The training batch of a step, a function of (sampler, step) alone."""
+    """The training batch of a step, a function of (sampler, step) alone.
+
+    Args:
+      sampler: of the batches.
+      labels: int `[N]`, of the training images.
+      step: of the whole run, from 0.
+
+    Returns:
+      The batch, without images.
+    """
     indices = sampler[step]
     return _batch(indices, labels, sampler.flags(step), np.ones(len(indices), bool))
 
@@ -165,11 +184,14 @@ def _batch(
 
 
 def gather(images: jax.Array | None, batch: Batch) -> jax.Array:
-    """The images of a batch, uint8 `[B, H, W, C]`: streamed ones, or taken from the resident ones.
+    """The images of a batch: streamed ones, or taken from the resident ones.
 
     Args:
       images: uint8 `[N, H, W, C]` in device memory; None if the batch holds its own.
-      batch: of their indices.
+      batch: of B images.
+
+    Returns:
+      uint8 `[B, H, W, C]`.
     """
     if batch.images is not None:
         return jnp.asarray(batch.images)
@@ -178,15 +200,18 @@ def gather(images: jax.Array | None, batch: Batch) -> jax.Array:
 
 
 def is_resident(residency: str, source: Source, images: int, megabytes: int, on_host: bool) -> bool:
-    """Whether images go to device memory as a whole.
+    """Decides whether images go to device memory as a whole.
 
     Args:
       residency: one of `RESIDENCIES`; "auto" means that they do if they fit and are not changed
         on the host.
       source: one of the sources.
       images: number of images of all sources.
-      megabytes: that they may take, of 2^20 bytes each.
+      megabytes: device memory that they may take, in MiB.
       on_host: whether training crops or jitters images on the host.
+
+    Returns:
+      Whether they do.
 
     Raises:
       InputError: resident images that are to be changed on the host, or an unknown residency.

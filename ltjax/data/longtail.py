@@ -16,12 +16,16 @@ def exponential_counts(max_count: int, num_classes: int, imbalance_factor: float
     Args:
       max_count: `n_max`, images of the largest class.
       num_classes: `C`.
-      imbalance_factor: `IF = n_1 / n_C >= 1`; 1 is balanced.
+      imbalance_factor: `IF >= 1`, ratio of the largest to the smallest class; 1 is balanced.
 
     Returns:
       int64 `[C]`, descending.
 
-    Source: Cui et al. (CVPR 2019), as coded by Cao et al. (NeurIPS 2019): truncated.
+    Raises:
+      InputError: an argument out of range.
+
+    Source: Cui et al., Class-Balanced Loss (CVPR 2019), https://arxiv.org/abs/1901.05555, truncated
+    as in the code of Cao et al. (NeurIPS 2019), https://arxiv.org/abs/1906.07413.
 
     >>> int(exponential_counts(5000, 10, 100).sum())
     12406
@@ -38,15 +42,20 @@ def step_counts(
     """Images per class of the step profile: `n_max` in the first classes, `n_max / IF` in the rest.
 
     Args:
-      max_count: `n_max`.
+      max_count: `n_max`, images of the largest class.
       num_classes: `C`.
-      imbalance_factor: `IF >= 1`.
-      share: of the classes that are rare, in [0, 1].
+      imbalance_factor: `IF >= 1`, ratio of the largest to the smallest class.
+      share: share of the classes that are rare, from 0 to 1.
 
     Returns:
       int64 `[C]`, descending.
 
-    Source: Buda et al. (Neural Networks 2018); Cao et al. (NeurIPS 2019), with half the classes.
+    Raises:
+      InputError: an argument out of range.
+
+    Source: Buda et al., A systematic study of the class imbalance problem (Neural Networks 2018),
+    https://arxiv.org/abs/1710.05381; with half the classes: Cao et al. (NeurIPS 2019),
+    https://arxiv.org/abs/1906.07413.
 
     >>> step_counts(100, 4, 10).tolist()
     [100, 100, 10, 10]
@@ -64,14 +73,18 @@ def pareto_counts(max_count: int, num_classes: int, imbalance_factor: float) -> 
         n_c = int(n_max (c + 1)^(-p)),    p = log IF / log C,    so that n_C = n_max / IF
 
     Args:
-      max_count: `n_max`.
+      max_count: `n_max`, images of the largest class.
       num_classes: `C`.
-      imbalance_factor: `IF >= 1`.
+      imbalance_factor: `IF >= 1`, ratio of the largest to the smallest class.
 
     Returns:
       int64 `[C]`, descending.
 
-    Source: Liu et al. (CVPR 2019) draw their sets from a Pareto distribution of exponent 6; the
+    Raises:
+      InputError: an argument out of range.
+
+    Source: Liu et al., Large-Scale Long-Tailed Recognition in an Open World (CVPR 2019),
+    https://arxiv.org/abs/1904.05160, draw their sets from a Pareto distribution of exponent 6; the
     deterministic law with given ends is ours.
 
     >>> pareto_counts(1000, 10, 100).tolist()
@@ -111,6 +124,12 @@ def largest_head(
       imbalance_factor: of the profile, >= 1.
       profile: one of `PROFILES`.
 
+    Returns:
+      `n_max`; 0 where even one image in the largest class asks for too many of another.
+
+    Raises:
+      InputError: an imbalance factor below 1.
+
     >>> largest_head(np.array([100, 10, 100]), 4)
     21
     """
@@ -127,13 +146,13 @@ def largest_head(
 def subset_indices(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     """Picks `counts[c]` images of each class.
 
-    The rule of the field's CIFAR-LT code: with the legacy `np.random` generator, class by
-    class in label order, shuffle the class's indices and keep the first `n_c`. Seed 0 and
-    labels in official order give the very images of that code.
+    The rule of the published CIFAR-LT code: with the legacy `np.random` generator, class by class
+    in label order, shuffle the class's indices and keep the first `n_c`. With seed 0, labels in
+    official order give the very images of that code.
 
     Args:
       labels: int `[N]`.
-      counts: int `[C]`, at most the images there are of each class.
+      counts: int `[C]`, at most as many as there are of each class.
       seed: of the shuffle.
 
     Returns:
@@ -142,7 +161,10 @@ def subset_indices(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndar
     Raises:
       InputError: a class has fewer images than asked for.
 
-    Source: Cao et al. (2019), reference code of LDAM-DRW; restated.
+    Source: the code of Cao et al. (NeurIPS 2019), https://github.com/kaidic/LDAM-DRW, restated.
+
+    >>> subset_indices(np.array([0, 1, 0, 1, 0]), np.array([2, 1]), seed=0).tolist()
+    [4, 2, 1]
     """
     rng = np.random.RandomState(seed)
     picked = []
@@ -171,6 +193,11 @@ def holdout(labels: np.ndarray, per_class: int, seed: int) -> tuple[np.ndarray, 
 
     Raises:
       InputError: a class would be left without a training image.
+
+    Source: ours.
+
+    >>> [part.tolist() for part in holdout(np.array([0, 1, 0, 1, 0]), 1, seed=0)]
+    [[0, 2, 3], [1, 4]]
     """
     smallest = int(np.bincount(labels).min()) if len(labels) else 0
     require(
@@ -185,12 +212,17 @@ def holdout(labels: np.ndarray, per_class: int, seed: int) -> tuple[np.ndarray, 
 
 
 def stratified_sample(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """Indices of about `limit` images, ascending: of each class its share, but at least one.
+    """Draws about `limit` images, from each class in proportion, but at least one.
 
     Args:
       labels: int `[N]`.
       limit: number of images to keep, >= 1.
       seed: of the draw.
+
+    Returns:
+      Their indices, int64, ascending; all of them where there are at most `limit`.
+
+    Source: ours.
 
     >>> stratified_sample(np.array([0, 0, 0, 0, 1, 1]), 3, seed=0)
     array([2, 3, 4])
@@ -209,11 +241,16 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
 
     Args:
       labels: int `[N]`.
-      fraction: in (0, 1).
+      fraction: > 0 and < 1.
       seed: of the draw.
 
     Returns:
       Indices `(kept, held_out)`, int64, class by class.
+
+    Raises:
+      InputError: a fraction out of range.
+
+    Source: ours.
 
     >>> kept, held = stratified(np.array([0, 0, 0, 0, 1, 1, 2]), 0.25, seed=0)
     >>> len(kept), len(held)
@@ -239,7 +276,13 @@ FEW_BELOW = Option(
 
 
 class ShotGroups(NamedTuple):
-    """Class indices by number of training images."""
+    """Class indices by number of training images, ascending.
+
+    Attributes:
+      many: int64, classes with more training images than `many_above`.
+      medium: int64, the classes in between.
+      few: int64, classes with fewer training images than `few_below`.
+    """
 
     many: np.ndarray
     medium: np.ndarray
@@ -252,14 +295,21 @@ def shot_groups(
     many_above: int = MANY_ABOVE.default,
     few_below: int = FEW_BELOW.default,
 ) -> ShotGroups:
-    """Groups classes by training count: many `> 100`, medium `20 ... 100`, few `< 20`.
+    """Groups classes by their number of training images.
 
     Args:
-      counts: int `[C]`, training images per class of the actual set.
-      many_above: more images than this is "many".
-      few_below: fewer images than this is "few".
+      counts: int `[C]`, training images per class of the set that is trained on.
+      many_above: classes with more images than this are "many".
+      few_below: classes with fewer images than this are "few".
 
-    Source: Liu et al., Large-Scale Long-Tailed Recognition in an Open World (CVPR 2019).
+    Returns:
+      The groups many, medium and few.
+
+    Source: Liu et al., Large-Scale Long-Tailed Recognition in an Open World (CVPR 2019),
+    https://arxiv.org/abs/1904.05160.
+
+    >>> [group.tolist() for group in shot_groups(np.array([500, 100, 20, 5]))]
+    [[0], [1, 2], [3]]
     """
     counts = np.asarray(counts)
     return ShotGroups(

@@ -23,11 +23,25 @@ class Reader(Protocol):
         ...
 
     def read(self, position: int) -> bytes | np.ndarray:
-        """An image: a file's content, or uint8 `[H, W, C]`."""
+        """Reads an image.
+
+        Args:
+          position: its place in what is read.
+
+        Returns:
+          The content of its file, or uint8 `[H, W, C]`.
+        """
         ...
 
     def name(self, position: int) -> str:
-        """What to call the image in a message: its path, or its place in the data set."""
+        """What to call an image in a message.
+
+        Args:
+          position: its place in what is read.
+
+        Returns:
+          Its path, or its place in the data set.
+        """
         ...
 
 
@@ -90,18 +104,33 @@ class ArraySource(_Labeled):
         return self.images.shape[1:]
 
     def subset(self, indices: np.ndarray) -> "ArraySource":
-        """The source of these images, in this order."""
+        """The source of some of the images.
+
+        Args:
+          indices: int `[M]`, of the images, in the order that they are to have.
+
+        Returns:
+          A source of M images with the same classes.
+        """
         order = None if self.order is None else self.order[indices]
         return ArraySource(self.images[indices], self.labels[indices], self.class_names, order)
 
     def fingerprint(self) -> str:
-        """Short hash of the pixels and labels."""
+        """A short hash of the pixels and labels.
+
+        Returns:
+          16 hexadecimal digits.
+        """
         digest = hashlib.sha256(np.ascontiguousarray(self.images).tobytes())
         digest.update(str(self.images.shape).encode() + self.labels.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
     def encoded(self) -> "EncodedSource":
-        """The same images behind a reader, to be streamed."""
+        """The same images behind a reader, to be streamed.
+
+        Returns:
+          A source that takes its images from this one.
+        """
         positions = np.arange(len(self), dtype=np.int64)
         shape, reader = self.image_shape, _ArrayReader(self.images, self.fingerprint())
         return EncodedSource(
@@ -142,7 +171,14 @@ class EncodedSource(_Labeled):
         return (self.size, self.size, self.channels)
 
     def subset(self, indices: np.ndarray) -> "EncodedSource":
-        """The source of these images, in this order."""
+        """The source of some of the images.
+
+        Args:
+          indices: int `[M]`, of the images, in the order that they are to have.
+
+        Returns:
+          A source of M images with the same classes.
+        """
         order, rank = (None if x is None else x[indices] for x in (self.order, self.rank))
         return EncodedSource(
             self.reader,
@@ -156,17 +192,24 @@ class EncodedSource(_Labeled):
         )
 
     def fingerprint(self) -> str:
-        """Short hash of what is read, of which images, and of their labels; not of pixels."""
+        """A short hash of what is read, of which images and of their labels, but not of pixels.
+
+        Returns:
+          16 hexadecimal digits.
+        """
         digest = hashlib.sha256(f"{self.reader.identity} {self.image_shape}".encode())
         digest.update(self.positions.astype("<i8").tobytes() + self.labels.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
     def image(self, index: int, *, at_least: int | None = None) -> np.ndarray:
-        """The image at an index, decoded, in its own size: uint8 `[H, W, C]`.
+        """Reads and decodes an image, in its own size.
 
         Args:
           index: of the image.
           at_least: see `ltjax.data.decode.decode`.
+
+        Returns:
+          uint8 `[H, W, C]`.
 
         Raises:
           DecodeError: it is missing or damaged; the message names it.
@@ -182,7 +225,19 @@ class EncodedSource(_Labeled):
         raise DecodeError(f"image {self.reader.name(position)} cannot be read: {reason}")
 
     def view(self, index: int) -> np.ndarray:
-        """The image as evaluation sees it, uint8 `image_shape`."""
+        """The image as evaluation sees it: its central square.
+
+        The shorter side is resized to 8/7 of `size`.
+
+        Args:
+          index: of the image.
+
+        Returns:
+          uint8 `[size, size, C]`; a gray image may have one channel where the source has three.
+
+        Raises:
+          DecodeError: it is missing or damaged; the message names it.
+        """
         image = self.image(index, at_least=round(self.size / 0.875))
         return center_crop(image, self.size)
 
@@ -205,7 +260,12 @@ class _ArrayReader:
 
 
 class Splits(NamedTuple):
-    """Long-tailed training part and test part of a data set."""
+    """The parts of a data set.
+
+    Attributes:
+      train: training images, long-tailed.
+      test: test images.
+    """
 
     train: Source
     test: Source
@@ -216,7 +276,14 @@ def digits() -> ArraySource:
 
     Pixels 0 ... 16 are scaled to 0 ... 255.
 
-    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998).
+    Returns:
+      The images in memory, in scikit-learn's order.
+
+    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998),
+    https://doi.org/10.24432/C50P49.
+
+    >>> len(digits()), digits().image_shape
+    (1797, (8, 8, 1))
     """
     table = _digits_table()
     images = np.round(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
@@ -249,10 +316,10 @@ def read_npz(path: str) -> tuple[ArraySource, ArraySource | None]:
         (strings) if they have names.
 
     Returns:
-      `(source, test source or None)`.
+      The training images, and the test images or None.
 
     Raises:
-      InputError: no such file, not an npz file, a missing array or a wrong dtype.
+      InputError: no such file, a file of another format, a missing array or a wrong dtype.
     """
     require(Path(path).is_file(), "data.path", path, "the path of an .npz file")
     try:

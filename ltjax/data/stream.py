@@ -23,7 +23,14 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, step: int, /) -> np.ndarray:
-        """Image indices, int64 `[B]`."""
+        """The images of a batch.
+
+        Args:
+          step: number of the batch, from 0.
+
+        Returns:
+          Their indices, int64 `[B]`.
+        """
         ...
 
 
@@ -131,7 +138,14 @@ class LoadBatch:
 
 
 def read_ahead(threads: int) -> int:
-    """How many batches so many threads load ahead of the one asked for."""
+    """How many batches are loaded ahead of the one that is asked for.
+
+    Args:
+      threads: that load.
+
+    Returns:
+      The number of batches.
+    """
     return 2 * threads
 
 
@@ -157,7 +171,13 @@ class Stream:
         self.damaged: dict[str, int] = {}
 
     def __getitem__(self, step: int) -> np.ndarray:
-        """Images of a batch, uint8 `[B, H, W, C]`; cheap if asked for in order.
+        """The images of a batch; cheap if asked for in order.
+
+        Args:
+          step: number of the batch, from 0.
+
+        Returns:
+          uint8 `[B, H, W, C]`.
 
         Raises:
           InputError: an image is damaged and may not, or cannot, be replaced.
@@ -225,5 +245,12 @@ def decode_all(
 
 
 def as_encoded(source: Source) -> EncodedSource:
-    """The source behind a reader of single images, also if its images are in memory."""
+    """The source behind a reader of single images, also if its images are in memory.
+
+    Args:
+      source: of either kind.
+
+    Returns:
+      The source itself if it is encoded; otherwise the same images behind a reader.
+    """
     return source.encoded() if isinstance(source, ArraySource) else source

@@ -30,23 +30,51 @@ class TfdsReader:
         return {**vars(self), "_records": None}
 
     def records(self) -> Any:
-        """The data source; its images are bytes, or arrays where TFDS can give no bytes."""
+        """The data source of TFDS, opened where it is not yet.
+
+        Returns:
+          Records by position; images are bytes, or arrays where TFDS can give no bytes.
+
+        Raises:
+          InputError: see `open_split`.
+        """
         if self._records is None:
             self._records = open_split(self._name, self._folder, self._split)
         return self._records
 
     def read(self, position: int) -> bytes | np.ndarray:
-        """The encoded image."""
+        """Reads an image.
+
+        Args:
+          position: of its record.
+
+        Returns:
+          The encoded image, or uint8 `[H, W, C]` where TFDS can give no bytes.
+        """
         image = self.records()[position]["image"]
         return np.asarray(image) if not isinstance(image, bytes) else image
 
     def name(self, position: int) -> str:
-        """Its record."""
+        """What to call an image in a message.
+
+        Args:
+          position: of its record.
+
+        Returns:
+          The data set, the split and the number of the record.
+        """
         return f"{self.identity} record {position}"
 
 
 def open_builder(name: str, folder: str | None) -> Any:
-    """TFDS's builder.
+    """Opens a data set of TFDS.
+
+    Args:
+      name: of the data set, as TFDS takes it.
+      folder: TFDS's `data_dir`, or None for its default.
+
+    Returns:
+      Its builder.
 
     Raises:
       InputError: TFDS has no such data set.
@@ -64,7 +92,15 @@ def open_builder(name: str, folder: str | None) -> Any:
 
 
 def open_split(name: str, folder: str | None, split: str) -> Any:
-    """TFDS's random-access source of a split.
+    """Opens a split of a data set of TFDS, without TensorFlow.
+
+    Args:
+      name: of the data set, as TFDS takes it.
+      folder: TFDS's `data_dir`, or None for its default.
+      split: such as "train".
+
+    Returns:
+      TFDS's random-access source of the records.
 
     Raises:
       InputError: the data set has no such split, or is not prepared in array_record files.
@@ -101,14 +137,17 @@ def read_tfds(name: str, folder: str | None, split: str, *, size: int | None) ->
     They are kept in a cache beside the data, keyed by the data set's version, split and files.
 
     Args:
-      name: of the data set.
-      folder: TFDS's `data_dir`, or None.
+      name: of the data set, as TFDS takes it.
+      folder: TFDS's `data_dir`, or None for its default.
       split: such as "train".
-      size: pixels of the square that the network sees; None takes the data set's fixed shape,
-        or 224 where images differ.
+      size: side in pixels of the square that the network sees; None takes the data set's fixed
+        shape, or 224 where images differ.
+
+    Returns:
+      The images, which are read and decoded when they are needed.
 
     Raises:
-      InputError: see `open_builder` and `open_split`; no `image` or `label` among the features.
+      InputError: see `open_builder` and `open_split`; or the features lack `image` or `label`.
     """
     reader = TfdsReader(name, folder, split)
     builder = open_builder(name, folder)
@@ -158,7 +197,13 @@ def _scan(reader: TfdsReader) -> dict[str, np.ndarray]:
 
 
 def official_number(identifier: bytes | str) -> int:
-    """The number in an example's `id`.
+    """The number in an example's `id`, which is its place in the data set's official order.
+
+    Args:
+      identifier: the `id`.
+
+    Returns:
+      The number at its end; 0 where there is none.
 
     >>> official_number(b"train_00017")
     17

@@ -45,6 +45,9 @@ def correct(logits: np.ndarray, class_counts: np.ndarray, correction: Correction
     Returns:
       float64 `[N, C]`.
 
+    Source: logit adjustment: Menon et al. (ICLR 2021), https://arxiv.org/abs/2007.07314;
+    temperature scaling: Guo et al. (ICML 2017), https://arxiv.org/abs/1706.04599.
+
     >>> correct(np.array([[1.0, 1.0]]), np.array([1, 1]), Correction(0.0, 2.0)).tolist()
     [[0.5, 0.5]]
     """
@@ -57,11 +60,21 @@ def correct(logits: np.ndarray, class_counts: np.ndarray, correction: Correction
 def balanced_nll(labels: np.ndarray, logits: np.ndarray) -> float:
     """Class-balanced negative log likelihood.
 
-    `-log p_y` is averaged over the images of each class that occurs, then over those classes.
+        NLL = (1 / |K|) sum_{c in K} (1 / N_c) sum_{i : y_i = c} -log softmax(z_i)_c
+
+    `K` are the classes that occur among the labels, `N_c` their numbers of images.
 
     Args:
       labels: int `[N]`.
       logits: float `[N, C]`.
+
+    Returns:
+      The negative log likelihood in nats.
+
+    Source: ours.
+
+    >>> round(balanced_nll(np.array([0, 0, 1]), np.zeros((3, 2))), 4)
+    0.6931
     """
     log_p = log_softmax(np.asarray(logits, np.float64), axis=1)
     own = np.take_along_axis(log_p, np.asarray(labels)[:, None], axis=1)[:, 0]
@@ -73,7 +86,10 @@ def balanced_nll(labels: np.ndarray, logits: np.ndarray) -> float:
 def fit(
     labels: np.ndarray, logits: np.ndarray, class_counts: np.ndarray, *, adjust: bool = True
 ) -> Correction:
-    """Fits `tau` in `TAU_RANGE` (at T = 1), then `log T` in the logarithm of `TEMPERATURE_RANGE`.
+    """Fits a correction of logits: first `tau` at `T = 1`, then `T`.
+
+    `tau` is searched in `TAU_RANGE`, and `log T` in the logarithm of `TEMPERATURE_RANGE`; both
+    minimize `balanced_nll`.
 
     Args:
       labels: int `[N]` of held-out training images.
@@ -81,8 +97,11 @@ def fit(
       class_counts: int `[C]`, training images per class.
       adjust: whether to fit `tau`; otherwise it is 0.
 
+    Returns:
+      `tau` and `T`.
+
     Raises:
-      InputError: no held-out image.
+      InputError: there is no held-out image.
 
     Source: post-hoc logit adjustment: Menon et al. (ICLR 2021), https://arxiv.org/abs/2007.07314;
     temperature scaling: Guo et al. (ICML 2017), https://arxiv.org/abs/1706.04599. Giving each

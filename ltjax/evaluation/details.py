@@ -11,7 +11,12 @@ from ltjax.evaluation.scores import scores, tally
 
 
 class HeldOut(NamedTuple):
-    """Labels `[N]` and logits `[N, C]` of images held out of training."""
+    """Images held out of training, and what the network says of them.
+
+    Attributes:
+      labels: int `[N]`.
+      logits: float `[N, C]`.
+    """
 
     labels: np.ndarray
     logits: np.ndarray
@@ -23,7 +28,7 @@ def details(labels: np.ndarray, logits: np.ndarray, *, wrong: int = 24) -> dict[
     Args:
       labels: int `[N]`.
       logits: float `[N, C]`.
-      wrong: how many errors to keep, at most.
+      wrong: largest number of errors to keep.
 
     Returns:
       JSON: `confusion` `[C][C]`, `reliability` (`images`, `confidence`, `correct`: sums per
@@ -62,10 +67,10 @@ def fit_corrections(held_out: HeldOut, class_counts: np.ndarray) -> dict[str, Co
       class_counts: int `[C]`, training images per class.
 
     Returns:
-      `temperature` and `logit_adjustment`.
+      The corrections by name: `temperature` and `logit_adjustment`.
 
     Raises:
-      InputError: no held-out image.
+      InputError: there is no held-out image.
     """
     return {
         name: fit(*held_out, class_counts, adjust=adjust)
@@ -87,7 +92,7 @@ def post_hoc(
       labels: int `[N]`, of the test images.
       logits: float `[N, C]`, theirs.
       class_counts: int `[C]`, training images per class.
-      **groups: thresholds of the shot groups.
+      **groups: thresholds of the shot groups, `many_above` and `few_below`.
 
     Returns:
       JSON: `tau`, `temperature` and the `test` scores of each correction, by its name.

@@ -12,14 +12,34 @@ FLOOR = 1e-10
 
 
 def spectrum(features: np.ndarray) -> np.ndarray:
-    """Eigenvalues of the covariance, descending, as shares of their sum, float64 `[D]`."""
+    """Eigenvalues of the covariance of features, as shares of their sum.
+
+        p_i = lambda_i / sum_j lambda_j
+
+    Args:
+      features: float `[N, D]`.
+
+    Returns:
+      float64 `[D]`, descending; all 0 where no feature varies.
+
+    >>> spectrum(np.array([[1.0, 0.0], [-1.0, 0.0]])).tolist()
+    [1.0, 0.0]
+    """
     values = np.linalg.eigvalsh(np.cov(features.astype(np.float64), rowvar=False, bias=True))
     values = np.maximum(values[::-1], 0)
     return values / max(values.sum(), np.finfo(float).tiny)
 
 
 def effective_rank(shares: np.ndarray) -> float:
-    """`exp(H(p))`, `H(p) = -sum p_i log p_i` of the spectrum's shares.
+    """Effective rank of a spectrum: the exponential of its entropy.
+
+        exp(H(p)),    H(p) = -sum_i p_i log p_i
+
+    Args:
+      shares: float `[D]`, eigenvalues as shares of their sum.
+
+    Returns:
+      A number from 1 (one direction) to D (white).
 
     Source: Roy and Vetterli, The effective rank (EUSIPCO 2007).
 
@@ -31,7 +51,17 @@ def effective_rank(shares: np.ndarray) -> float:
 
 
 def channel_correlation(features: np.ndarray) -> tuple[float, float]:
-    """Mean and maximum of `|rho_ij|`, `i != j`, over channels that vary."""
+    """Mean and maximum of the absolute correlation `|rho_ij|`, `i != j`, over channels that vary.
+
+    Args:
+      features: float `[N, D]`.
+
+    Returns:
+      Mean and maximum; 0 and 0 where fewer than two channels vary.
+
+    >>> [round(value, 6) for value in channel_correlation(np.array([[0.0, 0.0], [1.0, -1.0]]))]
+    [1.0, 1.0]
+    """
     x = features.astype(np.float64)
     x = x[:, x.std(axis=0) > 0]
     if x.shape[1] < 2:
@@ -48,19 +78,19 @@ def covariance_stability(
 
         d_t = ||S_t - S|| / ||S||    (Frobenius)
 
-    `S_t` is the covariance of batch `t` about its own mean, as whitening sees it. Free of
-    the scale of the features.
+    `S_t` is the covariance of batch `t` about its own mean, as whitening sees it. The deviation
+    does not depend on the scale of the features.
 
     Args:
       features: float `[N, D]`, of every image.
-      batches: int `[S, B]`, image indices of each batch, as `plan.epoch` gives.
-      reference: float `[M, D]`, features whose covariance is `S`; by default those of all
-        the batches together, what the running statistics of the plan tend to.
+      batches: int `[S, B]`, image indices of each batch, such as an epoch of a sampler.
+      reference: float `[M, D]`, features whose covariance is `S`; by default those of all the
+        batches together, whose covariance the sampler's running statistics approach.
 
     Returns:
       float64 `[S]`.
 
-    Source: ours, for the instability that arXiv 2408.17197 describes.
+    Source: ours, for the instability that https://arxiv.org/abs/2408.17197 describes.
 
     >>> x = np.array([[0.0], [2.0], [0.0], [4.0]])
     >>> covariance_stability(x, np.array([[0, 1], [2, 3]]), reference=x[:2]).tolist()
@@ -77,12 +107,18 @@ def covariance_stability(
 
 
 def gaussian_entropy(shares: np.ndarray) -> float:
-    """Differential entropy of a Gaussian with this spectrum, per channel, of unit mean variance.
+    """Differential entropy per channel of a Gaussian with this spectrum and a mean variance of 1.
 
         h / D = (1/2) log(2 pi e) + (1 / 2D) sum_i log(D p_i)
 
-    so it does not depend on the features' scale; 1.419 is the largest, at equal eigenvalues.
-    Directions without variance count with `FLOOR`.
+    It does not depend on the scale of the features. Its maximum, at equal eigenvalues, is 1.419.
+    A direction without variance counts as one with the share `FLOOR`.
+
+    Args:
+      shares: float `[D]`, eigenvalues as shares of their sum.
+
+    Returns:
+      Entropy in nats.
 
     Source: Cover and Thomas, Elements of Information Theory (2006), section 8.4.
 
@@ -94,7 +130,18 @@ def gaussian_entropy(shares: np.ndarray) -> float:
 
 
 def correlation_matrix(features: np.ndarray, *, most: int = 128) -> np.ndarray:
-    """Correlation of the first channels, float32 `[k, k]`; 0 where a channel does not vary."""
+    """Correlation of the first channels.
+
+    Args:
+      features: float `[N, D]`.
+      most: largest number of channels.
+
+    Returns:
+      float32 `[k, k]`, `k = min(D, most)`; 0 where a channel does not vary.
+
+    >>> correlation_matrix(np.array([[0.0, 0.0], [1.0, -1.0]])).round(3).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
     x = features[:, :most].astype(np.float64)
     x = x - x.mean(axis=0)
     norms = np.linalg.norm(x, axis=0)
@@ -103,18 +150,23 @@ def correlation_matrix(features: np.ndarray, *, most: int = 128) -> np.ndarray:
 
 
 def gradient_cosines(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Cosines between the gradients of the class weight vectors, float64 `[C, C]`.
+    """Cosines between the gradients of the class weight vectors under plain cross entropy.
 
         G = X^T (softmax(Z) - Y) / N,    cos_ab = <g_a, g_b> / (|g_a| |g_b|)
 
-    of plain cross entropy; 0 where a gradient vanishes.
-
     Args:
-      features: `[N, D]`, inputs of the classifier.
-      logits: `[N, C]`.
+      features: float `[N, D]`, inputs of the classifier.
+      logits: float `[N, C]`.
       labels: int `[N]`.
 
-    Source: arXiv 2408.17197 looks at these; the definition is ours.
+    Returns:
+      float64 `[C, C]`; 0 where a gradient vanishes.
+
+    Source: ours, for the gradients that https://arxiv.org/abs/2408.17197 looks at.
+
+    >>> x, z = np.ones((2, 1)), np.zeros((2, 2))
+    >>> gradient_cosines(x, z, np.array([0, 0])).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
     """
     p = softmax(logits.astype(np.float64), axis=1)
     p[np.arange(len(labels)), labels] -= 1
@@ -130,14 +182,17 @@ def describe_classifier(
     """Weight norms, gradient cosines and the conditioning of the Hessian, of a classifier.
 
     Args:
-      features: `[N, D]`, inputs of the classifier.
-      logits: `[N, C]`.
+      features: float `[N, D]`, inputs of the classifier.
+      logits: float `[N, C]`.
       labels: int `[N]`.
       kernel: class weights `[D, C]`, or None where the head has none.
 
     Returns:
-      JSON; the condition number is None where the dense Hessian would be too large to take
-      after every run (`ltjax.evaluation.hessian.conditioning` takes it by Lanczos).
+      JSON; the condition number is None where the dense Hessian would be too large to compute
+      after every run (`ltjax.evaluation.hessian.conditioning` then uses Lanczos iterations).
+
+    Raises:
+      InputError: fewer than two classes, or features that are all 0.
     """
     features, logits = _finite(features), _finite(logits)
     cosines = gradient_cosines(features, logits, labels)
@@ -162,7 +217,14 @@ def _finite(x: np.ndarray) -> np.ndarray:
 
 
 def describe(features: np.ndarray) -> dict[str, Any]:
-    """Spectrum, entropies, conditioning and channel correlation of features `[N, D]`."""
+    """Spectrum, entropies, conditioning and channel correlation of features.
+
+    Args:
+      features: float `[N, D]`.
+
+    Returns:
+      JSON, with the keys that docs/evaluation.md explains.
+    """
     features = _finite(features)
     shares = spectrum(features)
     mean, largest = channel_correlation(features)

@@ -17,7 +17,14 @@ SOLVE_TOLERANCE = 1e-6
 
 
 class Conditioning(NamedTuple):
-    """Largest and smallest non-null eigenvalue, their ratio, and how they were found."""
+    """Conditioning of a Hessian on the complement of its null space.
+
+    Attributes:
+      largest: its largest eigenvalue.
+      smallest: its smallest eigenvalue.
+      condition_number: their ratio.
+      exact: whether they were computed from the dense Hessian, not by Lanczos iterations.
+    """
 
     largest: float
     smallest: float
@@ -32,14 +39,19 @@ def hessian_product(features: jax.Array, probabilities: jax.Array, v: jax.Array)
         R = P * (Xv) - P * rowsum(P * Xv)
 
     Args:
-      features: `[N, D]`, inputs of the classifier.
-      probabilities: `[N, C]`, its softmax outputs.
-      v: `[D, C]`.
+      features: float `[N, D]`, inputs of the classifier.
+      probabilities: float `[N, C]`, its softmax outputs.
+      v: float `[D, C]`.
 
     Returns:
-      `[D, C]`.
+      float `[D, C]`.
 
-    Source: Boehning, Multinomial logistic regression algorithm (1992).
+    Source: Boehning, Multinomial logistic regression algorithm (Annals of the Institute of
+    Statistical Mathematics, 1992), https://doi.org/10.1007/BF00048682.
+
+    >>> x, p = jnp.ones((1, 1)), jnp.full((1, 2), 0.5)
+    >>> hessian_product(x, p, jnp.array([[1.0, 0.0]])).tolist()
+    [[0.25, -0.25]]
     """
     high = jax.lax.Precision.HIGHEST
     weighed = probabilities * jnp.matmul(features, v, precision=high)
@@ -63,18 +75,22 @@ def _class_basis(classes: int) -> np.ndarray:
 def conditioning(
     features: np.ndarray, logits: np.ndarray, *, exact: bool | None = None, iterations: int = 300
 ) -> Conditioning:
-    """Condition number of the Hessian on the complement of its null space.
+    """Condition number of the Hessian of cross entropy on the complement of its null space.
 
-    The null space is known: the same vector added to every class's weights, and directions
-    that no feature has. On the rest the Hessian is positive definite. It is made dense up to
-    `EXACT_UP_TO` rows; above, its largest eigenvalue comes from Lanczos iterations (ARPACK), its
-    smallest from Lanczos iterations on the inverse, which preconditioned conjugate gradients apply.
+    The null space is known: the same vector added to every class's weights, and directions that no
+    feature has. On the rest the Hessian is positive definite. Up to `EXACT_UP_TO` rows it is
+    computed as a dense matrix. Above, its largest eigenvalue comes from Lanczos iterations
+    (ARPACK), its smallest from Lanczos iterations on the inverse, which preconditioned conjugate
+    gradients apply.
 
     Args:
       features: float `[N, D]`, inputs of the classifier.
       logits: float `[N, C]`.
-      exact: dense or Lanczos; by default by size.
-      iterations: restarts of the Lanczos iteration, at most.
+      exact: dense or Lanczos; None decides by size.
+      iterations: largest number of restarts of the Lanczos iteration.
+
+    Returns:
+      The ends of the spectrum and their ratio.
 
     Raises:
       InputError: fewer than two classes, features that are all 0, or no convergence.

@@ -8,13 +8,32 @@ from ltjax.data.longtail import FEW_BELOW, MANY_ABOVE, shot_groups
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts `[C, C]`; row = true class, column = predicted class."""
+    """Counts the images of each pair of true and predicted class.
+
+    Args:
+      labels: int `[N]`.
+      predictions: int `[N]`.
+      num_classes: `C`.
+
+    Returns:
+      int64 `[C, C]`; row = true class, column = predicted class.
+
+    >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
+    [[1, 1], [0, 1]]
+    """
     pairs = np.asarray(labels) * num_classes + np.asarray(predictions)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def average(summaries: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Mean and sample standard deviation of several `summarize` results, key by key.
+    """Mean and sample standard deviation of several results of `summarize` or `scores`, key by key.
+
+    Args:
+      summaries: the results, one or more, with the same keys.
+
+    Returns:
+      The means and the standard deviations, each with the keys of one result; None where a result
+      has None. The standard deviation of one result is 0.
 
     >>> average([{"few": 0.25, "per_class": [1.0]}, {"few": 0.75, "per_class": [1.0]}])[0]
     {'few': 0.5, 'per_class': [1.0]}
@@ -42,17 +61,17 @@ def summarize(
     many_above: int = MANY_ABOVE.default,
     few_below: int = FEW_BELOW.default,
 ) -> dict[str, Any]:
-    """Accuracies in 0 ... 1.
+    """Accuracies from 0 to 1.
 
-    Per class, then averaged over classes: `balanced_accuracy` over all that have test
-    images, `many`, `medium`, `few` over the group's.
+    `balanced_accuracy` is the mean of the accuracies per class over all classes that have test
+    images, and `many`, `medium` and `few` are their means over the classes of each shot group.
 
     Args:
       labels: int `[N]`.
       predictions: int `[N]`.
       class_counts: int `[C]`, training images per class, which make the groups.
-      many_above: more training images than this is "many".
-      few_below: fewer training images than this is "few".
+      many_above: classes with more training images than this are "many".
+      few_below: classes with fewer training images than this are "few".
 
     Returns:
       `accuracy`, `balanced_accuracy`, `many`, `medium`, `few`, and the list `per_class`;
@@ -77,7 +96,20 @@ def accuracies(
     many_above: int = MANY_ABOVE.default,
     few_below: int = FEW_BELOW.default,
 ) -> dict[str, Any]:
-    """What `summarize` gives, of a confusion matrix `[C, C]`."""
+    """What `summarize` gives, from a confusion matrix.
+
+    Args:
+      matrix: `[C, C]`, images; row = true class, column = predicted class.
+      class_counts: int `[C]`, training images per class, which make the groups.
+      many_above: classes with more training images than this are "many".
+      few_below: classes with fewer training images than this are "few".
+
+    Returns:
+      The keys of `summarize`.
+
+    >>> accuracies(np.array([[1, 1], [0, 1]]), np.array([200, 5]))["balanced_accuracy"]
+    0.75
+    """
     totals = matrix.sum(axis=1)
     per_class = np.full(len(totals), np.nan)
     np.divide(np.diag(matrix), totals, out=per_class, where=totals > 0)

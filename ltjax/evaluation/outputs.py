@@ -13,7 +13,7 @@ def collect_outputs(eval_step: Callable[[Batch], Outputs], batches: Iterable[Bat
     """Outputs of every image, in order, as NumPy arrays.
 
     Args:
-      eval_step: a batch of images to `Outputs` with as many rows.
+      eval_step: maps a batch of images to `Outputs` with as many rows.
       batches: as `eval_batches` gives them; padding is dropped here.
 
     Returns:

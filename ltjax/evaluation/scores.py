@@ -37,7 +37,14 @@ class Tally(NamedTuple):
     classwise: np.ndarray
 
     def merge(self, *others: "Tally") -> "Tally":
-        """The tally of all the images together."""
+        """The tally of all the images together.
+
+        Args:
+          *others: tallies of other images.
+
+        Returns:
+          The sum of this tally and the others.
+        """
         return Tally(*(np.sum(column, axis=0) for column in zip(self, *others, strict=True)))
 
 
@@ -120,6 +127,9 @@ def tally(labels: np.ndarray, logits: np.ndarray, *, mask: np.ndarray | None = N
       logits: float `[N, C]`.
       mask: bool `[N]`, False where a row is padding.
 
+    Returns:
+      The sums, from which `scores` computes every score.
+
     Raises:
       InputError: shapes that do not go together.
 
@@ -153,13 +163,13 @@ def scores(
     Args:
       sums: of all images.
       class_counts: int `[C]`, training images per class.
-      many_above: more training images than this is "many".
-      few_below: fewer training images than this is "few".
+      many_above: classes with more training images than this are "many".
+      few_below: classes with fewer training images than this are "few".
 
     Returns:
       The accuracies of `metrics.accuracies`, and `top5`, `worst_class`, `harmonic_mean`,
       `geometric_mean` (of the accuracies per class), `macro_f1`, `head_to_tail`, `nll`, `ece`,
-      `classwise_ece`; None where nothing defines it.
+      `classwise_ece`; None where a score is not defined.
 
     Source: ECE: Naeini et al. (AAAI 2015), https://doi.org/10.1609/aaai.v29i1.9602; class-wise
     ECE: Kull et al. (NeurIPS 2019), https://arxiv.org/abs/1910.12656.
@@ -220,17 +230,23 @@ def intervals(
       labels: int `[N]`.
       logits: float `[N, C]`.
       class_counts: int `[C]`, training images per class.
-      level: share of the resamples inside.
-      resamples: how many.
+      level: confidence level, > 0 and < 1.
+      resamples: number of resamples.
       seed: of the resampling.
-      many_above: more training images than this is "many".
-      few_below: fewer training images than this is "few".
+      many_above: classes with more training images than this are "many".
+      few_below: classes with fewer training images than this are "few".
 
     Returns:
       Keys of `scores`, each a pair, or None; `per_class` is a list of them.
 
+    Raises:
+      InputError: shapes that do not go together, or a `level` or `resamples` out of range.
+
     Source: percentile bootstrap: Efron (Annals of Statistics 1979),
     https://doi.org/10.1214/aos/1176344552.
+
+    >>> intervals([0, 1], [[3.0, 0.0], [3.0, 0.0]], [200, 5])["accuracy"]
+    [0.5, 0.5]
     """
     require(0 < level < 1, "level", level, "a number between 0 and 1")
     require(resamples >= 1, "resamples", resamples, "an integer >= 1")
@@ -272,12 +288,16 @@ def scores_of_seeds(
       logits: float `[N, C]` for each seed.
       class_counts: int `[C]`, training images per class.
       seeds: the seeds.
-      many_above: more training images than this is "many".
-      few_below: fewer training images than this is "few".
+      many_above: classes with more training images than this are "many".
+      few_below: classes with fewer training images than this are "few".
 
     Returns:
-      JSON: `test`, the scores; of several seeds their mean, with the sample standard deviation
-      `test_std`, `seeds` and the scores `per_seed`; and the bootstrap `intervals` of each seed.
+      JSON: `test`, the scores, or their mean over several seeds, then with the sample standard
+      deviation `test_std`, the `seeds` and the scores `per_seed`; and `intervals`, the bootstrap
+      intervals of each seed.
+
+    Raises:
+      InputError: shapes that do not go together.
     """
     groups = {"many_above": many_above, "few_below": few_below}
     each = [scores(tally(labels, z), class_counts, **groups) for z in logits]
