@@ -26,16 +26,15 @@ from ltjax.losses.reweighting import (
     class_balanced_transform,
     class_balanced_weights,
     class_weights_transform,
-    deferred,
     drw_transform,
     focal,
     focal_transform,
     inverse_frequency_transform,
     inverse_frequency_weights,
-    ramp,
     scheduled_weights,
     weighted_cross_entropy,
 )
+from ltjax.losses.schedules import deferred, ramp
 from ltjax.losses.smoothing import (
     label_aware_smoothing,
     label_aware_smoothing_transform,

@@ -1,4 +1,4 @@
-"""Cross entropy, and what every loss makes of its arguments."""
+"""Cross entropy, and the checks and constants that all losses share."""
 
 from collections.abc import Sequence
 
@@ -20,14 +20,17 @@ def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> jax.Array:
         -log softmax(z)_y,    or    -sum_c t_c log softmax(z)_c
 
     Args:
-      logits: `[B, C]`; any leading axes will do. Half precision is computed in float32.
-      targets: class numbers, int `[B]`, or weights of the classes `[B, C]`, such as probabilities.
+      logits: `z`, `[B, C]`; any leading axes will do. Half precision is computed in float32.
+      targets: class numbers `y`, int `[B]`, or weights of the classes `t`, `[B, C]`, such as
+        probabilities.
 
     Returns:
-      `[B]`; the mean is the caller's.
+      `[B]`; taking the mean over the batch is left to the caller.
 
     Raises:
       InputError: targets of another shape, or class numbers that are not integers.
+
+    Source: `optax.losses`, https://optax.readthedocs.io/en/latest/api/losses.html
 
     >>> z = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
     >>> [round(float(loss), 3) for loss in cross_entropy(z, jnp.array([0]))]
@@ -45,16 +48,34 @@ def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> jax.Array:
 
 
 def widened(logits: ArrayLike) -> jax.Array:
-    """Logits in float32 or wider, so that no loss is computed in half precision."""
+    """Casts logits to float32 unless they are wider, so that no loss is computed in half precision.
+
+    Args:
+      logits: `[..., C]`, any float dtype.
+
+    Returns:
+      `[..., C]`, float32 or float64.
+
+    Source: ours.
+    """
     z = jnp.asarray(logits)
     return z.astype(jnp.float32) if jnp.finfo(z.dtype).bits < 32 else z
 
 
 def checked_targets(logits: jax.Array, targets: ArrayLike) -> jax.Array:
-    """Class numbers `[B]`, or weights of the classes `[B, C]` in the logits' dtype.
+    """Checks that targets fit the logits.
+
+    Args:
+      logits: `[B, C]`; any leading axes will do.
+      targets: class numbers, int `[B]`, or weights of the classes `[B, C]`, such as probabilities.
+
+    Returns:
+      Class numbers, int `[B]`, unchanged, or weights `[B, C]` in the dtype of the logits.
 
     Raises:
       InputError: targets of another shape, or class numbers that are not integers.
+
+    Source: ours.
     """
     t = jnp.asarray(targets)
     if t.shape == logits.shape:
@@ -69,17 +90,37 @@ def checked_targets(logits: jax.Array, targets: ArrayLike) -> jax.Array:
 
 
 def soft_targets(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Targets as probabilities `[B, C]`, in the logits' dtype."""
+    """Targets as probabilities: class numbers become one-hot vectors.
+
+    Args:
+      logits: `[B, C]`; only their shape and dtype are used.
+      targets: class numbers, int `[B]`, or probabilities `[B, C]`.
+
+    Returns:
+      `[B, C]`, in the dtype of the logits.
+
+    Source: ours.
+    """
     if targets.ndim == logits.ndim:
         return targets
     return jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
 
 
 def one_class(logits: jax.Array, targets: ArrayLike, name: str) -> jax.Array:
-    """Class numbers `[B]`, for the losses that need one class an example.
+    """Class numbers, for losses that need exactly one class per example.
+
+    Args:
+      logits: `[B, C]`.
+      targets: class numbers, int `[B]`; probabilities are refused.
+      name: name of the loss, for the message.
+
+    Returns:
+      Class numbers, int `[B]`.
 
     Raises:
-      InputError: the targets are mixed or smoothed.
+      InputError: the targets are mixed or smoothed, or do not fit the logits.
+
+    Source: ours.
     """
     t = checked_targets(logits, targets)
     if t.ndim == logits.ndim:
@@ -91,15 +132,33 @@ def one_class(logits: jax.Array, targets: ArrayLike, name: str) -> jax.Array:
 
 
 def safe_counts(class_counts: Counts) -> jax.Array:
-    """Images per class, float32 `[C]`; a class without images counts as one image."""
+    """Class counts of at least 1, so that their logarithms and quotients are finite.
+
+    Args:
+      class_counts: training images of each class, `[C]`.
+
+    Returns:
+      float32 `[C]`; a class without images counts as one image.
+
+    Source: ours.
+    """
     return jnp.maximum(jnp.asarray(class_counts, jnp.float32), 1.0)
 
 
 def of_classes(values: jax.Array, logits: jax.Array) -> jax.Array:
-    """A value of every class, `[C]`, in the logits' dtype.
+    """Checks that there is one value per class, and casts the values to the dtype of the logits.
+
+    Args:
+      values: one value per class, `[C]`.
+      logits: `[B, C]`; only their shape and dtype are used.
+
+    Returns:
+      `[C]`, in the dtype of the logits.
 
     Raises:
-      InputError: not one value a class.
+      InputError: the number of values is not the number of classes.
+
+    Source: ours.
     """
     classes = logits.shape[-1:]
     require(values.shape == classes, "class_counts.shape", values.shape, f"{classes}")
@@ -107,17 +166,47 @@ def of_classes(values: jax.Array, logits: jax.Array) -> jax.Array:
 
 
 def by_class(values: jax.Array, logits: jax.Array) -> jax.Array:
-    """The same over the leading axes of the logits, `[1, C]`."""
+    """Values of the classes, reshaped so that they broadcast against the logits.
+
+    Args:
+      values: one value per class, `[C]`.
+      logits: `[B, C]`; any leading axes will do.
+
+    Returns:
+      `[1, C]`, with one axis of length 1 for every leading axis, in the dtype of the logits.
+
+    Raises:
+      InputError: the number of values is not the number of classes.
+
+    Source: ours.
+    """
     return of_classes(values, logits)[(None,) * (logits.ndim - 1)]
 
 
 def log_counts(class_counts: Counts) -> jax.Array:
-    """`log n_c`, float32 `[C]`; a class without images counts as one image."""
+    """Logarithms of the class counts, `log n_c`.
+
+    Args:
+      class_counts: training images of each class, `[C]`.
+
+    Returns:
+      float32 `[C]`; a class without images counts as one image.
+
+    Source: ours.
+    """
     return jnp.log(safe_counts(class_counts))
 
 
 def log_prior(class_counts: Counts) -> jax.Array:
-    """`log pi_c = log(n_c / sum n)`, float32 `[C]`; a class without images counts as one image.
+    """Logarithms of the class prior, `log pi_c = log(n_c / sum n)`.
+
+    Args:
+      class_counts: training images of each class, `[C]`.
+
+    Returns:
+      float32 `[C]`; a class without images counts as one image.
+
+    Source: ours.
 
     >>> [round(float(v), 2) for v in log_prior([9, 1])]
     [-0.11, -2.3]
@@ -127,6 +216,15 @@ def log_prior(class_counts: Counts) -> jax.Array:
 
 
 def log_prior_in_numpy(class_counts: Counts) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    """The same in float64, by NumPy."""
+    """Like `log_prior`, but computed by NumPy in float64.
+
+    Args:
+      class_counts: training images of each class, `[C]`.
+
+    Returns:
+      float64 `[C]`; a class without images counts as one image.
+
+    Source: ours.
+    """
     counts = np.maximum(np.asarray(class_counts, np.float64), 1.0)
     return np.asarray(np.log(counts / counts.sum()), np.float64)

@@ -1,4 +1,4 @@
-"""BET's loss side: weights of a batch's regular and embedded examples."""
+"""BET's weights of the regular and the embedded examples of a batch."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from ltjax.errors import Option, number
 
-EMBEDDED_WEIGHT = Option(0.5, number(0, 1), "BET: weight of the embedded mean")
+EMBEDDED_WEIGHT = Option(0.5, number(0, 1), "BET: weight of the mean loss of the embedded examples")
 
 
 def bet_weights(
@@ -22,22 +22,27 @@ def bet_weights(
 
         L = (1 - w) mean(regular) + w mean(embedded)
 
-    A batch of one kind alone gives that kind's mean, whatever the weight; so a loop may multiply
-    by these weights with any sampler's flags, and without embedded examples they are 1. With
-    `scale_one_kind` that mean is still multiplied by `w` (embedded) or `1 - w` (regular): where
-    `w` is a schedule's value and whole batches are embedded, the schedule acts by this factor.
+    In a batch that holds only regular or only embedded examples, `L` is the mean over these,
+    whatever `w` is, and all weights are 1. A training loop can therefore multiply every batch's
+    loss by these weights, with the flags of any sampler.
+
+    With `scale_one_kind`, the mean of such a batch is multiplied by `w` if it is embedded and by
+    `1 - w` if it is regular. This is for samplers that embed whole batches: a schedule of `w` then
+    acts through these factors.
 
     Args:
-      embedded: bool `[B]`, True for embedded examples: a sampler's `flags(step)`.
-      weight: `w` in [0, 1], a number or a scalar array such as a schedule's value.
-      scale_one_kind: multiply also batches of one kind alone.
-      axis_name: mapped axis over which the batch is spread; kinds are counted over all of it.
+      embedded: bool `[B]`, True for embedded examples, as a sampler's `flags(step)` gives it.
+      weight: `w` in [0, 1], a number or a scalar array such as the value of a schedule.
+      scale_one_kind: whether to scale batches that are all regular or all embedded, too.
+      axis_name: mapped axis over which the batch is spread; regular and embedded examples are
+        counted over all devices.
 
     Returns:
-      `[B]`, float32 (float64 in JAX's 64-bit mode); of mean 1, unless a lone kind is scaled.
+      `[B]`, float32 (float64 in JAX's 64-bit mode). Its mean is 1, except in batches that
+      `scale_one_kind` scales.
 
     Raises:
-      InputError: a number outside [0, 1].
+      InputError: `weight` is a number outside [0, 1].
 
     Source: reconstruction of BET (https://arxiv.org/abs/2112.05958,
     https://arxiv.org/abs/2408.17197); the formula is ours.

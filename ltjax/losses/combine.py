@@ -1,7 +1,7 @@
-"""Losses as transforms that go one after another: how the trainer composes them.
+"""Losses as transforms that are applied one after another: how the trainer composes them.
 
-A transform edits logits, targets or weights of a batch by the same mathematics as the loss
-function of its name; `batch_loss` reduces what comes out to the batch's scalar loss.
+A transform edits the logits, targets or weights of a batch by the same mathematics as the loss
+function of the same name; `batch_loss` reduces the result to a scalar.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,11 @@ class LossInputs(NamedTuple):
     weights: jax.Array
 
     def soft_targets(self) -> jax.Array:
-        """Targets as probabilities `[B, C]`, in the logits' dtype."""
+        """Targets as probabilities `[B, C]`, in the dtype of the logits.
+
+        Returns:
+          `[B, C]`; class numbers become one-hot vectors.
+        """
         return soft_targets(self.logits, self.targets)
 
 
@@ -52,14 +56,18 @@ class Regularizer(Protocol):
 
 
 class LossTransform(NamedTuple):
-    """Pure functions, like `optax.GradientTransformation`.
+    """A loss as a pair of pure functions, like `optax.GradientTransformation`.
 
     Attributes:
       init: `class_counts [C] -> state`, a pytree of constants such as log priors.
       apply: `(inputs, state, *, step) -> inputs`.
-      roles: what the transform does, by which `chain` refuses meaningless orders.
-      regularizer: `(inputs, state, *, step) -> scalar []`, of the inputs that come to this
-        transform, added to the batch's loss; or None.
+      roles: what the transform does; `chain` refuses combinations and orders of roles that make no
+        sense.
+      regularizer: `(inputs, state, *, step) -> scalar []`, or None. It is computed from the inputs
+        that reach this transform, and its value is added to the loss of the batch.
+
+    Source: the interface follows `optax.GradientTransformation`,
+    https://optax.readthedocs.io/en/latest/api/transformations.html
     """
 
     init: Callable[[Counts], Any]
@@ -68,7 +76,7 @@ class LossTransform(NamedTuple):
     regularizer: Regularizer | None = None
 
 
-# Roles, each at most once in a chain, and why a second one is meaningless.
+# Roles that may occur at most once in a chain, and why a second one is meaningless.
 PRIOR, MARGIN, ONE_CLASS = "class prior", "margin", "one class an example"
 SMOOTHING, CLASS_WEIGHTS, FOCAL = "smoothing", "class weights", "focal"
 _TWICE = {
@@ -90,10 +98,22 @@ _ORDER = {
 
 
 def loss_inputs(logits: ArrayLike, targets: ArrayLike) -> LossInputs:
-    """`LossInputs` with weight 1 for every example; losses are float32 or wider.
+    """Makes `LossInputs` in which every example has weight 1.
+
+    Args:
+      logits: `[B, C]`, any float dtype; half precision is cast to float32.
+      targets: class numbers, int `[B]`, or probabilities `[B, C]`.
+
+    Returns:
+      The inputs of an untransformed loss.
 
     Raises:
       InputError: targets that do not fit the logits.
+
+    Source: ours.
+
+    >>> loss_inputs(jnp.zeros((2, 4)), jnp.array([0, 1])).weights.tolist()
+    [1.0, 1.0]
     """
     wide = widened(logits)
     weights = jnp.ones(wide.shape[:1], wide.dtype)
@@ -101,7 +121,16 @@ def loss_inputs(logits: ArrayLike, targets: ArrayLike) -> LossInputs:
 
 
 def no_state(class_counts: Counts) -> tuple[()]:
-    """The state of a transform without constants."""
+    """The `init` of a transform that needs no constants.
+
+    Args:
+      class_counts: training images of each class, `[C]`; not used.
+
+    Returns:
+      An empty state.
+
+    Source: ours.
+    """
     del class_counts
     return ()
 
@@ -112,7 +141,19 @@ def of_logits(
     roles: tuple[str, ...],
     regularizer: Regularizer | None = None,
 ) -> LossTransform:
-    """A transform of the logits by `edit(logits, targets, constants) -> logits`."""
+    """Makes a transform that edits the logits and leaves targets and weights as they are.
+
+    Args:
+      constants: class counts `[C]` to the state, a pytree of constants.
+      edit: `(logits, targets, state) -> logits`.
+      roles: see `LossTransform`.
+      regularizer: see `LossTransform`.
+
+    Returns:
+      The transform.
+
+    Source: ours.
+    """
 
     def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
         del step
@@ -122,7 +163,13 @@ def of_logits(
 
 
 def identity() -> LossTransform:
-    """Plain cross entropy: leaves the inputs as they are."""
+    """Plain cross entropy: a transform that leaves the inputs as they are.
+
+    Returns:
+      The transform.
+
+    Source: ours.
+    """
 
     def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
         del state, step
@@ -135,13 +182,21 @@ def chain(*transforms: LossTransform) -> LossTransform:
     """Applies transforms one after another, first to last.
 
     Args:
-      *transforms: any number; none is the identity.
+      *transforms: any number of transforms; without any, the result is the identity.
 
     Returns:
-      A transform whose state is the tuple of their states; its regularizer is their sum.
+      A transform whose state is the tuple of their states and whose regularizer is the sum of
+      their regularizers.
 
     Raises:
-      InputError: two transforms that do not go together, or not in this order.
+      InputError: transforms that do not go together, or not in this order.
+
+    Source: the interface follows `optax.chain`,
+    https://optax.readthedocs.io/en/latest/api/combining_optimizers.html
+
+    >>> from ltjax.losses import drw_transform, logit_adjustment_transform
+    >>> chain(logit_adjustment_transform(), drw_transform(start_step=100)).roles
+    ('class prior', 'class weights')
     """
     roles = tuple(role for t in transforms for role in t.roles)
     _check_order(roles)
@@ -186,22 +241,25 @@ def batch_loss(
     step: ArrayLike,
     bet: jax.Array | None,
 ) -> jax.Array:
-    """The scalar loss of a batch, after the transform.
+    """The scalar loss of a batch: transforms the inputs and averages the cross entropy.
 
         mean_i (w_i b_i CE(z_i, t_i) + regularizer)
 
-    Under a mapped axis this is the local part; the mean over devices is the batch's loss.
+    Inside a mapped axis this is the part of one device; the mean over the devices is the loss of
+    the batch.
 
     Args:
-      transform: loss transform.
-      inputs: untransformed inputs.
+      transform: the loss.
+      inputs: what `loss_inputs` makes of logits and targets, before any transform.
       state: `transform.init(class_counts)`.
-      step: int `[]`, for schedules.
-      bet: `b`, the weights `[B]` that `bet_weights` makes of the batch's flags, or None where
-        batches are not embedded. It has no default, so that no caller leaves BET out unknowing.
+      step: training step, int `[]`, for schedules.
+      bet: `b`, BET's weights `[B]`, which `bet_weights` makes of the sampler's flags, or None if no
+        example is embedded. There is no default, so that BET cannot be left out by oversight.
 
     Returns:
-      `[]`.
+      The loss, `[]`.
+
+    Source: ours.
 
     >>> inputs = loss_inputs(jnp.zeros((2, 4)), jnp.array([0, 1]))
     >>> round(float(batch_loss(identity(), inputs, (), step=0, bet=None)), 4)  # log 4

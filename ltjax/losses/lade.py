@@ -24,30 +24,31 @@ def lade(
     *,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Balanced softmax plus the regularized Donsker-Varadhan bound of every class.
+    """Balanced softmax plus LADE's regularizer, a Donsker-Varadhan bound for every class.
 
         L = CE(z + log n, y) + alpha sum_c pi_c (-A_c + B_c + penalty B_c^2)
-        A_c = mean of z_c over the batch's examples of class c (0 where there are none)
+        A_c = mean of z_c over the batch's examples of class c (0 if there are none)
         B_c = log( (1/N) sum_i e^(z_ic) / (C pi_(y_i)) )
 
-    The second term is one number of the whole batch, the same in every entry.
+    The regularizer is a single number for the whole batch, so it is the same in every entry.
 
     Args:
       logits: `[B, C]`.
-      labels: class numbers int `[B]`, or probabilities `[B, C]`.
+      labels: class numbers, int `[B]`, or probabilities `[B, C]`.
       class_counts: training images of each class, `[C]`.
-      alpha: weight of the regularizer; 0 is balanced softmax.
-      penalty: weight of `B_c^2`, which removes the bound's free constant.
-      axis_name: mapped axis over which the batch is spread; means are over all of it.
+      alpha: weight of the regularizer, >= 0; 0 is balanced softmax.
+      penalty: weight of `B_c^2`, >= 0; the term fixes the additive constant that the bound leaves
+        free.
+      axis_name: mapped axis over which the batch is spread; means are taken over all devices.
 
     Returns:
       `[B]`.
 
     Raises:
-      InputError: a number out of range, or shapes that do not fit.
+      InputError: `alpha` or `penalty` below 0, or shapes that do not fit.
 
     Source: Hong et al., Disentangling Label Distribution for Long-tailed Visual Recognition
-    (CVPR 2021), with its weights `pi_c` of the classes, https://arxiv.org/abs/2012.00321.
+    (CVPR 2021), including its class weights `pi_c`, https://arxiv.org/abs/2012.00321
 
     >>> loss = lade(jnp.zeros((2, 2)), jnp.array([0, 1]), [1, 1], alpha=1.0)
     >>> [round(float(each), 3) for each in loss]  # log 2; A_c = B_c = 0
@@ -66,7 +67,21 @@ def lade_transform(
     *,
     axis_name: str | None = None,
 ) -> LossTransform:
-    """`lade` as a transform of the logits with a regularizer; the state is `(log n, log pi)`."""
+    """`lade` as a transform of the logits with a regularizer.
+
+    Args:
+      alpha: weight of the regularizer, >= 0.
+      penalty: weight of the squared bound within the regularizer, >= 0.
+      axis_name: mapped axis over which the batch is spread.
+
+    Returns:
+      The transform; its state is `(log n, log pi)`.
+
+    Raises:
+      InputError: `alpha` or `penalty` below 0.
+
+    Source: see `lade`.
+    """
     _check(alpha, penalty)
     balanced = balanced_softmax_transform()
 

@@ -1,4 +1,4 @@
-"""Losses that shift or scale the logits by the class prior, and the same after training."""
+"""Losses that shift or scale the logits by the class prior, and post-hoc logit adjustment."""
 
 from typing import Any, overload
 
@@ -21,30 +21,30 @@ from ltjax.losses.base import (
 from ltjax.losses.combine import PRIOR, LossTransform, of_logits
 
 TAU = Option(1.0, number(0), "strength of logit_adjustment, vs and posthoc_la")
-VS_GAMMA = Option(0.15, number(0), "vs: exponent of the scale")
+VS_GAMMA = Option(0.15, number(0), "vs: exponent of the scale of the logits")
 
 
 def logit_adjusted_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, class_counts: Counts, tau: float = TAU.default
 ) -> jax.Array:
-    """Logit-adjusted cross entropy: trains `z + tau log pi`, so that `z` itself is balanced.
+    """Cross entropy on logits shifted by the log class prior, so that `z` itself is balanced.
 
         CE(z + tau log pi, y),    pi_c = n_c / sum n
 
     Args:
-      logits: `[B, C]`.
-      labels: class numbers int `[B]`, or probabilities `[B, C]`.
-      class_counts: training images of each class, `[C]`.
-      tau: strength; 1 is Fisher consistent for the balanced error, 0 plain cross entropy.
+      logits: `z`, `[B, C]`.
+      labels: class numbers `y`, int `[B]`, or probabilities `[B, C]`.
+      class_counts: training images of each class, `n`, `[C]`.
+      tau: strength, >= 0; 1 is Fisher consistent for the balanced error, 0 is plain cross entropy.
 
     Returns:
       `[B]`.
 
     Raises:
-      InputError: a tau below 0, or shapes that do not fit.
+      InputError: `tau` below 0, or shapes that do not fit.
 
     Source: Menon et al., Long-tail learning via logit adjustment (ICLR 2021), equation 10,
-    https://arxiv.org/abs/2007.07314.
+    https://arxiv.org/abs/2007.07314
 
     >>> loss = logit_adjusted_cross_entropy(jnp.zeros((2, 2)), jnp.array([0, 1]), [9, 1])
     >>> [round(float(each), 2) for each in loss]
@@ -56,13 +56,38 @@ def logit_adjusted_cross_entropy(
 
 
 def logit_adjustment_transform(tau: float = TAU.default) -> LossTransform:
-    """`logit_adjusted_cross_entropy` as a transform of the logits; the state is `tau log pi`."""
+    """`logit_adjusted_cross_entropy` as a transform of the logits.
+
+    Args:
+      tau: strength, >= 0.
+
+    Returns:
+      The transform; its state is `tau log pi`, float32 `[C]`.
+
+    Raises:
+      InputError: `tau` below 0.
+
+    Source: see `logit_adjusted_cross_entropy`.
+    """
     TAU.check("tau", tau)
     return of_logits(lambda counts: tau * log_prior(counts), _shift, (PRIOR,))
 
 
 def shifted(logits: jax.Array, shift: jax.Array) -> jax.Array:
-    """Logits `[B, C]` plus a number for each class, `[C]`."""
+    """Adds a number per class to the logits.
+
+    Args:
+      logits: `[B, C]`.
+      shift: `[C]`.
+
+    Returns:
+      `[B, C]`.
+
+    Raises:
+      InputError: `shift` does not have one number per class.
+
+    Source: ours.
+    """
     return logits + by_class(shift, logits)
 
 
@@ -93,19 +118,22 @@ def adjusted_logits(
 
         z - tau log pi,    pi_c = n_c / sum n
 
-    Also of the biases `[C]` of a linear classifier, which comes to the same.
+    The biases `[C]` of a linear classifier can be adjusted instead of its logits: the predictions
+    are the same.
 
     Args:
-      logits: `[..., C]`. Of a NumPy array the result is computed by NumPy, `log pi` in float64.
-      class_counts: training images of each class, `[C]`; no images count as one image.
+      logits: `z`, `[..., C]`. For a NumPy array, NumPy computes the result, with `log pi` in
+        float64.
+      class_counts: training images of each class, `n`, `[C]`; a class without images counts as one
+        image.
       tau: strength, of either sign.
-      axis: of the classes.
+      axis: the axis of the classes.
 
     Returns:
-      Logits whose arg max is the balanced prediction, in the shape and dtype of `logits`.
+      Adjusted logits, in the shape and dtype of `logits`; their arg max is the balanced prediction.
 
     Source: Menon et al., Long-tail learning via logit adjustment (ICLR 2021), equation 9,
-    https://arxiv.org/abs/2007.07314.
+    https://arxiv.org/abs/2007.07314
 
     >>> adjusted_logits(jnp.array([1.0, 0.0]), [9, 1]).argmax().item()
     1
@@ -121,20 +149,23 @@ def adjusted_logits(
 
 
 def balanced_softmax(logits: ArrayLike, labels: ArrayLike, class_counts: Counts) -> jax.Array:
-    """Balanced softmax: logit adjustment with tau 1, written with counts instead of shares.
+    """Balanced softmax: logit adjustment with `tau = 1`, by counts instead of shares.
 
         CE(z + log n, y)
 
     Args:
-      logits: `[B, C]`.
-      labels: class numbers int `[B]`, or probabilities `[B, C]`.
-      class_counts: training images of each class, `[C]`.
+      logits: `z`, `[B, C]`.
+      labels: class numbers `y`, int `[B]`, or probabilities `[B, C]`.
+      class_counts: training images of each class, `n`, `[C]`.
 
     Returns:
       `[B]`.
 
+    Raises:
+      InputError: shapes that do not fit.
+
     Source: Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition
-    (NeurIPS 2020), https://arxiv.org/abs/2007.10740.
+    (NeurIPS 2020), https://arxiv.org/abs/2007.10740
 
     >>> loss = balanced_softmax(jnp.zeros((2, 2)), jnp.array([0, 1]), [9, 1])
     >>> [round(float(each), 2) for each in loss]
@@ -145,7 +176,13 @@ def balanced_softmax(logits: ArrayLike, labels: ArrayLike, class_counts: Counts)
 
 
 def balanced_softmax_transform() -> LossTransform:
-    """`balanced_softmax` as a transform of the logits; the state is `log n`."""
+    """`balanced_softmax` as a transform of the logits.
+
+    Returns:
+      The transform; its state is `log n`, float32 `[C]`.
+
+    Source: see `balanced_softmax`.
+    """
     return of_logits(log_counts, _shift, (PRIOR,))
 
 
@@ -156,25 +193,25 @@ def vector_scaling(
     gamma: float = VS_GAMMA.default,
     tau: float = TAU.default,
 ) -> jax.Array:
-    """VS loss: cross entropy on logits scaled and shifted by class.
+    """VS loss: cross entropy on logits that are scaled and shifted by class.
 
         CE(g_c z_c + tau log pi_c, y),    g_c = (n_c / n_max)^gamma
 
     Args:
-      logits: `[B, C]`.
-      labels: class numbers int `[B]`, or probabilities `[B, C]`.
-      class_counts: training images of each class, `[C]`.
-      gamma: exponent of the scale; 0 is logit adjustment.
-      tau: strength of the shift.
+      logits: `z`, `[B, C]`.
+      labels: class numbers `y`, int `[B]`, or probabilities `[B, C]`.
+      class_counts: training images of each class, `n`, `[C]`.
+      gamma: exponent of the scale, >= 0; 0 is logit adjustment.
+      tau: strength of the shift, >= 0.
 
     Returns:
       `[B]`.
 
     Raises:
-      InputError: gamma or tau below 0, or shapes that do not fit.
+      InputError: `gamma` or `tau` below 0, or shapes that do not fit.
 
     Source: Kini et al., Label-Imbalanced and Group-Sensitive Classification under
-    Overparameterization (NeurIPS 2021), https://arxiv.org/abs/2103.01550.
+    Overparameterization (NeurIPS 2021), https://arxiv.org/abs/2103.01550
 
     >>> z, y = jnp.array([[4.0, 4.0]]), jnp.array([1])
     >>> [round(float(each), 2) for each in vector_scaling(z, y, [4, 1], gamma=0.5, tau=0.0)]
@@ -189,7 +226,20 @@ def vector_scaling(
 def vector_scaling_transform(
     gamma: float = VS_GAMMA.default, tau: float = TAU.default
 ) -> LossTransform:
-    """`vector_scaling` as a transform of the logits; the state is `(g, tau log pi)`."""
+    """`vector_scaling` as a transform of the logits.
+
+    Args:
+      gamma: exponent of the scale, >= 0.
+      tau: strength of the shift, >= 0.
+
+    Returns:
+      The transform; its state is `(g, tau log pi)`, each float32 `[C]`.
+
+    Raises:
+      InputError: `gamma` or `tau` below 0.
+
+    Source: see `vector_scaling`.
+    """
     _check_scaling(gamma, tau)
     return of_logits(
         lambda counts: _scale_and_shift(counts, gamma, tau),

@@ -15,8 +15,8 @@ from ltjax.losses.base import (
 )
 from ltjax.losses.combine import MARGIN, ONE_CLASS, LossTransform, of_logits
 
-MAX_MARGIN = Option(0.5, number(0), "ldam: margin of the rarest class")
-SCALE = Option(30.0, number(0, open_low=True), "ldam: scale of the cosines")
+MAX_MARGIN = Option(0.5, number(0), "ldam: margin of the rarest class, in units of the cosine")
+SCALE = Option(30.0, number(0, open_low=True), "ldam: factor by which the cosines are scaled")
 
 
 def ldam(
@@ -28,26 +28,27 @@ def ldam(
     *,
     scaled: bool = False,
 ) -> jax.Array:
-    """Label-distribution-aware margin on the logits of a normalized (cosine) classifier.
+    """LDAM: cross entropy with a label-dependent margin on the cosines of a normalized classifier.
 
         CE(s (z - D_y 1[c = y]), y),    D_c = max_margin (n_min / n_c)^(1/4)
 
     Args:
-      logits: cosines `[B, C]`.
-      labels: class numbers, int `[B]`.
-      class_counts: training images of each class, `[C]`.
-      max_margin: margin of the rarest class, in units of the cosine.
-      scale: `s`.
-      scaled: the logits are `s z` already, as a cosine head of that scale gives them.
+      logits: cosines `z`, `[B, C]`.
+      labels: class numbers `y`, int `[B]`.
+      class_counts: training images of each class, `n`, `[C]`.
+      max_margin: margin of the rarest class, >= 0, in units of the cosine.
+      scale: `s` > 0.
+      scaled: whether the logits are already `s z`, as a cosine head of that scale gives them.
 
     Returns:
       `[B]`.
 
     Raises:
-      InputError: a number out of range, or targets that are not one class an example.
+      InputError: `max_margin` or `scale` out of range, or targets that are not one class per
+        example.
 
     Source: Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss
-    (NeurIPS 2019), https://arxiv.org/abs/1906.07413.
+    (NeurIPS 2019), https://arxiv.org/abs/1906.07413
 
     >>> cosines, y = jnp.array([[0.0, 0.5]]), jnp.array([1])
     >>> [round(float(each), 3) for each in ldam(cosines, y, [16, 1])]
@@ -62,7 +63,20 @@ def ldam(
 def ldam_transform(
     max_margin: float = MAX_MARGIN.default, scale: float = SCALE.default, *, scaled: bool = False
 ) -> LossTransform:
-    """`ldam` as a transform of the logits; the state is `s D`.
+    """`ldam` as a transform of the logits.
+
+    Args:
+      max_margin: margin of the rarest class, >= 0, in units of the cosine.
+      scale: `s` > 0.
+      scaled: whether the logits are already `s z`, as a cosine head of that scale gives them.
+
+    Returns:
+      The transform; its state is `s D`, float32 `[C]`.
+
+    Raises:
+      InputError: `max_margin` or `scale` out of range.
+
+    Source: see `ldam`.
 
     >>> [round(float(v), 2) for v in ldam_transform(0.5, scale=1.0).init([16, 1])]
     [0.25, 0.5]

@@ -1,7 +1,7 @@
-"""The losses that a configuration names: a line of a dict each, and the options they take.
+"""The losses that a configuration can name, one line of a dict each, and their options.
 
-A new loss is its file (function, transform, `Option` constants) and a line here, with a field
-of `LossConfig` for each of its options.
+To add a loss, write its file (function, transform, `Option` constants), and add a line here and a
+field of `LossConfig` for each of its options.
 """
 
 import dataclasses
@@ -44,14 +44,14 @@ from ltjax.losses.softmax_weights import (
 
 
 class RunFacts(NamedTuple):
-    """What a loss must know of the rest of a run.
+    """What a loss must know about the rest of a run.
 
     Attributes:
-      total_steps: of the training, of which deferred weights take a share.
-      head: the classifier's head, which a margin needs to be "cosine".
+      total_steps: training steps of the run; deferred re-weighting starts at a share of them.
+      head: name of the classifier's head; a margin needs "cosine".
       head_scale: scale of that head.
-      mixing: mixing of images, which leaves no image with one class; "none" is none.
-      seed: of the draws of `equalization`.
+      mixing: how images are mixed, "none" if they are not; a mixed image has two classes.
+      seed: seed of the random draws of `equalization`.
       axis_name: mapped axis over which batches are spread.
     """
 
@@ -105,7 +105,7 @@ MODULATIONS: dict[str, Builder] = {
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """What a configuration says of the loss."""
+    """What a configuration says about the loss: the section `loss` of its keys."""
 
     name: str = option("auto", one_of("auto", *LOSSES), "what is done to the logits")
     tau: float = TAU.field()
@@ -116,9 +116,13 @@ class LossConfig:
     equalization_probability: float = EQUALIZATION_PROBABILITY.field()
     weighting: str = option("auto", one_of("auto", *WEIGHTINGS), "class weights")
     beta: float = BETA.field()
-    drw_start: float = option(0.8, number(0, 1), "drw: share of training before it starts")
+    drw_start: float = option(
+        0.8, number(0, 1), "drw: share of the training steps without class weights"
+    )
     modulation: str = option(
-        "auto", one_of("auto", *MODULATIONS), "weights by how well an example is predicted"
+        "auto",
+        one_of("auto", *MODULATIONS),
+        "weights of the examples by how well they are predicted",
     )
     focal_gamma: float = FOCAL_GAMMA.field()
     smoothing: str = option("auto", one_of("auto", *SMOOTHINGS), "label smoothing")
@@ -126,7 +130,9 @@ class LossConfig:
     smoothing_head: float = SMOOTHING_HEAD.field()
     smoothing_tail: float = SMOOTHING_TAIL.field()
     prior: str = option(
-        "data", one_of("data", "plan"), "class prior: of the training set, or of the plan's draws"
+        "data",
+        one_of("data", "plan"),
+        "class prior of the loss: of the training set (data), or of the sampler's draws (plan)",
     )
     embedded_weight: float = EMBEDDED_WEIGHT.field()
 
@@ -134,14 +140,19 @@ class LossConfig:
 def make_loss(config: LossConfig, run: RunFacts | None = None) -> LossTransform:
     """Builds the loss that a configuration names: logits, then targets, then weights.
 
-    BET's weights are no part of it; see `batch_loss`.
+    BET's weights are not part of it; see `batch_loss`.
 
     Args:
-      config: the loss section, without "auto".
-      run: what the loss must know of the rest of the run; None: the defaults of `RunFacts`.
+      config: the loss section of a configuration, with every "auto" resolved.
+      run: what the loss must know about the rest of the run; None takes the defaults of `RunFacts`.
+
+    Returns:
+      The chain of transforms.
 
     Raises:
       InputError: a value out of range, named `loss.KEY`, or parts that do not go together.
+
+    Source: ours.
 
     >>> loss = make_loss(LossConfig("ldam", weighting="drw", modulation="none", smoothing="none"),
     ...                  RunFacts(total_steps=100, head="cosine", head_scale=16.0))

@@ -19,19 +19,18 @@ from ltjax.losses.base import (
     widened,
 )
 from ltjax.losses.combine import CLASS_WEIGHTS, FOCAL, LossInputs, LossTransform, no_state
+from ltjax.losses.schedules import Schedule, deferred
 
 BETA = Option(
     0.9999,
     number(0, 1, open_high=True),
-    "class_balanced, drw: 0 is no weighting, near 1 the inverse frequency",
+    "class_balanced, drw: 0 is no weighting, near 1 it is the inverse frequency",
 )
-FOCAL_GAMMA = Option(2.0, number(0), "focal: exponent")
-
-Schedule = Callable[[ArrayLike], jax.Array]
+FOCAL_GAMMA = Option(2.0, number(0), "focal: exponent of the factor (1 - p)")
 
 
 def _normalized(weights: jax.Array, class_counts: Counts) -> jax.Array:
-    """Weights that sum to the number of classes with images; classes without get 0."""
+    """Weights that sum to the number of classes with images; classes without images get 0."""
     present = jnp.asarray(class_counts) > 0
     weights = jnp.where(present, weights, 0.0)
     return weights * jnp.sum(present.astype(weights.dtype)) / jnp.sum(weights)
@@ -41,14 +40,14 @@ def inverse_frequency_weights(class_counts: Counts, power: float = 1.0) -> jax.A
     """Class weights by a power of the inverse frequency, `w_c ∝ n_c^(-power)`.
 
     Args:
-      class_counts: training images of each class, `[C]`.
-      power: 0 is no weighting, 1/2 the inverse square root, 1 the inverse.
+      class_counts: training images of each class, `n`, `[C]`.
+      power: 0 is no weighting, 1/2 the inverse square root of the frequency, 1 its inverse.
 
     Returns:
       float32 `[C]`, of mean 1 over the classes that have images; 0 for the others.
 
     Source: common practice; for the powers see Mahajan et al. (ECCV 2018), section 2.2,
-    https://arxiv.org/abs/1805.00932.
+    https://arxiv.org/abs/1805.00932
 
     >>> [round(float(w), 2) for w in inverse_frequency_weights([3, 1])]
     [0.5, 1.5]
@@ -86,16 +85,20 @@ def class_balanced_weights(class_counts: Counts, beta: float = BETA.default) -> 
 
 
 def scheduled_weights(class_weights: ArrayLike, share: ArrayLike) -> jax.Array:
-    """Class weights that a schedule lets in, `1 + s (w - 1)`.
+    """Interpolates between no class weights and given ones, `1 + s (w - 1)`.
 
     Deferred re-weighting (DRW) is `scheduled_weights(w, deferred(start_step)(step))`.
 
     Args:
       class_weights: `w`, `[C]`.
-      share: `s` in [0, 1], of `deferred` or `ramp`.
+      share: `s` in [0, 1], `[]`, as the schedules `deferred` and `ramp` give it: 0 is no weighting,
+        1 gives `w`.
 
     Returns:
       `[C]`.
+
+    Source: Cao et al. (NeurIPS 2019), section 3.3, https://arxiv.org/abs/1906.07413, for shares 0
+    and 1; the values between them are ours.
 
     >>> scheduled_weights(jnp.array([0.5, 1.5]), deferred(10)(9)).tolist()
     [1.0, 1.0]
@@ -107,23 +110,26 @@ def scheduled_weights(class_weights: ArrayLike, share: ArrayLike) -> jax.Array:
 def weighted_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, class_weights: ArrayLike
 ) -> jax.Array:
-    """Cross entropy weighted by class.
+    """Cross entropy with class weights.
 
         -w_y log softmax(z)_y,    or    -sum_c w_c t_c log softmax(z)_c
 
-    The mean over the batch is the mean over its examples; PyTorch's `weight=` divides by the
-    batch's sum of weights instead. Any other loss of this package is weighted as
-    `class_weights[labels] * loss`.
+    To average over a batch, take the mean over its examples; PyTorch's `CrossEntropyLoss(weight=w)`
+    divides by the sum of the weights of the batch's examples instead. Any other loss of this
+    package is weighted by class as `class_weights[labels] * loss`.
 
     Args:
-      logits: `[B, C]`.
-      labels: class numbers int `[B]`, or probabilities `[B, C]`.
+      logits: `z`, `[B, C]`.
+      labels: class numbers `y`, int `[B]`, or probabilities `t`, `[B, C]`.
       class_weights: `w`, `[C]`, such as `class_balanced_weights(class_counts)`.
 
     Returns:
       `[B]`.
 
-    Source: with `class_balanced_weights` Cui et al. (CVPR 2019), https://arxiv.org/abs/1901.05555.
+    Raises:
+      InputError: shapes that do not fit.
+
+    Source: with `class_balanced_weights`, Cui et al. (CVPR 2019), https://arxiv.org/abs/1901.05555
 
     >>> loss = weighted_cross_entropy(jnp.zeros((2, 2)), jnp.array([0, 1]), jnp.array([0.5, 1.5]))
     >>> [round(float(each), 2) for each in loss]
@@ -147,11 +153,17 @@ def _by_class_weights(
 def class_weights_transform(
     weights: Callable[[Counts], jax.Array], *, schedule: Schedule | None = None
 ) -> LossTransform:
-    """`weighted_cross_entropy` as a transform of the weights, or of probabilities as targets.
+    """`weighted_cross_entropy` as a transform of the weights, or of targets that are probabilities.
 
     Args:
-      weights: class counts `[C]` to class weights `[C]`, which are the state.
-      schedule: step to a number in [0, 1], for `scheduled_weights`; None is 1.
+      weights: function from class counts `[C]` to class weights `[C]`, which become the state.
+      schedule: function from the step to a share in [0, 1], for `scheduled_weights`; None is 1
+        throughout.
+
+    Returns:
+      The transform.
+
+    Source: see `weighted_cross_entropy`.
     """
 
     def apply(inputs: LossInputs, state: jax.Array, *, step: ArrayLike) -> LossInputs:
@@ -165,20 +177,51 @@ def class_weights_transform(
 
 
 def inverse_frequency_transform(power: float = 1.0) -> LossTransform:
-    """Weights the classes by `inverse_frequency_weights`."""
+    """Weights the classes by `inverse_frequency_weights`.
+
+    Args:
+      power: 0 is no weighting, 1/2 the inverse square root of the frequency, 1 its inverse.
+
+    Returns:
+      The transform; its state is the class weights, float32 `[C]`.
+
+    Source: see `inverse_frequency_weights`.
+    """
     return class_weights_transform(lambda counts: inverse_frequency_weights(counts, power))
 
 
 def class_balanced_transform(beta: float = BETA.default) -> LossTransform:
-    """Weights the classes by `class_balanced_weights`."""
+    """Weights the classes by `class_balanced_weights`.
+
+    Args:
+      beta: in [0, 1); 0 is no weighting, near 1 the inverse frequency.
+
+    Returns:
+      The transform; its state is the class weights, float32 `[C]`.
+
+    Raises:
+      InputError: `beta` out of range.
+
+    Source: see `class_balanced_weights`.
+    """
     BETA.check("beta", beta)
     return class_weights_transform(lambda counts: class_balanced_weights(counts, beta))
 
 
 def drw_transform(start_step: int, beta: float = BETA.default) -> LossTransform:
-    """Deferred re-weighting: `class_balanced_weights` from a step on, none before it.
+    """Deferred re-weighting (DRW): no class weights at first, then `class_balanced_weights`.
 
-    Source: Cao et al. (NeurIPS 2019), section 3.3, https://arxiv.org/abs/1906.07413.
+    Args:
+      start_step: first step with class weights.
+      beta: in [0, 1); 0 is no weighting, near 1 the inverse frequency.
+
+    Returns:
+      The transform; its state is the class weights, float32 `[C]`.
+
+    Raises:
+      InputError: `beta` out of range.
+
+    Source: Cao et al. (NeurIPS 2019), section 3.3, https://arxiv.org/abs/1906.07413
     """
     BETA.check("beta", beta)
     return class_weights_transform(
@@ -187,25 +230,25 @@ def drw_transform(start_step: int, beta: float = BETA.default) -> LossTransform:
 
 
 def focal(logits: ArrayLike, targets: ArrayLike, gamma: float = FOCAL_GAMMA.default) -> jax.Array:
-    """Focal loss on the softmax.
+    """Focal loss on the softmax probabilities `p`.
 
         -(1 - p_y)^gamma log p_y,    or    -sum_c t_c (1 - p_c)^gamma log p_c,    p = softmax(z)
 
-    Gradients flow through the factor too.
+    Gradients flow through the factor, too.
 
     Args:
-      logits: `[B, C]`.
-      targets: class numbers int `[B]`, or probabilities `[B, C]`.
+      logits: `z`, `[B, C]`.
+      targets: class numbers `y`, int `[B]`, or probabilities `t`, `[B, C]`.
       gamma: >= 0; 0 is cross entropy.
 
     Returns:
       `[B]`.
 
     Raises:
-      InputError: a gamma below 0, or shapes that do not fit.
+      InputError: `gamma` below 0, or shapes that do not fit.
 
     Source: Lin et al., Focal Loss for Dense Object Detection (ICCV 2017), in its softmax form,
-    https://arxiv.org/abs/1708.02002.
+    https://arxiv.org/abs/1708.02002
 
     >>> [round(float(each), 3) for each in focal(jnp.zeros((1, 2)), jnp.array([0]))]
     [0.173]
@@ -224,7 +267,7 @@ def _by_certainty(
     if gamma == 0:
         return one, targets
     log_p = jax.nn.log_softmax(logits, axis=-1)
-    # Kept off 0, where powers below 1 have no derivative.
+    # Kept above 0, where powers below 1 have no derivative.
     missing = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(log_p.dtype).tiny)
     factor = missing**gamma
     if targets.ndim == logits.ndim:
@@ -233,7 +276,19 @@ def _by_certainty(
 
 
 def focal_transform(gamma: float = FOCAL_GAMMA.default) -> LossTransform:
-    """`focal` as a transform of the weights, or of probabilities as targets."""
+    """`focal` as a transform of the weights, or of targets that are probabilities.
+
+    Args:
+      gamma: >= 0; 0 is cross entropy.
+
+    Returns:
+      The transform.
+
+    Raises:
+      InputError: `gamma` below 0.
+
+    Source: see `focal`.
+    """
     FOCAL_GAMMA.check("gamma", gamma)
 
     def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
@@ -242,22 +297,3 @@ def focal_transform(gamma: float = FOCAL_GAMMA.default) -> LossTransform:
         return inputs._replace(weights=inputs.weights * factor, targets=targets)
 
     return LossTransform(no_state, apply, (FOCAL,))
-
-
-def deferred(start_step: int) -> Schedule:
-    """0 before `start_step`, 1 from it on, float32 `[]`.
-
-    >>> [float(deferred(2)(step)) for step in range(4)]
-    [0.0, 0.0, 1.0, 1.0]
-    """
-    return lambda step: (jnp.asarray(step) >= start_step).astype(jnp.float32)
-
-
-def ramp(start_step: int, end_step: int) -> Schedule:
-    """Linear from 0 at `start_step` to 1 at `end_step`, float32 `[]`.
-
-    >>> [float(ramp(1, 3)(step)) for step in range(5)]
-    [0.0, 0.0, 0.5, 1.0, 1.0]
-    """
-    length = max(end_step - start_step, 1)
-    return lambda step: jnp.clip((jnp.asarray(step, jnp.float32) - start_step) / length, 0.0, 1.0)

@@ -21,30 +21,34 @@ from ltjax.losses.base import (
 )
 from ltjax.losses.combine import SMOOTHING, LossInputs, LossTransform, no_state
 
-SMOOTHING_EPSILON = Option(0.1, number(0, 1), "uniform: share of the uniform distribution")
+SMOOTHING_EPSILON = Option(
+    0.1, number(0, 1), "uniform smoothing: share of the uniform distribution"
+)
 SMOOTHING_HEAD = Option(
-    0.4, number(0, 1, open_high=True), "label_aware: epsilon of the most frequent class"
+    0.4, number(0, 1, open_high=True), "label_aware smoothing: epsilon of the most frequent class"
 )
 SMOOTHING_TAIL = Option(
-    0.1, number(0, 1, open_high=True), "label_aware: epsilon of the rarest class"
+    0.1, number(0, 1, open_high=True), "label_aware smoothing: epsilon of the rarest class"
 )
 
 
 def label_smoothing(
     logits: ArrayLike, targets: ArrayLike, epsilon: float = SMOOTHING_EPSILON.default
 ) -> jax.Array:
-    """Cross entropy with smoothed targets, `(1 - eps) t + eps / C`.
+    """Cross entropy with smoothed targets.
+
+        CE(z, (1 - eps) t + eps / C)
 
     Args:
-      logits: `[B, C]`.
-      targets: class numbers int `[B]`, or probabilities `[B, C]`.
+      logits: `z`, `[B, C]`.
+      targets: class numbers, int `[B]`, or probabilities `t`, `[B, C]`.
       epsilon: share of the uniform distribution, in [0, 1].
 
     Returns:
       `[B]`.
 
     Raises:
-      InputError: an epsilon out of range, or shapes that do not fit.
+      InputError: `epsilon` out of range, or shapes that do not fit.
 
     Source: Szegedy et al., Rethinking the Inception Architecture (CVPR 2016), section 7,
     https://arxiv.org/abs/1512.00567; `optax.smooth_labels`.
@@ -60,7 +64,19 @@ def label_smoothing(
 
 
 def label_smoothing_transform(epsilon: float = SMOOTHING_EPSILON.default) -> LossTransform:
-    """`label_smoothing` as a transform of the targets."""
+    """`label_smoothing` as a transform of the targets.
+
+    Args:
+      epsilon: share of the uniform distribution, in [0, 1].
+
+    Returns:
+      The transform.
+
+    Raises:
+      InputError: `epsilon` out of range.
+
+    Source: see `label_smoothing`.
+    """
     SMOOTHING_EPSILON.check("epsilon", epsilon)
     return _of_targets(no_state, lambda t, state: optax.losses.smooth_labels(t, epsilon))
 
@@ -72,28 +88,28 @@ def label_aware_smoothing(
     head: float = SMOOTHING_HEAD.default,
     tail: float = SMOOTHING_TAIL.default,
 ) -> jax.Array:
-    """Cross entropy with the targets of frequent classes smoothed more than those of rare ones.
+    """Cross entropy that smooths the targets of frequent classes more than those of rare ones.
 
         t_y = 1 - eps_y,    t_c = eps_y / (C - 1) for c != y
         eps_y = tail + (head - tail) sin( (pi / 2) (n_y - n_min) / (n_max - n_min) )
 
-    Probabilities as targets are smoothed linearly.
+    Targets that are probabilities are smoothed linearly.
 
     Args:
       logits: `[B, C]`.
-      targets: class numbers int `[B]`, or probabilities `[B, C]`.
-      class_counts: training images of each class, `[C]`.
+      targets: class numbers, int `[B]`, or probabilities `[B, C]`.
+      class_counts: training images of each class, `n`, `[C]`.
       head: epsilon of the most frequent class, in [0, 1).
-      tail: epsilon of the rarest, in [0, 1).
+      tail: epsilon of the rarest class, in [0, 1).
 
     Returns:
       `[B]`.
 
     Raises:
-      InputError: head or tail out of range, or shapes that do not fit.
+      InputError: `head` or `tail` out of range, or shapes that do not fit.
 
     Source: Zhong et al., Improving Calibration for Long-Tailed Recognition (CVPR 2021), its
-    concave form, https://arxiv.org/abs/2104.00466.
+    concave form, https://arxiv.org/abs/2104.00466
 
     >>> z = jnp.log(jnp.array([[0.9, 0.1], [0.1, 0.9]]))
     >>> loss = label_aware_smoothing(z, jnp.array([0, 1]), [100, 1])
@@ -109,7 +125,19 @@ def label_aware_smoothing(
 def label_aware_smoothing_transform(
     head: float = SMOOTHING_HEAD.default, tail: float = SMOOTHING_TAIL.default
 ) -> LossTransform:
-    """`label_aware_smoothing` as a transform of the targets; the state is `eps`.
+    """`label_aware_smoothing` as a transform of the targets.
+
+    Args:
+      head: epsilon of the most frequent class, in [0, 1).
+      tail: epsilon of the rarest class, in [0, 1).
+
+    Returns:
+      The transform; its state is `eps`, float32 `[C]`.
+
+    Raises:
+      InputError: `head` or `tail` out of range.
+
+    Source: see `label_aware_smoothing`.
 
     >>> [round(float(e), 2) for e in label_aware_smoothing_transform().init([9, 5, 1])]
     [0.4, 0.31, 0.1]
@@ -127,7 +155,7 @@ def _epsilons(class_counts: Counts, head: float, tail: float) -> jax.Array:
     """`eps`, float32 `[C]`."""
     counts = safe_counts(class_counts)
     low, high = jnp.min(counts), jnp.max(counts)
-    # Of a balanced set every class is a head class.
+    # In a balanced set every class is a head class.
     place = jnp.where(high > low, (counts - low) / jnp.maximum(high - low, 1.0), 1.0)
     return tail + (head - tail) * jnp.sin(math.pi / 2 * place)
 

@@ -1,4 +1,4 @@
-"""Losses that weight the other classes' share in the softmax of an example."""
+"""Losses that reweight the other classes in the denominator of an example's softmax."""
 
 from typing import Any
 
@@ -20,11 +20,13 @@ from ltjax.losses.base import (
 from ltjax.losses.combine import ONE_CLASS, PRIOR, LossInputs, LossTransform, of_logits
 
 EQUALIZATION_THRESHOLD = Option(
-    0.5, number(0), "equalization: rare is a share below this / classes"
+    0.5, number(0), "equalization: a class is rare if its share is below this / number of classes"
 )
-EQUALIZATION_PROBABILITY = Option(0.9, number(0, 1), "equalization: of leaving a rare class out")
-SEESAW_P = Option(0.8, number(0), "seesaw: exponent of the mitigation")
-SEESAW_Q = Option(2.0, number(0), "seesaw: exponent of the compensation")
+EQUALIZATION_PROBABILITY = Option(
+    0.9, number(0, 1), "equalization: probability of leaving a rare class out"
+)
+SEESAW_P = Option(0.8, number(0), "seesaw: exponent of the mitigation factor")
+SEESAW_Q = Option(2.0, number(0), "seesaw: exponent of the compensation factor")
 
 
 def equalization(
@@ -37,27 +39,29 @@ def equalization(
     key: jax.Array,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Softmax equalization: rare classes are left out of other classes' softmax, at random.
+    """Softmax equalization loss: rare classes are left out of other classes' softmax at random.
 
         -log( e^(z_y) / sum_c w_c e^(z_c) ),    w_c = 1 - b_c T_c (1 - 1[c = y])
 
-    `T_c` is 1 for a class whose share of the training set is below `threshold / C`, and
-    `b_c` is 1 with the given probability, drawn for every example and class.
+    `T_c` is 1 for classes whose share of the training set is below `threshold / C`, otherwise 0;
+    `b_c` is 1 with the given probability, drawn independently for every example and class.
 
     Args:
-      logits: `[B, C]`.
-      labels: class numbers, int `[B]`.
+      logits: `z`, `[B, C]`.
+      labels: class numbers `y`, int `[B]`.
       class_counts: training images of each class, `[C]`.
-      threshold: in units of the share 1 / C of a balanced set.
-      probability: of leaving a rare class out, in [0, 1].
+      threshold: share below which a class is rare, in units of `1 / C`, the share in a
+        balanced set; >= 0.
+      probability: probability of leaving a rare class out, in [0, 1].
       key: PRNG key of the step, such as `jax.random.fold_in(key, step)`.
-      axis_name: mapped axis over which the batch is spread, so that draws do not depend on it.
+      axis_name: mapped axis over which the batch is spread; the draws of an example do not depend
+        on how many devices there are.
 
     Returns:
       `[B]`.
 
     Raises:
-      InputError: a number out of range, or targets that are not one class an example.
+      InputError: a number out of range, or targets that are not one class per example.
 
     Source: Tan et al., Equalization Loss for Long-Tailed Object Recognition (CVPR 2020),
     its softmax form, https://arxiv.org/abs/2003.05176; the unit of the threshold is ours.
@@ -65,7 +69,7 @@ def equalization(
     >>> key = jax.random.key(0)
     >>> y = jnp.array([0, 1])
     >>> loss = equalization(jnp.zeros((2, 3)), y, [8, 1, 1], probability=1.0, key=key)
-    >>> [round(float(each), 2) for each in loss]  # of 1 class, and of 2
+    >>> [round(float(each), 2) for each in loss]  # softmax over 1 class, and over 2
     [0.0, 0.69]
     """
     _check_equalization(threshold, probability)
@@ -81,9 +85,24 @@ def equalization_transform(
     seed: int = 0,
     axis_name: str | None = None,
 ) -> LossTransform:
-    """`equalization` as a transform of the logits; the state holds `T` and the seed's key.
+    """`equalization` as a transform of the logits.
 
     The key of a step is `jax.random.fold_in(jax.random.key(seed), step)`.
+
+    Args:
+      threshold: share below which a class is rare, in units of `1 / C`, the share in a
+        balanced set; >= 0.
+      probability: probability of leaving a rare class out, in [0, 1].
+      seed: seed of the draws.
+      axis_name: mapped axis over which the batch is spread.
+
+    Returns:
+      The transform; its state is `T`, bool `[C]`, and the key of the seed.
+
+    Raises:
+      InputError: `threshold` or `probability` out of range.
+
+    Source: see `equalization`.
 
     >>> equalization_transform(0.5).init([8, 1, 1])[0].tolist()
     [False, True, True]
@@ -121,7 +140,7 @@ def _equalized(
     probability: float,
     axis_name: str | None,
 ) -> jax.Array:
-    """Logits with the classes that are left out as good as at minus infinity."""
+    """Logits in which the classes that are left out are practically minus infinity."""
     require(logits.ndim == 2, "logits.shape", logits.shape, "[B, C]")
     y = one_class(logits, labels, "equalization")
     size, classes = logits.shape
@@ -132,7 +151,7 @@ def _equalized(
     keys = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(slots)
     drawn = jax.vmap(lambda k: jax.random.bernoulli(k, probability, (classes,)))(keys)
     other = jnp.arange(classes)[None, :] != y[:, None]
-    # As good as log 0, without its infinities.
+    # Practically log 0, without its infinities.
     left_out = jnp.finfo(logits.dtype).min / 2
     return jnp.where(rare[None, :] & drawn & other, left_out, logits)
 
@@ -144,26 +163,29 @@ def seesaw(
     p: float = SEESAW_P.default,
     q: float = SEESAW_Q.default,
 ) -> jax.Array:
-    """Seesaw loss: mitigates the push on rarer classes, compensates where they are wrong.
+    """Seesaw loss: pushes the logits of rarer classes down less, unless they are predicted wrongly.
 
         -log( e^(z_y) / (e^(z_y) + sum_{c != y} S_yc e^(z_c)) ),    S_yc = M_yc C_yc
         M_yc = min(1, n_c / n_y)^p,    C_yc = max(1, s_c / s_y)^q,    s = softmax(z)
 
+    `M` is the paper's mitigation factor, `C` its compensation factor.
+
     Args:
-      logits: `[B, C]`.
-      labels: class numbers, int `[B]`.
-      class_counts: training images of each class, `[C]`; the paper's accumulate during training.
-      p: exponent of the mitigation.
-      q: exponent of the compensation, through which no gradient flows.
+      logits: `z`, `[B, C]`.
+      labels: class numbers `y`, int `[B]`.
+      class_counts: training images of each class, `n`, `[C]`; the paper counts the examples seen
+        during training instead.
+      p: exponent of the mitigation factor, >= 0.
+      q: exponent of the compensation factor, >= 0; no gradient flows through this factor.
 
     Returns:
       `[B]`.
 
     Raises:
-      InputError: p or q below 0, or targets that are not one class an example.
+      InputError: `p` or `q` below 0, or targets that are not one class per example.
 
     Source: Wang et al., Seesaw Loss for Long-Tailed Instance Segmentation (CVPR 2021),
-    https://arxiv.org/abs/2008.10032.
+    https://arxiv.org/abs/2008.10032
 
     >>> loss = seesaw(jnp.zeros((2, 2)), jnp.array([0, 1]), [10, 1], p=1.0)
     >>> [round(float(each), 3) for each in loss]
@@ -175,7 +197,20 @@ def seesaw(
 
 
 def seesaw_transform(p: float = SEESAW_P.default, q: float = SEESAW_Q.default) -> LossTransform:
-    """`seesaw` as a transform of the logits; the state is `log n`."""
+    """`seesaw` as a transform of the logits.
+
+    Args:
+      p: exponent of the mitigation factor, >= 0.
+      q: exponent of the compensation factor, >= 0.
+
+    Returns:
+      The transform; its state is `log n`, float32 `[C]`.
+
+    Raises:
+      InputError: `p` or `q` below 0.
+
+    Source: see `seesaw`.
+    """
     _check_seesaw(p, q)
     return of_logits(
         log_counts,

@@ -11,8 +11,8 @@ from ltjax.samplers.shuffle import batch_shuffle, cyclic_times, narrow
 
 PARTITIONS = ("classes", "log_count", "images")
 
-NUM_BLOCKS = Option(5, integer(1), "B3RS: blocks of classes")
-BALANCE = Option(0.5, number(0, 1), "B3RS: 0 instance-balanced, 1 class-balanced")
+NUM_BLOCKS = Option(5, integer(1), "B3RS: number of blocks of classes")
+BALANCE = Option(0.5, number(0, 1), "B3RS: 0 is instance-balanced, 1 class-balanced")
 PARTITION = Option("classes", one_of(*PARTITIONS), "B3RS: how classes are cut into blocks")
 
 
@@ -25,11 +25,11 @@ def partition_classes(
       counts: int `[C]`, images of each class; classes without images are left out.
       num_blocks: number of blocks, from 1 to the number of classes with images.
       partition: "classes" gives blocks of equally many classes (up to one), "log_count"
-        cuts the range of `log n_c` into equal spans, "images" gives blocks of about
+        cuts the range of `log n_c` into equal intervals, "images" gives blocks of about
         equally many images. Every block gets at least one class.
 
     Returns:
-      One int array of classes per block, most images first.
+      The classes of each block, one int array per block; frequent classes come first.
 
     Raises:
       InputError: more blocks than classes with images, or an unknown partition.
@@ -72,17 +72,17 @@ def partition_classes(
 def largest_remainder(shares: np.ndarray, total: int) -> np.ndarray:
     """Rounds `total * shares / sum shares` to integers >= 1 that add up to `total`.
 
-    Each gets the whole part of its share, and what is left goes to the largest remainders.
+    Every entry gets the whole part of its share; the rest goes to the largest remainders.
 
     Args:
       shares: float `[G]`, positive.
-      total: at least G.
+      total: the sum of the result, at least G.
 
     Returns:
       int64 `[G]`.
 
-    Source: the method of largest remainders, https://en.wikipedia.org/wiki/Quota_method; that no
-    share falls below 1 is ours.
+    Source: the method of largest remainders, https://en.wikipedia.org/wiki/Quota_method; the
+    minimum of 1 is ours.
 
     >>> largest_remainder(np.array([5.0, 3.0, 0.1]), 8).tolist()
     [4, 3, 1]
@@ -97,36 +97,38 @@ def largest_remainder(shares: np.ndarray, total: int) -> np.ndarray:
 
 
 class B3RS(LabelSampler):
-    """Block-based relatively balanced batches: every batch has the same block quotas.
+    """Block-based relatively balanced batches: every batch has the same number of slots per block.
 
-    Classes are sorted by count and cut into blocks; block `g` gets a fixed number of slots
-    in every batch, the largest-remainder rounding of
+    Classes are sorted by count and cut into blocks. In every batch, block `g` gets a fixed quota
+    of slots, at least 1: the largest-remainder rounding of
 
-        B * m_g / sum m,    m_g = sum over classes c of block g of n_c^(1 - balance),
+        B * m_g / sum m,    m_g = sum over classes c of block g of n_c^(1 - balance)
 
-    at least 1. Inside a block the slots go round its classes, inside a class round its
-    images, both in freshly shuffled cycles: over an epoch two classes of a block differ by
-    at most one draw, and so do two images of a class. A batch repeats an image only if its
-    class has fewer images than slots. The S of the name stands for Sampler.
+    Within a block, the slots cycle through its classes, and within a class through its images, both
+    in an order that is shuffled anew for every cycle. Over an epoch, two classes of a block, or two
+    images of a class, therefore differ by at most one draw. A batch repeats an image only if its
+    class has fewer images than slots in the batch. The S in the name stands for Sampler.
 
     Args:
       labels: int `[N]`, or the index that `index_labels` gives.
       batch_size: images per batch, at least `num_blocks`.
       num_blocks: number of blocks, at most the number of classes with images.
-      balance: of the quotas, from 0 (instance-balanced) to 1 (class-balanced).
+      balance: from 0 (quotas in proportion to the images of the blocks, instance-balanced) to 1
+        (in proportion to their classes, class-balanced).
       partition: how classes are cut into blocks, see `partition_classes`.
       seed: integer >= 0.
 
     Attributes:
-      blocks: int arrays, the classes of each block, most images first.
+      blocks: int arrays, the classes of each block; frequent classes come first.
       quotas: int64 `[num_blocks]`, slots of each block in every batch.
 
     Raises:
-      InputError: an argument out of range, fewer classes than blocks, or fewer slots.
+      InputError: an argument out of range, or more blocks than classes with images or than slots
+        in a batch.
 
     Source: reconstruction of B3RS (https://arxiv.org/abs/2112.05958; "GRBS" in
-    https://arxiv.org/abs/2408.17197): groups of classes and a sampling rule per group are stated
-    there; the rule itself is ours.
+    https://arxiv.org/abs/2408.17197): the papers state groups of classes and a sampling rule per
+    group; the rule itself is ours.
 
     >>> sampler = B3RS(np.repeat([0, 1, 2, 3], [40, 20, 10, 5]), 10, num_blocks=2, seed=0)
     >>> sampler.quotas.tolist(), len(sampler), sampler[0].shape
@@ -162,7 +164,17 @@ class B3RS(LabelSampler):
         )
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """Draws an epoch, int64 `[steps_per_epoch, batch_size]`."""
+        """Draws an epoch; see `BatchSampler.epoch`.
+
+        Args:
+          epoch: number of the epoch, >= 0.
+
+        Returns:
+          Image indices, int64 `[steps_per_epoch, batch_size]`.
+
+        Raises:
+          InputError: `epoch` is negative or not an integer.
+        """
         bits = self._bits(epoch)
         steps, batch = self.steps_per_epoch, self.batch_size
         total = steps * batch

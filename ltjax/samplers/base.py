@@ -1,7 +1,7 @@
 """What every sampler is: a sequence of batches, each a function of the seed and the step.
 
-`sampler.epoch(e)` is a whole epoch and `sampler[step]` one batch, equal on every host. Nothing of a
-sampler's state is ever stored: a run resumes from its step.
+`sampler.epoch(e)` is a whole epoch and `sampler[step]` one batch, the same on every host. A sampler
+has no state that would have to be stored: a run resumes from its step.
 """
 
 import abc
@@ -15,7 +15,16 @@ from ltjax.samplers.cache import EpochCache
 
 
 def frozen(rows: np.ndarray) -> np.ndarray:
-    """The array, no longer writable."""
+    """Makes an array read-only, in place.
+
+    Args:
+      rows: any array.
+
+    Returns:
+      The same array.
+
+    Source: ours.
+    """
     rows.flags.writeable = False
     return rows
 
@@ -23,20 +32,24 @@ def frozen(rows: np.ndarray) -> np.ndarray:
 class BatchSampler(abc.ABC):
     """An endless sequence of batches of image indices, in epochs of `len(sampler)` steps.
 
-    `sampler[step]` is a batch of any step >= 0, `len(sampler)` the number of steps in an epoch,
-    and `for batch in sampler` goes through the first epoch and ends. Negative steps are refused,
-    since an endless sequence has no end to count from. `sampler.schedule(epochs)` is the finite
-    sequence of a whole training run.
+    `sampler[step]` is the batch of any step >= 0, `len(sampler)` the number of steps in an epoch,
+    and `for batch in sampler` iterates over the first epoch. Negative steps are refused, since an
+    endless sequence has no end to count from. `sampler.schedule(epochs)` is the finite sequence of
+    a whole training run.
 
-    A sampler has no state: every batch is a function of the arguments and the step alone, so a run
-    resumes from its step. The epochs last read are kept, and threads can share a sampler.
+    Every batch is a function of the sampler's arguments and the step alone. No state needs to be
+    stored: a run resumes from its step. The epochs read most recently are cached, and threads can
+    share a sampler.
 
     To write a sampler, derive from this class, call `__init__`, and define `epoch` and
-    `__repr__`, which names every argument.
+    `__repr__`, which must name every argument.
 
     Args:
-      batch_size: images per batch.
-      steps_per_epoch: batches per epoch.
+      batch_size: images per batch, >= 1.
+      steps_per_epoch: batches per epoch, >= 1.
+
+    Raises:
+      InputError: an argument that is not an integer >= 1.
 
     Source: ours. The interface is that of `grain`'s data sources,
     https://google-grain.readthedocs.io/en/latest/data_sources/protocol.html
@@ -58,7 +71,7 @@ class BatchSampler(abc.ABC):
     def __init__(self, batch_size: int, steps_per_epoch: int):
         self.batch_size = require_integer("batch_size", batch_size, 1)
         self.steps_per_epoch = require_integer("steps_per_epoch", steps_per_epoch, 1)
-        # Two, since threads that read ahead are in the next epoch while others are in this one.
+        # Two, since threads that read ahead may be in the next epoch while others are in this one.
         self._epochs: EpochCache[np.ndarray] = EpochCache(2)
         self._fingerprint: str | None = None
 
@@ -80,14 +93,17 @@ class BatchSampler(abc.ABC):
     def __repr__(self) -> str: ...
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
+        """The number of steps in an epoch."""
         return self.steps_per_epoch
 
     def __getitem__(self, step: int) -> np.ndarray:
-        """Image indices of one batch, int64 `[batch_size]`, not writable.
+        """Image indices of one batch.
 
         Args:
-          step: of the whole run, >= 0: step `e * len(self)` is the first of epoch `e`.
+          step: step of the whole run, >= 0; step `e * len(self)` is the first of epoch `e`.
+
+        Returns:
+          int64 `[batch_size]`, read-only.
 
         Raises:
           InputError: `step` is negative or not an integer.
@@ -101,9 +117,16 @@ class BatchSampler(abc.ABC):
         return iter(self.schedule(1))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Batches `start ... stop - 1`, int64 `[stop - start, batch_size]`, not writable.
+        """Image indices of consecutive batches.
 
-        Reading in order costs one call of `epoch` per epoch, also from several threads.
+        Reading in order draws each epoch once, also from several threads.
+
+        Args:
+          start: first step, >= 0.
+          stop: step after the last one.
+
+        Returns:
+          int64 `[stop - start, batch_size]`, read-only unless it spans several epochs.
         """
         size, parts = self.steps_per_epoch, []
         for epoch in range(start // size, -(-stop // size)):
@@ -118,7 +141,13 @@ class BatchSampler(abc.ABC):
         return self._epochs.get(epoch, lambda epoch: frozen(self.epoch(epoch)))
 
     def schedule(self, epochs: int) -> "BatchSchedule":
-        """The batches of so many epochs, as a finite sequence.
+        """The batches of a whole run, as a finite sequence.
+
+        Args:
+          epochs: number of epochs, >= 1.
+
+        Returns:
+          A sequence of `epochs * len(self)` batches.
 
         Raises:
           InputError: `epochs` is not an integer >= 1.
@@ -126,22 +155,31 @@ class BatchSampler(abc.ABC):
         return BatchSchedule(self, epochs)
 
     def flags(self, step: int) -> np.ndarray:
-        """Bool `[batch_size]`, True for slots that BET embeds; none by default.
+        """Which slots of a batch BET embeds; by default none.
 
         Args:
-          step: as for `sampler[step]`.
+          step: step of the whole run, >= 0.
+
+        Returns:
+          bool `[batch_size]`, True for embedded slots.
+
+        Raises:
+          InputError: `step` is negative or not an integer.
         """
         require_integer("step", step, 0)
         return np.zeros(self.batch_size, bool)
 
     def shard(self, index: int, count: int) -> "ShardSampler":
-        """The sampler of host `index` of `count`: its slice of every batch.
+        """The sampler of one host: its contiguous slice of every batch.
 
-        Slices are contiguous: those of all hosts, joined in order, are the global batch.
+        The slices of all hosts, concatenated in order, are the global batch.
 
         Args:
           index: number of the host, from 0 to `count - 1`.
           count: number of hosts, a divisor of the batch size.
+
+        Returns:
+          A sampler with batches of `batch_size / count` images.
 
         Raises:
           InputError: `count` does not divide the batch size, or `index` is not below it.
@@ -149,9 +187,12 @@ class BatchSampler(abc.ABC):
         return ShardSampler(self, index, count)
 
     def fingerprint(self) -> str:
-        """Short hash of the arguments and of the first epoch's indices.
+        """Short hash of the arguments and of the image indices of the first epoch.
 
         It changes with the seed, the labels, and the code that draws.
+
+        Returns:
+          16 hexadecimal digits.
         """
         if self._fingerprint is None:
             digest = hashlib.sha256(repr(self).encode())
@@ -163,18 +204,20 @@ class BatchSampler(abc.ABC):
 class BatchSchedule:
     """The batches of a whole run, as a finite sequence; made by `sampler.schedule(epochs)`.
 
-    It has the length `epochs * len(sampler)`, its batches are those of `sampler[step]`, negative
-    indices count from the end, and an index beyond the end raises `IndexError`.
-    `grain.MapDataset.source(sampler.schedule(epochs))` therefore reads a whole run, whereas grain's
-    `repeat` would give the first epoch again and again: it takes indices modulo the length of the
+    Its length is `epochs * len(sampler)`, and its batches are those of `sampler[step]`. Negative
+    indices count from the end, and an index beyond the end raises `IndexError`. Thus
+    `grain.MapDataset.source(sampler.schedule(epochs))` reads a whole run, whereas grain's `repeat`
+    would read the first epoch again and again, since it takes indices modulo the length of the
     source.
 
     Args:
-      sampler: of the batches.
-      epochs: >= 1.
+      sampler: sampler of the batches.
+      epochs: number of epochs, >= 1.
 
     Raises:
       InputError: `epochs` is not an integer >= 1.
+
+    Source: ours.
 
     >>> from ltjax.samplers.baselines import PowerSampler
     >>> sampler = PowerSampler(np.array([0, 0, 0, 1]), 2, power=1, seed=0)
@@ -190,11 +233,17 @@ class BatchSchedule:
         return f"{self.sampler!r}.schedule({self.epochs})"
 
     def __len__(self) -> int:
-        """Steps of the run."""
+        """The number of steps in the run."""
         return self.epochs * len(self.sampler)
 
     def __getitem__(self, step: int) -> np.ndarray:
-        """Image indices of one batch, int64 `[batch_size]`, not writable.
+        """Image indices of one batch.
+
+        Args:
+          step: step of the run; a negative one counts from the end.
+
+        Returns:
+          int64 `[batch_size]`, read-only.
 
         Raises:
           IndexError: `step` is not a step of the run.
@@ -208,7 +257,17 @@ class BatchSchedule:
 class ShardSampler(BatchSampler):
     """One host's slice of every batch; made by `sampler.shard(index, count)`.
 
-    The shards of one sampler share the epochs that it keeps.
+    The shards of one sampler share the epochs that it caches.
+
+    Args:
+      sampler: sampler of the global batches.
+      index: number of the host, from 0 to `count - 1`.
+      count: number of hosts, a divisor of the batch size.
+
+    Raises:
+      InputError: `count` does not divide the batch size, or `index` is not below it.
+
+    Source: ours.
     """
 
     def __init__(self, sampler: BatchSampler, index: int, count: int):
@@ -225,13 +284,38 @@ class ShardSampler(BatchSampler):
         return f"{self.sampler!r}.shard({self.index}, {self.count})"
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """Draws this host's part of an epoch, int64 `[steps_per_epoch, batch_size]`."""
+        """Draws this host's part of an epoch; see `BatchSampler.epoch`.
+
+        Args:
+          epoch: number of the epoch, >= 0.
+
+        Returns:
+          Image indices, int64 `[steps_per_epoch, batch_size]`.
+
+        Raises:
+          InputError: `epoch` is negative or not an integer.
+        """
         return np.ascontiguousarray(self.sampler.epoch(epoch)[:, self._slice])
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """This host's part of batches `start ... stop - 1`, int64 `[stop - start, batch_size]`."""
+        """This host's part of consecutive batches; see `BatchSampler.rows`.
+
+        Args:
+          start: first step, >= 0.
+          stop: step after the last one.
+
+        Returns:
+          int64 `[stop - start, batch_size]`.
+        """
         return self.sampler.rows(start, stop)[:, self._slice]
 
     def flags(self, step: int) -> np.ndarray:
-        """Bool `[batch_size]`, this host's part of the sampler's flags."""
+        """This host's part of the sampler's flags; see `BatchSampler.flags`.
+
+        Args:
+          step: step of the whole run, >= 0.
+
+        Returns:
+          bool `[batch_size]`, True for embedded slots.
+        """
         return self.sampler.flags(step)[self._slice]

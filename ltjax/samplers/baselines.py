@@ -1,9 +1,9 @@
-"""The samplers of the field.
+"""The samplers that papers on long-tailed recognition compare with.
 
-Three of them draw classes in proportion to weights, and differ in the weights alone. In an epoch
+Three of them draw classes in proportion to weights and differ only in these weights. In an epoch,
 each class gets the number of draws that its weight asks for, rounded up or down, whereas
-independent draws, as of PyTorch's `WeightedRandomSampler`, scatter about it. The order of the
-classes is uniformly random, and the images of a class go round in shuffled cycles.
+independent draws, as in PyTorch's `WeightedRandomSampler`, scatter around this number. The order of
+the classes is uniformly random, and the images of a class are drawn in shuffled cycles.
 """
 
 import abc
@@ -19,18 +19,41 @@ THRESHOLD = Option(
     number(0, 1, open_low=True),
     "repeat_factor: share of the images below which a class is repeated",
 )
-IMAGES_PER_CLASS = Option(4, integer(1), "class_aware: images of each class drawn")
+IMAGES_PER_CLASS = Option(4, integer(1), "class_aware: number of images taken of each class drawn")
 
 
 class WeightedSampler(LabelSampler):
-    """What the samplers share that draw classes in proportion to weights."""
+    """Base class of the samplers that draw classes in proportion to weights.
+
+    In an epoch, each class gets the number of draws that its weight asks for, rounded up or down at
+    random; see `apportion`.
+
+    Source: ours.
+    """
 
     @abc.abstractmethod
     def weights(self, epoch: int) -> np.ndarray:
-        """Weights of the classes that have images, most images first, float64 `[K]`."""
+        """Weights of the classes that have images, in any unit.
+
+        Args:
+          epoch: number of the epoch, >= 0.
+
+        Returns:
+          float64 `[K]`, most images first.
+        """
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """Draws an epoch, int64 `[steps_per_epoch, batch_size]`."""
+        """Draws an epoch; see `BatchSampler.epoch`.
+
+        Args:
+          epoch: number of the epoch, >= 0.
+
+        Returns:
+          Image indices, int64 `[steps_per_epoch, batch_size]`.
+
+        Raises:
+          InputError: `epoch` is negative or not an integer.
+        """
         bits = self._bits(epoch)
         total = self.steps_per_epoch * self.batch_size
         draws = apportion(bits, self.weights(epoch), total)
@@ -45,8 +68,8 @@ class PowerSampler(WeightedSampler):
 
         p_c = n_c^q / sum_k n_k^q
 
-    Power 1 is the ordinary instance-balanced epoch: every image once, in a fresh shuffle,
-    and where the last batch has slots left, some images once more.
+    With power 1 an epoch is the ordinary, instance-balanced one: a fresh shuffle in which every
+    image appears once, and some appear once more where the last batch would not be full.
 
     Args:
       labels: int `[N]`, or the index that `index_labels` gives.
@@ -58,7 +81,7 @@ class PowerSampler(WeightedSampler):
       InputError: an argument out of range, or a power under which a weight is infinite.
 
     Source: Kang et al., Decoupling Representation and Classifier (ICLR 2020), eq. 1,
-    https://arxiv.org/abs/1910.09217; the reverse sampler is of Zhou et al., BBN (CVPR 2020),
+    https://arxiv.org/abs/1910.09217; the reverse sampler is that of Zhou et al., BBN (CVPR 2020),
     https://arxiv.org/abs/1912.02413
 
     >>> sampler = PowerSampler(np.array([0, 0, 0, 1]), 2, power=1, seed=0)
@@ -86,17 +109,24 @@ class PowerSampler(WeightedSampler):
         return self._describe(power=self.power)
 
     def weights(self, epoch: int) -> np.ndarray:
-        """`n_c^q`, up to a factor."""
+        """Weights of the classes, proportional to `n_c^q`.
+
+        Args:
+          epoch: number of the epoch; all epochs have the same weights.
+
+        Returns:
+          float64 `[K]`, most images first.
+        """
         return self._weights
 
 
 class ProgressiveSampler(WeightedSampler):
-    """Goes from instance-balanced to class-balanced sampling over the epochs.
+    """Goes from instance-balanced to class-balanced sampling over the epochs of a run.
 
         p_c(t) = (1 - a) n_c / sum_k n_k + a / K,    a = t / (T - 1)
 
-    Epoch `t = 0` is instance-balanced (every image once), the last one, `t = T - 1`, and any
-    after it class-balanced. A single epoch (`T = 1`) is instance-balanced.
+    Epoch `t = 0` is instance-balanced (every image once); the last one, `t = T - 1`, and any after
+    it are class-balanced. A run of a single epoch (`T = 1`) is instance-balanced.
 
     Args:
       labels: int `[N]`, or the index that `index_labels` gives.
@@ -126,7 +156,14 @@ class ProgressiveSampler(WeightedSampler):
         return self._describe(epochs=self.epochs)
 
     def weights(self, epoch: int) -> np.ndarray:
-        """`N p_c(t)`."""
+        """Weights of the classes in an epoch, `N p_c(t)`.
+
+        Args:
+          epoch: number of the epoch, `t` >= 0.
+
+        Returns:
+          float64 `[K]`, most images first.
+        """
         sizes = self.index.sizes
         share = min(epoch / max(self.epochs - 1, 1), 1.0)
         mixed: np.ndarray = (1 - share) * sizes + share * (sizes.sum() / len(sizes))
@@ -134,12 +171,12 @@ class ProgressiveSampler(WeightedSampler):
 
 
 class RepeatFactorSampler(WeightedSampler):
-    """Repeats the images of rare classes, and leaves the others as frequent as they are.
+    """Repeats the images of rare classes by LVIS's repeat factors.
 
         r_c = max(1, sqrt(t / f_c)),    f_c = n_c / N,    p_c = n_c r_c / sum_k n_k r_k
 
-    LVIS repeats each image `r_c` times, rounded at random, and lets the epoch grow. Here the
-    epoch keeps its `ceil(N / B)` steps, and each class has its share of them.
+    LVIS shows each image `r_c` times an epoch, rounded at random, so epochs become longer. Here an
+    epoch keeps its `ceil(N / B)` steps, and each class gets the share `p_c` of them.
 
     Args:
       labels: int `[N]`, or the index that `index_labels` gives.
@@ -181,12 +218,19 @@ class RepeatFactorSampler(WeightedSampler):
         return self._describe(threshold=self.threshold)
 
     def weights(self, epoch: int) -> np.ndarray:
-        """`n_c r_c`."""
+        """Weights of the classes, `n_c r_c`.
+
+        Args:
+          epoch: number of the epoch; all epochs have the same weights.
+
+        Returns:
+          float64 `[K]`, most images first.
+        """
         return self.index.sizes * self.repeats
 
 
 class ClassAwareSampler(LabelSampler):
-    """Goes round the classes in shuffled cycles and takes `k` images of each class drawn.
+    """Cycles through the classes in shuffled order and takes `k` images of each class drawn.
 
     The `k` images are neighbors in the stream of slots, so they fall into one batch if `k`
     divides the batch size. The slots of a batch are shuffled.
@@ -201,7 +245,7 @@ class ClassAwareSampler(LabelSampler):
       InputError: an argument out of range.
 
     Source: Shen et al., Relay Backpropagation (ECCV 2016), https://arxiv.org/abs/1512.05830;
-    `k = 4` on ImageNet-LT and Places-LT is of Liu et al. (CVPR 2019),
+    `k = 4` on ImageNet-LT and Places-LT is from Liu et al. (CVPR 2019),
     https://arxiv.org/abs/1904.05160. Their epoch goes on until every image of the largest class
     has been drawn; here it has the `ceil(N / B)` steps of every sampler.
 
@@ -232,7 +276,17 @@ class ClassAwareSampler(LabelSampler):
         return self._describe(images_per_class=self.images_per_class)
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """Draws an epoch, int64 `[steps_per_epoch, batch_size]`."""
+        """Draws an epoch; see `BatchSampler.epoch`.
+
+        Args:
+          epoch: number of the epoch, >= 0.
+
+        Returns:
+          Image indices, int64 `[steps_per_epoch, batch_size]`.
+
+        Raises:
+          InputError: `epoch` is negative or not an integer.
+        """
         bits, each = self._bits(epoch), self.images_per_class
         total = self.steps_per_epoch * self.batch_size
         turns = -(-total // each)

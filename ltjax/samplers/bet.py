@@ -1,6 +1,6 @@
-"""BET, the batch embedded training, on the sampler's side: balanced slots in the regular stream.
+"""BET, batch embedded training: its sampler, which embeds balanced slots in the regular stream.
 
-A reconstruction: see docs/method.md. The other side, the weights of the loss, is
+A reconstruction: see docs/method.md. Its other half, the weights of the loss, is in
 `ltjax.losses.bet`.
 """
 
@@ -9,12 +9,21 @@ import numpy as np
 from ltjax.errors import Option, integer, number, require, require_integer
 from ltjax.samplers.base import BatchSampler
 
-EVERY = Option(1, integer(1), "BET: embed at every so many steps")
-FRACTION = Option(0.5, number(0, 1, open_low=True), "BET: embedded share of a batch")
+EVERY = Option(1, integer(1), "BET: number of steps from one embedded batch to the next")
+FRACTION = Option(0.5, number(0, 1, open_low=True), "BET: share of such a batch that is embedded")
 
 
 class EmbeddedSampler(BatchSampler):
-    """One sampler embedded in another at a fixed frequency; made by `embed`."""
+    """One sampler embedded in another at a fixed frequency; made by `embed`.
+
+    Args:
+      regular: sampler of the regular stream.
+      balanced: sampler of the embedded slots; its batch size is `slots`.
+      every: number of steps from one embedded step to the next, >= 1.
+      slots: number of embedded slots in an embedded step.
+
+    Source: see `embed`.
+    """
 
     def __init__(self, regular: BatchSampler, balanced: BatchSampler, every: int, slots: int):
         super().__init__(regular.batch_size, regular.steps_per_epoch)
@@ -25,7 +34,18 @@ class EmbeddedSampler(BatchSampler):
         return f"embed({self.regular!r}, {self.balanced!r}, every={self.every}, slots={self.slots})"
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """Draws an epoch, int64 `[steps_per_epoch, batch_size]`; embedded slots come last."""
+        """Draws an epoch; see `BatchSampler.epoch`.
+
+        Args:
+          epoch: number of the epoch, >= 0.
+
+        Returns:
+          Image indices, int64 `[steps_per_epoch, batch_size]`; embedded slots are the last ones of
+          their batch.
+
+        Raises:
+          InputError: `epoch` is negative or not an integer.
+        """
         first = require_integer("epoch", epoch, 0) * self.steps_per_epoch
         steps = np.arange(first, first + self.steps_per_epoch + 1)
         embedded = steps // self.every  # embedded steps before each step
@@ -47,7 +67,17 @@ class EmbeddedSampler(BatchSampler):
         return images[start - first * size :][: stop - start]
 
     def flags(self, step: int) -> np.ndarray:
-        """Bool `[batch_size]`, True for the slots that come from the balanced sampler."""
+        """Which slots of a batch come from the balanced sampler.
+
+        Args:
+          step: step of the whole run, >= 0.
+
+        Returns:
+          bool `[batch_size]`, True for these slots.
+
+        Raises:
+          InputError: `step` is negative or not an integer.
+        """
         flags = np.zeros(self.batch_size, bool)
         if (require_integer("step", step, 0) + 1) % self.every == 0:
             flags[self.batch_size - self.slots :] = True
@@ -55,17 +85,19 @@ class EmbeddedSampler(BatchSampler):
 
 
 def embedded_slots(batch_size: int, fraction: float = FRACTION.default) -> int:
-    """Slots of a batch that BET embeds: `fraction` of them, rounded, at least one.
+    """The number of slots that BET embeds in a batch: a fraction of them, rounded, at least one.
 
     Args:
       batch_size: images per batch.
       fraction: share of the slots, in (0, 1].
 
     Returns:
-      The batch size of the balanced sampler.
+      The number of slots, which is the batch size that the balanced sampler needs.
 
     Raises:
       InputError: `fraction` is out of range.
+
+    Source: ours.
 
     >>> embedded_slots(32), embedded_slots(32, fraction=0.25)
     (16, 8)
@@ -81,29 +113,29 @@ def embed(
     every: int = EVERY.default,
     fraction: float = FRACTION.default,
 ) -> EmbeddedSampler:
-    """BET's sampler: embeds balanced slots in the regular stream at every `every`-th step.
+    """BET's sampler: embeds class-balanced slots in every `every`-th batch of the regular stream.
 
-    Steps `every - 1, 2 every - 1, ...` take their last slots, a `fraction` of the batch, from the
-    balanced sampler's next batch. All other slots read the regular sampler as one endless stream,
-    so no image of it is skipped. With `fraction=1` whole batches alternate (the reading nearest to
-    the published reviews); with `every=1, fraction=1` the result is the balanced sampler.
+    Steps `every - 1, 2 every - 1, ...` fill their last slots, a `fraction` of the batch, with the
+    next batch of the balanced sampler. All other slots read the regular sampler as one endless
+    stream, so none of its images is skipped. With `fraction=1` whole batches alternate, which is
+    closest to the published papers; with `every=1, fraction=1` the result is the balanced sampler.
 
     Args:
-      regular: sampler of the regular stream, batches of `B` images.
-      balanced: sampler of the embedded slots, batches of `embedded_slots(B, fraction)` images.
-      every: embed at every so many steps, >= 1.
-      fraction: share of an embedded step's slots, in (0, 1].
+      regular: sampler of the regular stream, with batches of `B` images.
+      balanced: sampler of the embedded slots, with batches of `embedded_slots(B, fraction)` images.
+      every: number of steps from one embedded step to the next, >= 1.
+      fraction: share of the slots of an embedded step that are embedded, in (0, 1].
 
     Returns:
-      A sampler; `.flags(step)` tells which slots are embedded, for the weights of the loss.
+      A sampler; its `flags(step)` tell which slots are embedded, for `bet_weights`.
 
     Raises:
-      InputError: `every` or `fraction` is out of range, or the batch size of the balanced sampler
-        is not that of the embedded slots.
+      InputError: `every` or `fraction` is out of range, or the balanced sampler's batch size is not
+        the number of embedded slots.
 
     Source: reconstruction of BET (https://arxiv.org/abs/2112.05958,
-    https://arxiv.org/abs/2408.17197): that it controls the frequency of balanced batches is stated
-    there; `every` and `fraction` are ours.
+    https://arxiv.org/abs/2408.17197): the papers state that it controls the frequency of balanced
+    batches; `every` and `fraction` are ours.
 
     >>> from ltjax.samplers import B3RS, PowerSampler
     >>> labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])

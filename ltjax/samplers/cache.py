@@ -8,14 +8,16 @@ T = TypeVar("T")
 
 
 class EpochCache(Generic[T]):
-    """Keeps what was made for the epochs last asked for.
+    """Caches what was made for the epochs requested last.
 
-    Threads share it: each epoch is made by the first that asks for it, while the others wait.
-    A copy, also one that is pickled for another process, starts empty.
+    Threads can share a cache: each epoch is made by the first thread that requests it, while the
+    others wait. A copy starts empty, also one that is pickled for another process.
 
     Args:
-      keep: epochs to keep, >= 1. Beyond these, the epoch farthest from the one asked for is
-        dropped, so a reader that lags behind keeps its epoch while the others go ahead.
+      keep: number of epochs to keep, >= 1. If there are more, the epoch farthest from the requested
+        one is dropped, so a reader that lags behind keeps its epoch while others go ahead.
+
+    Source: ours.
 
     >>> cache = EpochCache(2)
     >>> [cache.get(epoch, str) for epoch in (0, 1, 0, 2)], sorted(cache.epochs)
@@ -31,7 +33,15 @@ class EpochCache(Generic[T]):
         return EpochCache, (self.keep,)
 
     def get(self, epoch: int, make: Callable[[int], T]) -> T:
-        """What was made for `epoch`, or what `make(epoch)` returns."""
+        """Looks up an epoch, or makes it.
+
+        Args:
+          epoch: number of the epoch.
+          make: function that makes what belongs to an epoch; called only if it is not cached.
+
+        Returns:
+          What `make(epoch)` returned.
+        """
         with self._lock:
             if epoch not in self.epochs:
                 self.epochs[epoch] = make(epoch)

@@ -10,7 +10,7 @@ from ltjax.samplers.base import BatchSampler
 
 
 class Exposure(NamedTuple):
-    """Draws of a sampler.
+    """How often a sampler draws each class and each image.
 
     Attributes:
       epochs: epochs of the whole run.
@@ -20,8 +20,8 @@ class Exposure(NamedTuple):
       class_counts: int64 `[C]`, images of each class.
       class_epoch: int64 `[C]`, draws of each class in the first epoch.
       class_schedule: float64 `[C]`, draws of each class in the run.
-      class_least: float64 `[C]`, draws in the run of the class's least shown image.
-      class_most: float64 `[C]`, draws in the run of the class's most shown image.
+      class_least: float64 `[C]`, draws in the run of the image of the class drawn least often.
+      class_most: float64 `[C]`, draws in the run of the image of the class drawn most often.
     """
 
     epochs: int
@@ -49,9 +49,9 @@ def exposure(
       sampler: any sampler.
       labels: int `[N]`, labels of its images.
       epochs: epochs of the run, >= 1.
-      num_classes: `C`, if classes beyond the largest label have no images.
-      most_draws: if the run has more draws than this, evenly spaced epochs of it are counted and
-        the counts scaled up.
+      num_classes: `C`; needed only if there are classes without images beyond the largest label.
+      most_draws: if the run has more draws than this, only evenly spaced epochs of it are counted,
+        and the counts are scaled up.
 
     Returns:
       The counts.
@@ -98,10 +98,12 @@ def summary(seen: Exposure) -> dict[str, Any]:
     """The part of an exposure that a report shows: everything per class, nothing per image.
 
     Args:
-      seen: as `exposure` gives.
+      seen: what `exposure` returns.
 
     Returns:
       `epochs`, `counted`, and the arrays per class as lists, ready for JSON.
+
+    Source: ours.
     """
     names = ("class_counts", "class_epoch", "class_schedule", "class_least", "class_most")
     arrays = {name: getattr(seen, name).tolist() for name in names}
@@ -109,14 +111,16 @@ def summary(seen: Exposure) -> dict[str, Any]:
 
 
 def sentence(seen: dict[str, Any], class_names: Sequence[str]) -> str:
-    """One line: how often images of the smallest and of the largest class will be seen.
+    """One sentence: how often the images of the smallest and of the largest class will be seen.
 
     Args:
-      seen: as `summary` gives.
-      class_names: of all classes.
+      seen: what `summary` returns.
+      class_names: names of all classes, `C` of them.
 
     Returns:
-      The line, without an end of line.
+      The sentence, without a final period or newline.
+
+    Source: ours.
     """
     counts = np.array(seen["class_counts"])
     present = np.flatnonzero(counts)
@@ -142,15 +146,17 @@ def sentence(seen: dict[str, Any], class_names: Sequence[str]) -> str:
 def table(
     seen: dict[str, Any], class_names: Sequence[str], *, most_rows: int = 12
 ) -> list[tuple[str, ...]]:
-    """Rows `(class, images, draws in an epoch, share of draws, times an image is seen)`.
+    """A table of the classes: images, draws, share of the draws, and how often an image is seen.
 
     Args:
-      seen: as `summary` gives.
-      class_names: of all classes.
+      seen: what `summary` returns.
+      class_names: names of all classes, `C` of them.
       most_rows: if there are more classes, this many of them are shown, evenly spaced by rank.
 
     Returns:
-      A header, then one row per class, most images first.
+      A header, then one row per class, most images first, as text.
+
+    Source: ours.
     """
     counts = np.array(seen["class_counts"])
     order = np.argsort(-counts, kind="stable")

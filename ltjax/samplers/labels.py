@@ -38,13 +38,15 @@ def index_labels(labels: np.ndarray, class_names: Sequence[str] | None = None) -
 
     Args:
       labels: int `[N]`, >= 0.
-      class_names: one for each class; by default classes are named by their number.
+      class_names: one name per class; by default classes are named by their numbers.
 
     Returns:
       The labels, sorted.
 
     Raises:
-      InputError: empty, negative or non-integer labels, or fewer names than classes.
+      InputError: empty, negative or non-integer labels, or not one name per class.
+
+    Source: ours.
 
     >>> index_labels(np.array([1, 0, 1])).by_class.tolist()
     [0, 2, 1]
@@ -71,21 +73,23 @@ def index_labels(labels: np.ndarray, class_names: Sequence[str] | None = None) -
 
 
 class LabelSampler(BatchSampler):
-    """What the samplers share that draw classes of labeled images.
+    """Base class of the samplers that draw classes of labeled images.
 
     An epoch has `ceil(N / batch_size)` steps.
 
     Attributes:
-      tag: names the kind of sampler in its random stream and its fingerprint. A literal, not the
-        class's name: renaming a class must not change what a stored run draws.
+      tag: names the kind of sampler in its random stream and its fingerprint. It is a literal, not
+        the class's name, since renaming a class must not change what a stored run draws.
 
     Args:
-      labels: int `[N]`, or their index.
+      labels: int `[N]`, or the index that `index_labels` gives.
       batch_size: images per batch, >= 1.
       seed: integer >= 0.
 
     Raises:
-      InputError: labels that are no labels, or a batch size or seed out of range.
+      InputError: invalid labels, or a batch size or seed out of range.
+
+    Source: ours.
     """
 
     tag: str

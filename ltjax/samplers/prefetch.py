@@ -1,4 +1,4 @@
-"""Draws a sampler's next epoch on a background thread while the present one is in use."""
+"""Draws a sampler's next epoch on a background thread while the current one is in use."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -10,18 +10,18 @@ from ltjax.samplers.cache import EpochCache
 
 
 class PrefetchSampler(BatchSampler):
-    """A sampler whose next epoch is drawn while this one is in use, each epoch once.
+    """A sampler whose next epoch is drawn by a background thread, each epoch once.
 
-    NumPy releases the interpreter while it sorts and copies, so a training loop goes on while the
-    thread works. The batches are those of the sampler itself. Any number of threads can read, also
-    through `shard` and `schedule`. A process of its own should be given the sampler itself: it
-    shares no memory with the thread here.
+    NumPy releases the interpreter lock while it sorts and copies, so a training loop keeps running
+    while the thread works. The batches are those of the sampler itself. Any number of threads can
+    read, also through `shard` and `schedule`. Another process should be given the sampler itself,
+    since it shares no memory with the thread of this one.
 
     Args:
       sampler: any sampler.
-      epochs: of the whole run; none after the last is drawn ahead.
-      lag: how many steps the slowest reader may be behind the fastest. So many are kept that no
-        epoch is drawn again for it.
+      epochs: epochs of the whole run, >= 1; no epoch after the last is drawn ahead.
+      lag: number of steps, >= 0, by which the slowest reader may be behind the fastest. Enough
+        epochs are cached that none is drawn again for it.
 
     Raises:
       InputError: `epochs` < 1 or `lag` < 0, or not integers.
@@ -49,7 +49,17 @@ class PrefetchSampler(BatchSampler):
         return repr(self.sampler)
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """An epoch of the sampler, not writable; the one after it is begun."""
+        """An epoch of the sampler; drawing the one after it starts in the background.
+
+        Args:
+          epoch: number of the epoch, >= 0.
+
+        Returns:
+          Image indices, int64 `[steps_per_epoch, batch_size]`, read-only.
+
+        Raises:
+          InputError: `epoch` is negative or not an integer.
+        """
         return self._drawn(require_integer("epoch", epoch, 0))
 
     def _drawn(self, epoch: int) -> np.ndarray:
@@ -62,13 +72,24 @@ class PrefetchSampler(BatchSampler):
         return self._thread.submit(lambda: frozen(self.sampler.epoch(epoch)))
 
     def flags(self, step: int) -> np.ndarray:
-        """Bool `[batch_size]`, as of the sampler."""
+        """The sampler's flags; see `BatchSampler.flags`.
+
+        Args:
+          step: step of the whole run, >= 0.
+
+        Returns:
+          bool `[batch_size]`, True for embedded slots.
+        """
         return self.sampler.flags(step)
 
     def fingerprint(self) -> str:
-        """Short hash, as of the sampler."""
+        """The sampler's fingerprint; see `BatchSampler.fingerprint`.
+
+        Returns:
+          16 hexadecimal digits.
+        """
         return self.sampler.fingerprint()
 
     def close(self) -> None:
-        """Ends the thread; what it is working on is not waited for."""
+        """Stops the thread without waiting for the epoch that it is drawing."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -89,18 +89,20 @@ SAMPLERS: Mapping[str, Callable[[Wanted], BatchSampler]] = {
 
 @dataclasses.dataclass(frozen=True)
 class SamplerConfig:
-    """What a configuration says of the batches: the section `plan` of its keys.
+    """What a configuration says about the batches: the section `plan` of its keys.
 
     Attributes:
-      name: one of `SAMPLERS`; "auto" stands for the sampler of the method, and is replaced by its
-        name before a sampler is made.
-      num_blocks: see `B3RS`, also for the next two.
-      balance: of the quotas.
-      partition: of the classes.
-      every: see `embed`, also for the next one.
-      fraction: of the slots.
-      threshold: see `RepeatFactorSampler`.
-      images_per_class: see `ClassAwareSampler`.
+      name: one of `SAMPLERS`, or "auto", the default of the run's method, which must be resolved
+        before a sampler is made.
+      num_blocks: number of blocks of classes, see `B3RS`.
+      balance: balance of the blocks' quotas, see `B3RS`.
+      partition: how classes are cut into blocks, see `B3RS`.
+      every: number of steps from one embedded step to the next, see `embed`.
+      fraction: share of the slots that are embedded, see `embed`.
+      threshold: share of the images below which a class is repeated, see `RepeatFactorSampler`.
+      images_per_class: images of each class drawn, see `ClassAwareSampler`.
+
+    Source: ours.
     """
 
     name: str = option("auto", one_of("auto", *SAMPLERS), "sampler of the batches")
@@ -124,17 +126,19 @@ def make_sampler(
     """Makes the sampler that a configuration describes.
 
     Args:
-      config: name and options; those of other samplers are not looked at.
+      config: name and options; options of other samplers are ignored.
       labels: int `[N]`, or the index that `index_labels` gives.
       batch_size: images per batch, >= 1.
       seed: integer >= 0.
-      epochs: of the whole run, >= 1; "progressive" depends on it.
+      epochs: epochs of the whole run, >= 1; only "progressive" depends on it.
 
     Returns:
       The sampler.
 
     Raises:
       InputError: an unknown name, or a value that the sampler refuses.
+
+    Source: ours.
 
     >>> labels = np.repeat([0, 1, 2], [12, 6, 2])
     >>> make_sampler(SamplerConfig("b3rs", num_blocks=2), labels, 5, seed=0, epochs=90)

@@ -1,4 +1,4 @@
-"""The core of every sampler: going round freshly shuffled cycles, in whole arrays.
+"""The core of every sampler: shuffled cycles, computed on whole arrays.
 
 A shuffle is one sort of packed integers, with random bits above and the shuffled number below.
 NumPy sorts such keys with vector instructions, several times faster than it permutes. No two keys
@@ -17,12 +17,34 @@ Bits = np.random.SFC64
 
 
 def bit_stream(seed: int, *position: int) -> Bits:
-    """The random bits of one place in a run, e.g. `bit_stream(seed, kind, epoch)`."""
+    """The stream of random bits that belongs to one position in a run.
+
+    Args:
+      seed: integer >= 0.
+      *position: integers >= 0 that identify the position, such as the kind of sampler and the
+        epoch.
+
+    Returns:
+      A bit generator; streams of different positions are independent.
+
+    Source: `numpy.random.SeedSequence`,
+    https://numpy.org/doc/stable/reference/random/parallel.html
+    """
     return Bits(np.random.SeedSequence(seed, spawn_key=position))
 
 
 def run_positions(lengths: np.ndarray) -> np.ndarray:
-    """`[0 ... lengths[0]-1, 0 ... lengths[1]-1, ...]`.
+    """Consecutive numbers that start again at 0 for every run.
+
+        [0 ... lengths[0] - 1, 0 ... lengths[1] - 1, ...]
+
+    Args:
+      lengths: int `[G]`, length of each run, >= 0.
+
+    Returns:
+      int64 `[sum lengths]`.
+
+    Source: ours.
 
     >>> run_positions(np.array([2, 0, 3])).tolist()
     [0, 1, 0, 1, 2]
@@ -38,18 +60,47 @@ def _low_bits(size: int) -> int:
 
 
 def narrow(size: int) -> type[np.signedinteger]:
-    """int32 if it holds `size`, else int64; int32 halves the memory that is read."""
+    """The narrower of int32 and int64 that holds a number; int32 halves the memory traffic.
+
+    Args:
+      size: largest number to hold, >= 0.
+
+    Returns:
+      `np.int32` or `np.int64`.
+
+    Source: ours.
+    """
     return np.int32 if size < 2**31 else np.int64
 
 
 def uniforms(bits: Bits, size: int) -> np.ndarray:
-    """Float64 `[size]`, uniform in `[0, 1)`."""
+    """Random numbers, uniform in `[0, 1)`.
+
+    Args:
+      bits: random bits.
+      size: how many numbers.
+
+    Returns:
+      float64 `[size]`.
+
+    Source: ours; the numbers are multiples of `2^-53`, as those of `numpy.random.Generator`.
+    """
     values: np.ndarray = (bits.random_raw(size) >> np.uint64(11)) * 2.0**-53
     return values
 
 
 def shuffled_rows(bits: Bits, rows: int, width: int) -> np.ndarray:
-    """Independent shuffles of `0 ... width - 1`, int32 or int64 `[rows, width]`.
+    """Independent shuffles of `0 ... width - 1`, one per row.
+
+    Args:
+      bits: random bits.
+      rows: number of shuffles.
+      width: how many numbers are shuffled.
+
+    Returns:
+      int32 or int64 `[rows, width]`.
+
+    Source: ours.
 
     >>> np.sort(shuffled_rows(bit_stream(0), 2, 3), axis=1).tolist()
     [[0, 1, 2], [0, 1, 2]]
@@ -76,17 +127,19 @@ def _similar(sizes: np.ndarray) -> Iterator[slice]:
 
 
 def shuffled_cycles(bits: Bits, sizes: np.ndarray, cycles: np.ndarray) -> np.ndarray:
-    """Several freshly shuffled cycles through the members of each of several groups.
+    """Several cycles through the members of each of several groups, each cycle shuffled anew.
 
     Members are numbered consecutively: group 0 has `0 ... sizes[0] - 1`, group 1 the next ones.
 
     Args:
       bits: random bits.
       sizes: int `[G]`, members of each group, >= 1, descending.
-      cycles: int `[G]`, cycles wanted of each group.
+      cycles: int `[G]`, number of cycles through each group.
 
     Returns:
       int32 or int64 `[sum sizes * cycles]`, group after group, cycle after cycle.
+
+    Source: ours.
     """
     first = np.cumsum(sizes) - sizes
     kind = narrow(int(sizes.sum()))
@@ -105,16 +158,18 @@ def shuffled_cycles(bits: Bits, sizes: np.ndarray, cycles: np.ndarray) -> np.nda
 
 
 def cyclic_times(bits: Bits, members: int, draws: int) -> np.ndarray:
-    """When each member is drawn, if `draws` draws go round shuffled cycles of the members.
+    """When each member is drawn, if draws go through shuffled cycles of the members.
 
     Args:
       bits: random bits.
-      members: members of a cycle, >= 1.
+      members: number of members, >= 1.
       draws: number of draws.
 
     Returns:
-      int32 or int64 `[members, cycles]`, ascending along each row; times `>= draws`, all of them in
-      the last column, lie behind the last draw.
+      int32 or int64 `[members, cycles]`, the numbers of a member's draws, ascending along each row.
+      Numbers `>= draws` are beyond the last draw; they can occur in the last column only.
+
+    Source: ours.
 
     >>> cyclic_times(bit_stream(0), 1, 3).tolist()
     [[0, 1, 2]]
@@ -127,7 +182,7 @@ def cyclic_times(bits: Bits, members: int, draws: int) -> np.ndarray:
 
 
 def batch_shuffle(bits: Bits, steps: int, batch: int) -> np.ndarray:
-    """Where each slot of an epoch goes when the slots of every batch are shuffled.
+    """Shuffles the slots within every batch of an epoch.
 
     Args:
       bits: random bits.
@@ -135,7 +190,10 @@ def batch_shuffle(bits: Bits, steps: int, batch: int) -> np.ndarray:
       batch: slots of a batch.
 
     Returns:
-      int32 or int64 `[steps * batch + 1]`; the last one stands for "no slot" and stays in place.
+      Where each slot goes, int32 or int64 `[steps * batch + 1]`. The last entry stands for
+      "no slot" and stays in place.
+
+    Source: ours.
     """
     total = steps * batch
     kind = narrow(total)
@@ -147,15 +205,17 @@ def batch_shuffle(bits: Bits, steps: int, batch: int) -> np.ndarray:
 
 
 def group_order(groups: np.ndarray, numbers: np.ndarray, size: int) -> np.ndarray:
-    """The numbers sorted by group, and ascending inside each group.
+    """The numbers sorted by group, and ascending within each group.
 
     Args:
       groups: int `[N]`, group of each number.
       numbers: uint64 `[N]`, distinct, below `size`.
-      size: bound of the numbers.
+      size: upper bound of the numbers.
 
     Returns:
       int64 `[N]`.
+
+    Source: ours.
 
     >>> group_order(np.array([1, 0, 1]), np.array([2, 1, 0], np.uint64), 3).tolist()
     [1, 0, 2]
@@ -174,10 +234,12 @@ def random_slots(bits: Bits, draws: np.ndarray) -> np.ndarray:
 
     Args:
       bits: random bits.
-      draws: int `[G]`, slots of each group.
+      draws: int `[G]`, number of slots of each group.
 
     Returns:
-      int64 `[sum draws]`, group after group, slots ascending inside a group.
+      int64 `[sum draws]`, slots of one group after the other, ascending within a group.
+
+    Source: ours.
     """
     total = int(draws.sum())
     mask = np.uint64(_low_bits(total))
@@ -190,20 +252,20 @@ def random_slots(bits: Bits, draws: np.ndarray) -> np.ndarray:
 
 
 def apportion(bits: Bits, weights: np.ndarray, total: int) -> np.ndarray:
-    """Splits `total` draws in proportion to weights, rounded at random without bias.
+    """Splits draws among groups in proportion to weights, with unbiased random rounding.
 
         draws_c = floor(E_c + u) - floor(E_(c-1) + u),  E_c = total * sum_{k<=c} w_k / sum w
 
-    with one uniform `u`: each group gets its expectation rounded down or up, and exactly
-    its expectation on average.
+    With a single uniform `u`, each group gets its expectation rounded down or up, and on average
+    exactly its expectation.
 
     Args:
       bits: random bits.
       weights: float `[G]`, >= 0, not all of them 0.
-      total: draws of all groups.
+      total: draws of all groups together.
 
     Returns:
-      int64 `[G]`.
+      int64 `[G]`, which sum to `total`.
 
     Source: systematic sampling, https://en.wikipedia.org/wiki/Systematic_sampling
 

@@ -21,15 +21,15 @@ def fill_images(
     by_class: np.ndarray,
     batch: int,
 ) -> None:
-    """Puts images into the slots of each class, without replacement within cycles.
+    """Fills the slots of each class with its images, without replacement within a cycle.
 
-    The images of every class go round in freshly shuffled cycles. Where a batch holds the end of
-    one cycle and the start of the next, the next is rearranged so that it does not start with
-    images that the batch already holds: a batch repeats an image only if the class has fewer
-    images than the batch has slots for it.
+    The images of a class are drawn in cycles, each shuffled anew. If a batch holds the end of one
+    cycle and the start of the next, the next cycle is rearranged so that it does not start with
+    images that the batch already holds. A batch therefore repeats an image only if the class has
+    fewer images than the batch has slots for it.
 
     Args:
-      out: int64, receives an image at each of the slots.
+      out: int64, filled in place: receives an image index at each of the slots.
       bits: random bits.
       slots: int `[sum draws]`, slots of the epoch, class after class, the batches of a
         class in order; slot `i` lies in batch `i // batch`.
@@ -37,6 +37,8 @@ def fill_images(
       sizes: int `[K]`, images of each class, >= 1, descending.
       by_class: int `[sum sizes]`, image indices, class after class.
       batch: slots per batch.
+
+    Source: ours.
     """
     drawn = np.concatenate([[0], np.cumsum(draws)])
     images = np.concatenate([[0], np.cumsum(sizes)])

@@ -93,13 +93,7 @@ LONG_STILL: tuple[str, ...] = (
     "ltjax/training/loop.py",
 )
 UNEXPLAINED_STILL: tuple[str, ...] = (
-    "SamplerConfig",
-    "cross_entropy",
-    "deferred",
-    "make_sampler",
-    "ramp",
     "run",
-    "scheduled_weights",
     "whitening_matrix",
 )
 
