@@ -9,12 +9,19 @@ from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict, FieldReference
 
-from ltjax.augment.mixing import MIXING_ALPHA, MIXINGS, REMIX_KAPPA, REMIX_TAU
 from ltjax.augment.options import AugmentConfig
+from ltjax.config.options import (
+    CheckpointConfig,
+    DecoupledConfig,
+    EngineConfig,
+    EvaluationConfig,
+    OptimizerConfig,
+    TrainConfig,
+    integers,
+)
 from ltjax.config.recipes import METHODS, STAGES, UNTRAINED_STAGES
 from ltjax.data.load import DataConfig
-from ltjax.data.longtail import FEW_BELOW, MANY_ABOVE
-from ltjax.errors import FLAG, TEXT, Allowed, Option, integer, number, one_of, option
+from ltjax.errors import FLAG, TEXT, Allowed, Option, integer, one_of, option
 from ltjax.losses.registry import LossConfig
 from ltjax.models.registry import ModelConfig
 from ltjax.samplers.registry import SamplerConfig
@@ -45,134 +52,11 @@ class Key(NamedTuple):
         return self.option.allowed.words
 
 
-def _integers(low: int) -> Allowed:
-    def check(v: Any) -> bool:
-        return len(set(v)) == len(v) and all(type(x) is int and x >= low for x in v)
-
-    return Allowed(check, f"a tuple of different integers >= {low}")
-
-
 def _interval() -> Allowed:
     def check(v: Any) -> bool:
         return len(v) == 0 or (len(v) == 2 and 0 <= v[0] < v[1])
 
     return Allowed(check, "() or (FIRST, LAST), 0 <= FIRST < LAST")
-
-
-# The options of the parts that import this one; those of the others are declared beside the code
-# that they configure.
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """The optimizer and the schedule of its learning rate."""
-
-    name: str = option("sgd", one_of("sgd", "adamw"), "optax optimizer")
-    learning_rate: float = option(0.1, number(0, open_low=True), "peak learning rate")
-    momentum: float = option(0.9, number(0, 0.9999), "sgd: momentum")
-    nesterov: bool = option(False, FLAG, "sgd: use Nesterov momentum")
-    weight_decay: float = option(
-        5e-4, number(0), "weight decay of the kernels; biases and normalization have none"
-    )
-    head_rate: float = option(
-        1.0,
-        number(0, open_low=True),
-        "learning rate of the classifier, as a multiple of learning_rate",
-    )
-    schedule: str = option(
-        "cosine",
-        one_of("cosine", "constant", "steps"),
-        "shape of the learning rate after the warmup",
-    )
-    milestones: tuple[int, ...] = option(
-        (160, 180), _integers(1), "steps: epochs at which the learning rate drops"
-    )
-    milestone_factor: float = option(
-        0.01, number(0, 1), "steps: factor of the learning rate at each milestone"
-    )
-    warmup_epochs: int = option(
-        5, integer(0), "epochs in which the learning rate rises linearly from 0"
-    )
-    clip_norm: float = option(
-        0.0, number(0), "largest global norm of the gradient; 0 turns clipping off"
-    )
-    ema_decay: float = option(
-        0.0,
-        number(0, 0.999999),
-        "decay of the moving average of the parameters that is evaluated; 0 turns it off",
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Length, batches and mixing of the training."""
-
-    batch_size: int = option(64, integer(1), "training images per step, over all devices")
-    epochs: int = option(
-        100, integer(1), "epochs of ceil(N / batch_size) steps each, in either stage"
-    )
-    mixing: str = option("auto", one_of("auto", *MIXINGS), "mixing of images and labels")
-    mixing_alpha: float = MIXING_ALPHA.field()
-    remix_kappa: float = REMIX_KAPPA.field()
-    remix_tau: float = REMIX_TAU.field()
-    on_nan: str = option(
-        "stop",
-        one_of("stop", "skip"),
-        "after a loss that is not finite: stop the run, or skip the update",
-    )
-    log_every_steps: int = option(20, integer(1), "steps between two lines of metrics.jsonl")
-
-
-@dataclasses.dataclass(frozen=True)
-class DecoupledConfig:
-    """Stage two of the decoupled methods."""
-
-    tau: float | None = option(
-        None,
-        number(0),
-        "tau_norm: exponent of the norms; None: the best on the validation images, see "
-        "data.validation_fraction",
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
-    """Evaluation on the test images, and the groups of classes by training images."""
-
-    batch_size: int = option(256, integer(1), "test images per step, over all devices")
-    every_epochs: int = option(10, integer(1), "epochs between two evaluations during training")
-    many_above: int = MANY_ABOVE.field()
-    few_below: int = FEW_BELOW.field()
-
-    @property
-    def thresholds(self) -> dict[str, int]:
-        """`many_above` and `few_below`, as keyword arguments of `shot_groups` and of the scores."""
-        return {"many_above": self.many_above, "few_below": self.few_below}
-
-
-@dataclasses.dataclass(frozen=True)
-class EngineConfig:
-    """How steps are executed."""
-
-    mapping: str = option(
-        "pmap", one_of("pmap", "shard_map"), "JAX transformation that maps a step over the devices"
-    )
-    steps_per_call: int | None = option(
-        None, integer(1), "most steps per dispatch to the devices; None: 2 on CPU, 20 elsewhere"
-    )
-    native: str = option(
-        "off",
-        one_of("off", "on", "auto"),
-        "native kernels for training on CPU; auto: where a run is long enough to pay for the build",
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckpointConfig:
-    """When checkpoints are written, and how many are kept."""
-
-    every_epochs: int = option(
-        10, integer(1), "epochs between two checkpoints; there is one at the end in any case"
-    )
-    keep: int = option(2, integer(1), "number of latest checkpoints to keep, besides the best one")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +81,7 @@ class Config:
         0, integer(0), "seed of the split, the batches, the initialization and the augmentation"
     )
     seeds: tuple[int, ...] = option(
-        (), _integers(0), "seeds to train side by side on one split; () is (seed,)"
+        (), integers(0), "seeds to train side by side on one split; () is (seed,)"
     )
     cpu_devices: int = option(
         2, integer(1), "number of JAX host devices to train on where there is only a CPU"

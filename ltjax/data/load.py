@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ltjax.data.arrays import digits, read_npz
 from ltjax.data.folder import read_folder, read_list
 from ltjax.data.loader import RESIDENCIES
 from ltjax.data.longtail import (
@@ -16,7 +17,7 @@ from ltjax.data.longtail import (
     stratified_sample,
     subset_indices,
 )
-from ltjax.data.sources import Source, Splits, digits, read_npz
+from ltjax.data.sources import Source, Splits
 from ltjax.data.tfds import read_tfds
 from ltjax.errors import (
     FLAG,

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from ltjax.augment.device import normalize, random_shift
+from ltjax.data.arrays import digits
 from ltjax.data.loader import eval_batches, gather, pixel_statistics, train_batch
-from ltjax.data.sources import digits
 from ltjax.samplers import PowerSampler
 
 

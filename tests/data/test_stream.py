@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ltjax.augment.host import HostAugment
+from ltjax.data.arrays import digits
 from ltjax.data.folder import read_folder
 from ltjax.data.loader import (
     StreamSettings,
@@ -12,7 +13,7 @@ from ltjax.data.loader import (
     is_resident,
     pixel_statistics,
 )
-from ltjax.data.sources import ArraySource, digits
+from ltjax.data.sources import ArraySource
 from ltjax.data.stream import LoadBatch, Stream, as_encoded, batches_in_order, decode_all
 from ltjax.samplers import PowerSampler
 from tests.data.pictures import picture, write_folder

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
+from ltjax.data.arrays import digits
 from ltjax.data.load import DataConfig
-from ltjax.data.sources import digits
 from ltjax.errors import InputError
 from ltjax.serving import export, predict
 from ltjax.serving import load as trained
