@@ -47,6 +47,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "mechanism": (command("mechanism"),),
     "crash": (command("crash"),),
     "train_speed": (command("train_speed"),),
+    "kernel_speed": (
+        command("kernel_speed", networks="resnet32_cifar"),
+        command("kernel_speed", networks="resnet32_cifar", cores="2"),
+    ),
     "whitening_speed": (command("whitening_speed"), command("whitening_speed", program="step")),
     "sampler_speed": (command("sampler_speed"), command("sampler_speed", program="covariance")),
     "input_speed": tuple(command("input_speed", part=part) for part in ("streamed", "resident")),

@@ -8,6 +8,7 @@ import pytest
 from experiments import timing
 from experiments.crash import run as crash
 from experiments.input_speed import run as input_speed
+from experiments.kernel_speed import run as kernel_speed
 from experiments.predict_speed import run as predict_speed
 from experiments.train_speed import run as train_speed
 from experiments.whitening_speed import run as whitening_speed
@@ -41,6 +42,13 @@ def test_a_try_is_read_back(tmp_path):
     tries = [crash.Try(4, (0, 1, 2), 1.25, (70, 140), True), crash.Try(1, (0,), None, (), False)]
     crash.write(tmp_path / "crash.csv", tries)
     assert crash.read(tmp_path / "crash.csv") == tries
+
+
+@pytest.mark.parametrize("document", ["docs/training.md", "experiments/kernel_speed/README.md"])
+def test_kernel_speed(document):
+    made = kernel_speed.table(stored("kernel_speed/results/cpu.csv"))
+    assert shown(document, "kernels") == made
+    assert (ROOT / "experiments/kernel_speed/results/cpu.md").read_text() == made
 
 
 @pytest.mark.parametrize("document", ["docs/whitening.md", "experiments/whitening_speed/README.md"])
