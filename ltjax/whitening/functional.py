@@ -1,4 +1,4 @@
-"""Whitening of a batch, and by given moments, behind one interface; pure functions free of Flax."""
+"""Whitening with the statistics of a batch or with given ones; pure functions, free of Flax."""
 
 from functools import partial
 from typing import NamedTuple
@@ -6,13 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ltjax.whitening.batch import Batch, Past
 from ltjax.whitening.methods import (
     DIAGONAL,
     MATRICES,
     METHOD,
     WHITENINGS,
-    Batch,
-    Past,
     check_options,
     variances,
 )
@@ -25,9 +24,9 @@ class Whitened(NamedTuple):
     """What `whiten_batch` returns.
 
     Attributes:
-      output: whitened rows `[N, D]` in the input dtype.
-      moments: of the batch, before any mixing or shrinkage.
-      shrinkage: intensity `a` that was used, `[]`, or `[G]` for G > 1 groups.
+      output: whitened features `[N, D]`, in the dtype of the input.
+      moments: moments of the batch alone, before shrinkage.
+      shrinkage: the intensity `a` that was used, `[]`, or `[G]` for G > 1 groups.
     """
 
     output: jax.Array
@@ -60,16 +59,16 @@ def whiten(
 
     Args:
       x: features `[N, D]`, any float dtype.
-      method: one of the table.
+      method: one of the methods in the table.
       shrinkage: `a` in (0, 1], relative to the mean variance, so `Z` does not depend on the
         scale of `x`; or "auto" (`D / (D + 2 N)`), "ledoit_wolf" or "oas".
       groups: number of equal, contiguous channel groups, each whitened separately.
-      steps: number of Newton-Schulz steps; None iterates until rounding.
-      mask: bool `[N]`; padded rows (False) do not enter the statistics and come out as 0.
+      steps: number of Newton-Schulz steps; None iterates to rounding accuracy.
+      mask: bool `[N]`; padded rows (False) do not enter the statistics, and their output is 0.
       axis_name: mapped axis over which the batch is spread.
 
     Returns:
-      `[N, D]` in the dtype of `x`. If all rows are equal it is 0, with gradient 0; NaN propagates.
+      `[N, D]` in the dtype of `x`. If all rows are equal, it is 0, with gradient 0. NaNs propagate.
 
     Raises:
       InputError: an unknown method or rule, or a value out of range.
@@ -108,20 +107,22 @@ def whiten_batch(
     axis_name: str | None = None,
     past: Past | None = None,
 ) -> Whitened:
-    """`whiten` by any method but "none", together with the statistics that were used.
+    """Whitens a batch like `whiten`, and returns its statistics too.
 
     Args:
       x: features `[N, D]`, any float dtype.
-      method: see `whiten`, as the other arguments that are not described here.
+      method: see `whiten`; "none" is not a method here.
       shrinkage: see `whiten`.
       groups: see `whiten`.
       steps: see `whiten`.
       mask: see `whiten`.
       axis_name: see `whiten`.
-      past: running statistics that take part.
+      past: running statistics to mix with those of the batch; None uses the batch alone.
 
     Returns:
-      Output, moments and intensity.
+      The whitened features, the moments of the batch and the intensity of the shrinkage.
+
+    Source: see `whiten`; mixing with running statistics is ours.
     """
     wide = promote(x)
     xc, mean, count = center(wide, mask=mask, axis_name=axis_name)
@@ -169,19 +170,23 @@ def whitening_matrix(
     shrinkage: float | jax.Array = SHRINKAGE.default,
     steps: int | None = STEPS.default,
 ) -> jax.Array:
-    """The matrix that whitens with a given covariance, scale-free like `whiten`.
+    """The matrix that whitens with a given covariance.
 
         W = ((1 - a) S + a (tr S / D) I)^(-1/2)    for ZCA,    Z = (X - mu) W
 
+    As in `whiten`, the ridge is relative to the mean variance.
+
     Args:
-      covariance: as `Moments.covariance` of the method and its groups.
-      method: as for `whiten`, but not "none"; "zca_svd" takes the root by `eigh` here.
+      covariance: `S`, in the shape of `Moments.covariance` for the method and the groups.
+      method: as for `whiten`, but not "none"; for "zca_svd" the root is computed by `eigh`.
       shrinkage: `a` in (0, 1], `[]`, or `[G]` for groups.
-      steps: number of Newton-Schulz steps; None iterates until rounding.
+      steps: number of Newton-Schulz steps; None iterates to rounding accuracy.
 
     Returns:
-      `[D, D]`; `[G, D/G, D/G]` for groups; `[D]`, the diagonal, for "batch_norm". It is 0 where the
-      covariance is 0.
+      `W`, `[D, D]`; `[G, D/G, D/G]` for groups; `[D]`, its diagonal, for "batch_norm". Where the
+      covariance is 0, so is `W`.
+
+    Source: see `whiten`.
 
     >>> whitening_matrix(jnp.eye(2) * 4, shrinkage=0.5).tolist()
     [[0.5, 0.0], [0.0, 0.5]]
@@ -204,7 +209,17 @@ def _matrix(covariance: jax.Array, a: jax.Array, *, method: str, steps: int | No
 
 
 def apply_matrix(matrix: jax.Array, right: jax.Array) -> jax.Array:
-    """`W K`, `[D, C]`, for `W` in any form that `whitening_matrix` returns and `K` `[D, C]`."""
+    """The product `W K` of a whitening matrix and a kernel.
+
+    Args:
+      matrix: `W`, in any shape that `whitening_matrix` returns.
+      right: `K`, `[D, C]`.
+
+    Returns:
+      `[D, C]`.
+
+    Source: ours.
+    """
     if matrix.ndim == 1:
         return matrix[:, None] * right
     if matrix.ndim == 2:
@@ -216,13 +231,13 @@ def apply_matrix(matrix: jax.Array, right: jax.Array) -> jax.Array:
 def fold_into_dense(
     mean: jax.Array, matrix: jax.Array, kernel: jax.Array, bias: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Whitening in evaluation and a dense layer as one affine map.
+    """Folds whitening by running statistics and the dense layer after it into one affine map.
 
         ((x - mu) W) K + b = x K' + b',    K' = W K,    b' = b - mu K'
 
     Args:
-      mean: running mean `[D]`.
-      matrix: `W` as `whitening_matrix` or `freeze` gives it.
+      mean: running mean `mu`, `[D]`.
+      matrix: `W`, as `whitening_matrix` or `freeze` gives it.
       kernel: `K`, `[D, C]`.
       bias: `b`, `[C]`; None is 0.
 

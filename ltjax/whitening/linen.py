@@ -1,4 +1,4 @@
-"""Channel Whitening as a Flax Linen module: `nnx` has its twin, `running` the mathematics."""
+"""Channel Whitening as a Flax Linen module; `nnx` has its twin, `running` the mathematics."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from ltjax.whitening.newton_schulz import STEPS
 from ltjax.whitening.running import MEMORY, MOMENTUM, STATS_EVERY, Running
 from ltjax.whitening.shrinkage import SHRINKAGE
 
-# Collections of the running statistics, and of the matrices that `freeze` stores.
+# Names of the collections: running statistics, and the matrices that `freeze` stores.
 STATS = "batch_stats"
 FROZEN = "frozen"
 
@@ -25,18 +25,19 @@ class ChannelWhitening(nn.Module):
         train: Z = (X - mu_batch) S_train^(-1/2)        evaluate: Z = (X - mu) S^(-1/2)
 
     Training uses the statistics of the batch and updates the running mean and covariance in the
-    collection `batch_stats`, which evaluation uses. Covariances are averaged and the root is taken
-    once, because an average of whitening matrices is biased. The averages are corrected for their
-    start: after the first step they are the first batch's.
+    collection `batch_stats`; evaluation uses these. It is the covariances that are averaged, and
+    the root is taken afterwards, because an average of whitening matrices is biased. The averages
+    are corrected for their start: after the first step they are the moments of the first batch.
 
-    With `memory`, training whitens with `(1 - m) S_batch + m S_running` (centered on the batch),
-    where `S_running` is the running covariance before the step; gradients go through the batch's
-    share. The first step has no past and uses the batch alone. This narrows the gap between
-    training and evaluation where N / D is small. It always takes the root of a D x D matrix, even
-    if N < D.
+    With `memory`, `m`, training whitens with `(1 - m) S_batch + m S_running` (centered on the
+    batch), where `S_running` is the running covariance before the step; gradients flow through
+    `S_batch` only. The first step has no past and uses the batch alone. This narrows the gap
+    between training and evaluation if N / D is small. It always takes the root of a D x D matrix,
+    even if N < D.
 
-    The shrinkage is one stored value, used in training and evaluation alike: a number, or the
-    corrected running average of what the rule gave for each batch, this one included.
+    Training and evaluation use the same shrinkage: the given number or, for a rule, the running
+    average (corrected for its start) of what the rule gave for each batch, the current one
+    included.
 
     Attributes:
       use_running_average: evaluate (True) or train (False); may be given at the call instead.
@@ -46,10 +47,10 @@ class ChannelWhitening(nn.Module):
       dtype: dtype of the output; None keeps the input's. Statistics are float32 or wider.
       method: "zca", "zca_svd", "newton_schulz", "cholesky", "batch_norm" or "none"; see `whiten`.
       groups: number of equal, contiguous channel groups, each whitened separately.
-      memory: share of the running covariance in training, in [0, 1).
-      stats_every: number of steps between updates of the running statistics, the first step
-        included; for N < D the update is a third of the layer's cost.
-      steps: number of Newton-Schulz steps; None iterates until rounding.
+      memory: `m`, share of the running covariance in training, in [0, 1).
+      stats_every: number of steps from one update of the running statistics to the next; the first
+        step is one. For N < D the update is a third of the layer's cost.
+      steps: number of Newton-Schulz steps; None iterates to rounding accuracy.
 
     Source: Zhang (https://arxiv.org/abs/2112.05958, https://arxiv.org/abs/2408.17197); Huang et al.
     (CVPR 2018, https://arxiv.org/abs/1804.08450); `memory` and `stats_every` are ours.
@@ -109,14 +110,17 @@ class ChannelWhitening(nn.Module):
         if evaluating:
             out = running.evaluate(state, self._matrix(state), x)
         else:
-            # The mapped axis is not there when the variables are initialized.
+            # There is no mapped axis while the variables are initialized.
             axis_name = None if self.is_initializing() else self.axis_name
             out, state = running.train(self, state, x, mask=mask, axis_name=axis_name)
             self._store(state)
         return out.astype(self.dtype or x.dtype)
 
     def check(self, size: int) -> None:
-        """Checks the attributes for `size` channels.
+        """Checks the attributes for a number of channels.
+
+        Args:
+          size: D, number of channels.
 
         Raises:
           InputError: naming the attribute, its value and what is allowed.
@@ -152,8 +156,9 @@ class StandardizedWhitening(nn.Module):
 
         Z = V^(-1/2) (X - mu), then Z P^(-1/2),    V = diag S,  P = correlation of the channels
 
-    A relative ridge moves the covariance towards the mean variance, so it weighs most on channels
-    of low variance; after standardizing it treats all channels alike. Used like `ChannelWhitening`.
+    A relative ridge shrinks the covariance toward the mean variance, so it affects channels of low
+    variance most; after standardization it affects all channels alike. The layer is used like
+    `ChannelWhitening`.
 
     Attributes:
       standardize: a `ChannelWhitening` of method "batch_norm".
@@ -179,27 +184,46 @@ class StandardizedWhitening(nn.Module):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Whitens `x` `[N, D]`; see `ChannelWhitening`."""
+        """Whitens a batch; see `ChannelWhitening`.
+
+        Args:
+          x: features `[N, D]`.
+          use_running_average: evaluate (True) or train (False).
+          mask: bool `[N]`; padded rows (False) do not enter the statistics.
+
+        Returns:
+          `[N, D]`.
+
+        Raises:
+          InputError: an attribute out of range, or groups that do not divide D.
+        """
         x = self.standardize(x, use_running_average, mask=mask)
         return self.whiten(x, use_running_average, mask=mask)
 
     def check(self, size: int) -> None:
-        """Checks both for `size` channels; raises `InputError`."""
+        """Checks both layers for a number of channels.
+
+        Args:
+          size: D, number of channels.
+
+        Raises:
+          InputError: naming the attribute, its value and what is allowed.
+        """
         self.standardize.check(size)
         self.whiten.check(size)
 
 
 def freeze(module: nn.Module, variables: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Takes the evaluation roots of every `ChannelWhitening` in a module, once for all batches.
+    """Computes the evaluation matrix of every `ChannelWhitening` in a module and stores it.
 
-    Evaluation with the returned variables uses the stored matrices; without them each call takes
-    the root of the running covariance anew. Freeze again after further training.
+    Evaluation with the returned variables uses the stored matrices; without them, every call
+    computes the root of the running covariance again. Call `freeze` again after further training.
 
     Args:
       module: a `ChannelWhitening` or any module that contains some.
       variables: its variables.
-      *args: arguments of one evaluation call; only their shapes matter, so one example is enough.
-      **kwargs: likewise.
+      *args: arguments of an evaluation call; only their shapes matter, so one example is enough.
+      **kwargs: keyword arguments of that call.
 
     Returns:
       `variables` with an additional collection "frozen".

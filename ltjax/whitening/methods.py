@@ -1,98 +1,16 @@
-"""The methods: each whitens one group of channels of a batch; pure functions, free of Flax."""
+"""The whitening methods, each for one group of channels of a batch; pure functions."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ltjax.errors import InputError, Option, one_of, require
+from ltjax.whitening.batch import Batch
 from ltjax.whitening.moments import gram, matmul, psum
 from ltjax.whitening.newton_schulz import STEPS
 from ltjax.whitening.roots import decorrelate, eigh, inverse_sqrt
-from ltjax.whitening.shrinkage import ESTIMATES, SHRINKAGE, intensity
-
-
-class Past(NamedTuple):
-    """Running statistics that take part in training; no gradient goes through them.
-
-    Attributes:
-      covariance: running covariance, in the shape of `Moments.covariance`, or None.
-      share: its share `m` in the covariance that whitens: `(1 - m) S + m S_running`.
-      shrinkage: running intensity, `[]` or `[G]`, which the batch's updates, or None.
-      rate: rate of that update.
-    """
-
-    covariance: jax.Array | None = None
-    share: jax.Array | float = 0.0
-    shrinkage: jax.Array | None = None
-    rate: jax.Array | float = 0.0
-
-
-class Batch(NamedTuple):
-    """One group's centered rows in units of their largest entry, and how to whiten them.
-
-    Attributes:
-      rows: `[N, D]`, those of this device; padded rows are 0.
-      total: number of rows of the whole batch, without padding.
-      shrinkage: a number or the name of a rule.
-      steps: number of Newton-Schulz steps; None iterates until rounding.
-      past: running statistics that take part.
-      axis_name: mapped axis over which the batch is spread.
-    """
-
-    rows: jax.Array
-    total: jax.Array
-    shrinkage: float | str
-    steps: int | None
-    past: Past
-    axis_name: str | None
-
-    @property
-    def dual(self) -> bool:
-        """Whether `N x N` is smaller and enough; a mixed covariance needs `D x D`."""
-        devices = 1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)
-        return self.rows.shape[0] * devices < self.rows.shape[1] and self.past.covariance is None
-
-    def gathered(self) -> "Batch":
-        """The rows of all devices, on each."""
-        if self.axis_name is None:
-            return self
-        rows = jax.lax.all_gather(self.rows, self.axis_name, tiled=True)
-        return self._replace(rows=rows, axis_name=None)
-
-    def local(self, rows: jax.Array) -> jax.Array:
-        """This device's part of what was computed for the rows of all devices."""
-        if self.axis_name is None or rows.shape[0] == self.rows.shape[0]:
-            return rows
-        start = jax.lax.axis_index(self.axis_name) * self.rows.shape[0]
-        return jax.lax.dynamic_slice_in_dim(rows, start, self.rows.shape[0])
-
-    def intensity(self, product: jax.Array | None) -> jax.Array:
-        """The intensity `a`; `product` is `X^T X` or `X X^T`."""
-        a = intensity(self.shrinkage, self.rows, self.total, product, self.axis_name)
-        if self.past.shrinkage is None:
-            return a
-        old = self.past.shrinkage.astype(a.dtype)
-        return old + self.past.rate * (a - old)
-
-    def variance(self) -> jax.Array:
-        """Mean variance of the channels, the unit of the ridge; 1 where there is none."""
-        squares = psum(jnp.sum(self.rows * self.rows), self.axis_name)
-        variance = squares / (self.total * self.rows.shape[1])
-        old = self.past.covariance
-        if old is not None:
-            total = jnp.trace(old) if old.ndim == 2 else jnp.sum(old)
-            variance += self.past.share * (total / old.shape[-1] - variance)
-        return jnp.where(variance > 0, variance, jnp.ones_like(variance))
-
-    def covariance(self, product: jax.Array) -> jax.Array:
-        """The covariance to whiten with: the batch's, or mixed with the running one."""
-        covariance = product / self.total
-        if self.past.covariance is None:
-            return covariance
-        return covariance + self.past.share * (self.past.covariance - covariance)
-
+from ltjax.whitening.shrinkage import ESTIMATES, SHRINKAGE
 
 # The whitened rows and the intensity `a` that was used.
 Result = tuple[jax.Array, jax.Array]
@@ -124,18 +42,47 @@ def _by_decomposition(batch: Batch, *, svd: bool) -> Result:
 
 
 def zca(batch: Batch) -> Result:
-    """The symmetric root, by `eigh` of the smaller of `D x D` and `N x N`."""
+    """ZCA: the symmetric root, by `eigh` of the smaller of `X^T X` and `X X^T`.
+
+    Args:
+      batch: the rows and how to whiten them.
+
+    Returns:
+      `(Z, a)`: whitened rows `[N, D]` and the intensity of the shrinkage `[]`.
+
+    Source: Huang et al. (CVPR 2018), https://arxiv.org/abs/1804.08450; choosing the smaller matrix
+    is ours.
+    """
     return _by_decomposition(batch, svd=False)
 
 
 def zca_svd(batch: Batch) -> Result:
-    """The same by an SVD of the rows, which does not square the condition number."""
+    """ZCA by an SVD of the rows, which does not square the condition number.
+
+    Args:
+      batch: the rows and how to whiten them.
+
+    Returns:
+      `(Z, a)`: whitened rows `[N, D]` and the intensity of the shrinkage `[]`.
+
+    Source: ours.
+    """
     assert batch.past.covariance is None, "a mixed covariance has no rows to decompose"
     return _by_decomposition(batch, svd=True)
 
 
 def newton_schulz(batch: Batch) -> Result:
-    """The symmetric root by matrix products alone, on the smaller side."""
+    """ZCA by matrix products alone, on the smaller of `X^T X` and `X X^T`.
+
+    Args:
+      batch: the rows and how to whiten them.
+
+    Returns:
+      `(Z, a)`: whitened rows `[N, D]` and the intensity of the shrinkage `[]`.
+
+    Source: Huang et al. (CVPR 2019), https://arxiv.org/abs/1904.03441, but with the coupled
+    iteration of `ltjax.whitening.newton_schulz`.
+    """
     whole = batch.gathered() if batch.dual else batch
     rows = whole.rows.T if batch.dual else whole.rows
     product = gram(rows, whole.axis_name)
@@ -148,7 +95,16 @@ def newton_schulz(batch: Batch) -> Result:
 
 
 def cholesky(batch: Batch) -> Result:
-    """A triangular root: white, but not ZCA."""
+    """Whitening by a triangular root; the result is white, but not ZCA.
+
+    Args:
+      batch: the rows and how to whiten them.
+
+    Returns:
+      `(Z, a)`: whitened rows `[N, D]` and the intensity of the shrinkage `[]`.
+
+    Source: Kessy et al., https://arxiv.org/abs/1512.00809, for its comparison with ZCA.
+    """
     product = gram(batch.rows, batch.axis_name)
     a = batch.intensity(product)
     variance = batch.variance()
@@ -160,7 +116,19 @@ def cholesky(batch: Batch) -> Result:
 
 
 def factor(covariance: jax.Array, ridge: jax.Array) -> jax.Array:
-    """Cholesky factor of a covariance of trace D plus a ridge that rounding cannot undo."""
+    """Cholesky factor of a covariance plus a ridge.
+
+    The ridge is at least a multiple of the rounding error, so that the factor exists.
+
+    Args:
+      covariance: `[D, D]`, of mean variance at most 1.
+      ridge: `a >= 0`, `[]`.
+
+    Returns:
+      `L`, `[D, D]`, lower triangular.
+
+    Source: ours.
+    """
     size = covariance.shape[-1]
     ridge = jnp.maximum(ridge, 2 * size * jnp.finfo(covariance.dtype).eps)
     eye = jnp.eye(size, dtype=covariance.dtype)
@@ -168,18 +136,36 @@ def factor(covariance: jax.Array, ridge: jax.Array) -> jax.Array:
 
 
 def batch_norm(batch: Batch) -> Result:
-    """Unit variances; correlations stay."""
+    """Divides every channel by its standard deviation; correlations stay.
+
+    Args:
+      batch: the rows and how to whiten them.
+
+    Returns:
+      `(Z, a)`: rows `[N, D]` of unit variances and the intensity of the shrinkage `[]`.
+
+    Source: Ioffe and Szegedy, Batch Normalization (ICML 2015), https://arxiv.org/abs/1502.03167
+    """
     a = batch.intensity(None)
     ridged = (1 - a) * batch.covariance(variances(batch)) + a * batch.variance()
     return batch.rows / jnp.sqrt(ridged)[None, :], a
 
 
 def variances(batch: Batch) -> jax.Array:
-    """Sums of squares of the channels over the whole batch, `[D]`."""
+    """Sums of squares of the channels over the whole batch.
+
+    Args:
+      batch: the rows.
+
+    Returns:
+      `[D]`.
+
+    Source: ours.
+    """
     return psum(jnp.sum(batch.rows**2, axis=0), batch.axis_name)
 
 
-# What whitens one group of a batch.
+# The function of each method.
 WHITENINGS: dict[str, Callable[[Batch], Result]] = {
     "zca": zca,
     "zca_svd": zca_svd,
@@ -208,8 +194,8 @@ def _diagonal(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Arr
     return 1 / jnp.sqrt(covariance + a)
 
 
-# The same as a matrix: from `(1 - a) S` of mean variance `1 - a`, the ridge `a` and the steps. A
-# running covariance has no rows, so "zca_svd" takes its root by `eigh`.
+# The whitening matrix of each method, from `(1 - a) S` of mean variance `1 - a`, the ridge `a` and
+# the steps. A running covariance has no rows to decompose, so "zca_svd" uses `eigh` here.
 MATRICES: dict[str, Callable[[jax.Array, jax.Array, int | None], jax.Array]] = {
     "zca": _symmetric,
     "zca_svd": _symmetric,
@@ -218,26 +204,30 @@ MATRICES: dict[str, Callable[[jax.Array, jax.Array, int | None], jax.Array]] = {
     "batch_norm": _diagonal,
 }
 
-# Methods that need variances alone: `[D]` instead of `[D, D]`.
+# Methods that need only the variances, `[D]` instead of `[D, D]`.
 DIAGONAL = ("batch_norm",)
 
-METHOD = Option("zca", one_of(*WHITENINGS, "none"), "method; none leaves the features as they are")
+METHOD = Option(
+    "zca", one_of(*WHITENINGS, "none"), "whitening method; none leaves the features as they are"
+)
 
 
 def check_options(
     size: int, *, method: str, shrinkage: float | str, groups: int, steps: int | None
 ) -> None:
-    """Refuses options that no batch could be whitened with.
+    """Refuses options with which no batch could be whitened.
 
     Args:
       size: D, number of channels.
-      method: see `whiten`, as the arguments below.
-      shrinkage: see there.
-      groups: see there.
-      steps: see there.
+      method: see `whiten`.
+      shrinkage: see `whiten`.
+      groups: see `whiten`.
+      steps: see `whiten`.
 
     Raises:
       InputError: naming the option, its value and what is allowed.
+
+    Source: ours.
     """
     METHOD.check("method", method)
     SHRINKAGE.check("shrinkage", shrinkage)

@@ -19,10 +19,12 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Moments(NamedTuple):
-    """Mean `[D]` and covariance of feature vectors, float32 or wider.
+    """Mean and covariance of feature vectors, float32 or wider.
 
-    The covariance is `[D, D]`, or `[G, D/G, D/G]`, the blocks on the diagonal, for `G > 1` groups
-    of channels. Where only variances are wanted it is `[D]`, or `[G, D/G]`.
+    Attributes:
+      mean: `[D]`.
+      covariance: `[D, D]`; for `G > 1` groups of channels its diagonal blocks, `[G, D/G, D/G]`.
+        Where only variances are needed, `[D]`, or `[G, D/G]` for groups.
     """
 
     mean: jax.Array
@@ -30,7 +32,16 @@ class Moments(NamedTuple):
 
 
 def matmul(*factors: jax.Array) -> jax.Array:
-    """Product of matrices, left to right, in full precision."""
+    """Product of matrices, from left to right, in full float32 precision on every platform.
+
+    Args:
+      *factors: matrices, at least one.
+
+    Returns:
+      Their product.
+
+    Source: ours.
+    """
     out = factors[0]
     for factor in factors[1:]:
         out = jnp.matmul(out, factor, precision=HIGHEST)
@@ -38,12 +49,31 @@ def matmul(*factors: jax.Array) -> jax.Array:
 
 
 def promote(x: jax.Array) -> jax.Array:
-    """Returns `x` in float32, or unchanged where it is wider."""
+    """Casts an array to float32 unless it is wider.
+
+    Args:
+      x: any float dtype.
+
+    Returns:
+      The same shape, float32 or float64.
+
+    Source: ours.
+    """
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
 def psum(x: jax.Array, axis_name: str | None) -> jax.Array:
-    """Sum over the mapped axis, where there is one."""
+    """Sums over a mapped axis, if there is one.
+
+    Args:
+      x: any array.
+      axis_name: name of the mapped axis, or None.
+
+    Returns:
+      The sum, equal on all devices; `x` itself without a mapped axis.
+
+    Source: ours.
+    """
     return x if axis_name is None else jax.lax.psum(x, axis_name)
 
 
@@ -58,7 +88,9 @@ def center(
       axis_name: mapped axis over which the batch is spread.
 
     Returns:
-      `(xc, mean, count)`: centered rows `[N, D]`, mean `[D]`, number of rows `[]`.
+      `(xc, mean, count)`: centered rows `[N, D]`, mean `[D]`, number of rows `[]`, at least 1.
+
+    Source: ours.
     """
     keep = jnp.ones(x.shape[:1], x.dtype) if mask is None else mask.astype(x.dtype)
     # where, not a product: a padded row may hold anything, NaN included.
@@ -111,25 +143,49 @@ def batch_moments(
 
 
 def split_groups(x: jax.Array, groups: int) -> jax.Array:
-    """Splits channels into contiguous groups, `[..., D]` to `[..., G, D/G]`."""
+    """Splits the channels into contiguous groups.
+
+    Args:
+      x: `[..., D]`.
+      groups: G, a divisor of D.
+
+    Returns:
+      `[..., G, D/G]`.
+
+    Source: ours.
+    """
     return x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
 
 
 def gram(rows: jax.Array, axis_name: str | None = None) -> jax.Array:
-    """`X^T X`, `[N, D] -> [D, D]`, summed over the mapped axis."""
+    """`X^T X`, summed over the mapped axis.
+
+    Args:
+      rows: `X`, `[N, D]`.
+      axis_name: mapped axis over which the rows are spread.
+
+    Returns:
+      `[D, D]`.
+
+    Source: ours.
+    """
     return psum(matmul(rows.T, rows), axis_name)
 
 
 def shrink(covariance: jax.Array, shrinkage: float) -> jax.Array:
-    """Moves a covariance towards a multiple of the identity of the same trace.
+    """Shrinks a covariance toward the multiple of the identity that has the same trace.
 
         S_r = (1 - a) S + a (tr S / D) I
 
-    Relative, hence invariant to the scale of the features, unlike an absolute epsilon.
+    The ridge is relative to the mean variance, so unlike an absolute epsilon it does not depend on
+    the scale of the features.
 
     Args:
-      covariance: `[D, D]`.
+      covariance: `S`, `[D, D]`.
       shrinkage: `a` in [0, 1].
+
+    Returns:
+      `S_r`, `[D, D]`.
 
     Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices
     (2004, https://doi.org/10.1016/S0047-259X(03)00096-4), for the target.

@@ -8,34 +8,36 @@ import jax.numpy as jnp
 from ltjax.errors import Option, integer
 from ltjax.whitening.moments import matmul
 
-STEPS = Option(None, integer(1), "Newton-Schulz steps; None iterates until rounding")
-# Above this many steps rounding, not convergence, decides.
+STEPS = Option(
+    None, integer(1), "Newton-Schulz: number of steps; None iterates to rounding accuracy"
+)
+# After this many steps rounding limits the accuracy, not convergence.
 MAX_STEPS = 60
 
 
 def newton_schulz(matrix: jax.Array, *, steps: int | None = STEPS.default) -> jax.Array:
-    """Inverse square root of a positive definite matrix by the coupled iteration.
+    """Inverse square root of a positive definite matrix by the coupled Newton-Schulz iteration.
 
         Y_0 = A / c, Z_0 = I, c = ||A||_F / 2;  T = (3 I - Z Y) / 2;  Y <- Y T, Z <- T Z
         Y -> (A / c)^(1/2),  Z -> (A / c)^(-1/2)
 
-    Eigenvalues of `A / c` up to 3 converge; at most 2 leaves a margin and saves a step.
-    It consists of matrix products alone and suits accelerators whose `eigh` is slow; on a CPU
-    `eigh` is faster. An error of 1e-4 takes about 10, 15, 20 steps at condition numbers 2e2, 7e3,
-    7e5. IterNorm (https://arxiv.org/abs/1904.03441) uses the uncoupled iteration, which is
-    unstable.
+    The iteration converges for eigenvalues of `A / c` up to 3; `c` keeps them at most 2, which
+    leaves a margin and saves a step. Since it consists of matrix products alone, it suits
+    accelerators whose `eigh` is slow; on a CPU `eigh` is faster. An error of 1e-4 takes about
+    10, 15 and 20 steps at condition numbers of 2e2, 7e3 and 7e5. IterNorm
+    (https://arxiv.org/abs/1904.03441) uses the uncoupled iteration, which is unstable.
 
     Args:
       matrix: `A`, `[D, D]`, symmetric positive definite.
-      steps: number of steps, with the derivative of exactly those steps; None iterates
-        until rounding, with the derivative of the exact root (a Lyapunov equation, solved
-        by the same kind of iteration). Then forward mode, reverse mode and any order work.
+      steps: number of steps; the derivative is that of exactly these steps. None iterates to
+        rounding accuracy, with the derivative of the exact root (a Lyapunov equation, solved by the
+        same kind of iteration), in forward mode, reverse mode and any order.
 
     Returns:
-      `[D, D]`.
+      `A^(-1/2)`, `[D, D]`.
 
     Raises:
-      InputError: a number of steps below 1.
+      InputError: `steps` below 1.
 
     Source: Higham, Functions of Matrices (2008, https://doi.org/10.1137/1.9780898717778), eq. 6.35;
     the derivative follows Song et al., Fast Differentiable Matrix Square Root (ICLR 2022,

@@ -1,4 +1,4 @@
-"""Channel Whitening as a Flax NNX module: `linen` has its twin, `running` the mathematics."""
+"""Channel Whitening as a Flax NNX module; `linen` has its twin, `running` the mathematics."""
 
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 class Frozen(nnx.Variable[jax.Array]):
-    """The matrix of an evaluation, as `freeze` stores it."""
+    """The evaluation matrix of a layer, as `freeze` stores it."""
 
 
 class ChannelWhitening(nnx.Module):
@@ -42,20 +42,20 @@ class ChannelWhitening(nnx.Module):
       method: "zca", "zca_svd", "newton_schulz", "cholesky", "batch_norm" or "none"; see `whiten`.
       groups: number of equal, contiguous channel groups, each whitened separately.
       memory: share of the running covariance in training, in [0, 1).
-      stats_every: number of steps between updates of the running statistics, the first step
-        included; for N < D the update is a third of the layer's cost.
-      steps: number of Newton-Schulz steps; None iterates until rounding.
+      stats_every: number of steps from one update of the running statistics to the next; the first
+        step is one. For N < D the update is a third of the layer's cost.
+      steps: number of Newton-Schulz steps; None iterates to rounding accuracy.
       rngs: accepted so that the layer can stand in for `flax.nnx.BatchNorm`; nothing is drawn.
 
     Attributes:
       batch_stats: the running statistics, each a `flax.nnx.BatchStat`, under the names that they
         have in the Linen layer's collection; see `ltjax.whitening.running.Running`.
-      matrix: the evaluation's matrix in a copy that `freeze` made, otherwise None.
+      matrix: the evaluation matrix in a copy that `freeze` made, otherwise None.
 
     Raises:
       InputError: an argument out of range, or groups that do not divide D.
 
-    Source: as the Linen layer.
+    Source: see the Linen layer.
 
     >>> import jax.numpy as jnp
     >>> x = jax.random.normal(jax.random.key(0), (128, 4)) * jnp.array([[1.0, 2.0, 3.0, 4.0]])
@@ -143,7 +143,10 @@ class ChannelWhitening(nnx.Module):
         return out.astype(self.dtype or x.dtype)
 
     def check(self, size: int) -> None:
-        """Checks the options for `size` channels.
+        """Checks the options for a number of channels.
+
+        Args:
+          size: D, number of channels.
 
         Raises:
           InputError: naming the option, its value and what is allowed.
@@ -151,7 +154,11 @@ class ChannelWhitening(nnx.Module):
         running.check_layer(self, size)
 
     def running(self) -> Running:
-        """The running statistics as they are now."""
+        """The current running statistics.
+
+        Returns:
+          The state that the functions of `ltjax.whitening.running` take.
+        """
         found: dict[str, Any] = {name: stat[...] for name, stat in self.batch_stats.items()}
         return Running(**found)
 
@@ -192,27 +199,47 @@ class StandardizedWhitening(nnx.Module):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Whitens `x` `[N, D]`; see `ChannelWhitening`."""
+        """Whitens a batch; in training it updates the running statistics of both layers.
+
+        Args:
+          x: features `[N, D]`.
+          use_running_average: evaluate (True) or train (False); None: as the layers are set.
+          mask: bool `[N]`; padded rows (False) do not enter the statistics.
+
+        Returns:
+          `[N, D]`.
+
+        Raises:
+          InputError: features of another shape, or training of a frozen copy.
+        """
         x = self.standardize(x, use_running_average, mask=mask)
         return self.whiten(x, use_running_average, mask=mask)
 
     def check(self, size: int) -> None:
-        """Checks both for `size` channels; raises `InputError`."""
+        """Checks both layers for a number of channels.
+
+        Args:
+          size: D, number of channels.
+
+        Raises:
+          InputError: naming the option, its value and what is allowed.
+        """
         self.standardize.check(size)
         self.whiten.check(size)
 
 
 def freeze(module: M) -> M:
-    """Takes the evaluation root of every `ChannelWhitening` in a copy of a module, once for all.
+    """Copies a module and stores the evaluation matrix of every `ChannelWhitening` in the copy.
 
-    The copy evaluates with the stored matrices and refuses to train; otherwise each call takes the
-    root of the running covariance anew. Freeze the original again after further training.
+    The copy evaluates with the stored matrices and refuses to train; other layers compute the
+    root of the running covariance in every call. Call `freeze` on the original again after further
+    training.
 
     Args:
       module: a `ChannelWhitening` or any module that contains some.
 
     Returns:
-      The copy, set to evaluate.
+      The copy, in evaluation mode.
 
     Source: ours.
 
@@ -230,13 +257,13 @@ def freeze(module: M) -> M:
 def fold_into_linear(
     whitening: ChannelWhitening | StandardizedWhitening, linear: nnx.Linear
 ) -> nnx.Linear:
-    """Whitening in evaluation and the linear layer after it as one linear layer.
+    """Folds whitening by running statistics and the linear layer after it into one linear layer.
 
         ((x - mu) W) K + b = x K' + b',    K' = W K,    b' = b - mu K'
 
     Args:
-      whitening: the layer before; its running statistics are used as they are now.
-      linear: features `[N, D]` to `[N, C]`.
+      whitening: the whitening layer; its current running statistics are used.
+      linear: the layer after it, from features `[N, D]` to `[N, C]`.
 
     Returns:
       A new layer, with a bias.

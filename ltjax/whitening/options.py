@@ -16,10 +16,10 @@ STANDARDIZE = Option(
 
 @dataclasses.dataclass(frozen=True)
 class WhiteningConfig:
-    """Options of the whitening before the classifier.
+    """Options of the whitening before the classifier: the section `whitening` of the keys.
 
-    `method` is "auto" where the recipe of a run chooses it; everything below the configuration
-    takes a resolved one.
+    `method` may be "auto", the default of the run's method; it must be resolved before a layer is
+    built.
     """
 
     method: str = option("auto", one_of("auto", *WHITENINGS, "none"), METHOD.help)

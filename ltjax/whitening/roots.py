@@ -28,14 +28,21 @@ ROOT = Option("eigh", one_of("eigh", "newton_schulz"), "how an inverse square ro
 def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Eigenvalues and eigenvectors by the implementation that suits the platform.
 
-    CPU: LAPACK's divide and conquer. GPU: Jacobi for 32 < n <= 512, otherwise the default. TPU: the
-    default, which is Jacobi up to 256 and QDWH above (slow to compile:
-    https://github.com/jax-ml/jax/issues/28315). This is the only place in the package where
-    whitening depends on the platform. What is said of GPU and TPU comes from the issues linked here
-    and above and was not measured.
+    CPU: LAPACK's divide and conquer. GPU: Jacobi for 32 < D <= 512, otherwise JAX's default. TPU:
+    JAX's default, which is Jacobi up to 256 and QDWH above (slow to compile:
+    https://github.com/jax-ml/jax/issues/28315). Whitening depends on the platform here and nowhere
+    else. The choices for GPU and TPU follow the issues linked here and above; we did not measure
+    them.
 
     Args:
-      matrix: `[D, D]`, of which the lower triangle is read. A constant to differentiation.
+      matrix: `[D, D]`, symmetric; only the lower triangle is read. It is a constant to
+        differentiation.
+
+    Returns:
+      `(values, vectors)`: eigenvalues `[D]`, ascending, and eigenvectors `[D, D]`, in columns.
+
+    Source: `jax.lax.linalg.eigh`,
+    https://docs.jax.dev/en/latest/_autosummary/jax.lax.linalg.eigh.html
     """
     matrix = jax.lax.stop_gradient(matrix)
 
@@ -57,10 +64,19 @@ def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def ridged_roots(values: jax.Array, ridge: jax.Array) -> jax.Array:
-    """`sqrt(max(l, 0) + a)`, a constant to differentiation.
+    """Square roots of ridged eigenvalues, `sqrt(max(l, 0) + a)`, a constant to differentiation.
 
-    Rounding can leave eigenvalues slightly negative: clip before the ridge, not after, so
+    Rounding can leave eigenvalues slightly negative. They are clipped before the ridge is added, so
     that a singular direction gets exactly the ridge.
+
+    Args:
+      values: eigenvalues `l`, `[D]`.
+      ridge: `a > 0`, `[]`.
+
+    Returns:
+      `[D]`.
+
+    Source: ours.
     """
     return jax.lax.stop_gradient(jnp.sqrt(jnp.maximum(values, 0) + ridge))
 
@@ -132,28 +148,28 @@ def decorrelate(
     vectors: jax.Array,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Rows times the inverse root of their own second moment, given its decomposition.
+    """Rows times the inverse root of their own second moment, given its eigendecomposition.
 
         Z = Y A^(-1/2),    A = w Y^T Y + C + a I,    w Y^T Y + C = U diag(l) U^T
 
-    with `C` constant. Derivatives follow `Y` and `a`; `w`, `l` and `U` are constants whose
-    dependence on `Y` the derivative accounts for. In the basis `U`, with `P = Y U`,
-    `T = dY U`, `s = sqrt(l + a)` and `B = w (P^T T + T^T P) + da I`,
+    `C` is constant. The function is differentiable in `Y` and `a`; the derivative accounts for the
+    dependence of `l` and `U` on `Y`, although both are passed as constants, like `w`. In the basis
+    `U`, with `P = Y U`, `T = dY U`, `s = sqrt(l + a)` and `B = w (P^T T + T^T P) + da I`,
 
         dZ = (T - (P / s) (B_ij / (s_i + s_j))) / s U^T,
 
     so a forward and backward pass costs seven products besides the decomposition.
 
     Args:
-      rows: `Y`, `[N, D]` with N any; this device's, where there is a mapped axis.
-      ridge: `a > 0`, scalar.
-      weight: `w`, scalar.
+      rows: `Y`, `[N, D]`, for any N; with a mapped axis, the rows on this device.
+      ridge: `a > 0`, `[]`.
+      weight: `w`, `[]`.
       values: `l`, `[D]`.
       vectors: `U`, `[D, D]`.
-      axis_name: mapped axis over which `Y^T Y` sums the rows.
+      axis_name: mapped axis over which `Y^T Y` is summed.
 
     Returns:
-      `[N, D]`.
+      `Z`, `[N, D]`.
 
     Source: Huang et al. (CVPR 2018, https://arxiv.org/abs/1804.08450) for the derivative of ZCA;
     this form is ours.
@@ -208,31 +224,31 @@ def inverse_sqrt(
     method: str = ROOT.default,
     steps: int | None = STEPS.default,
 ) -> jax.Array:
-    """Symmetric inverse square root of a positive semi-definite matrix.
+    """Symmetric inverse square root of a positive semidefinite matrix plus a ridge.
 
         (S + a I)^(-1/2) = U diag((max(l, 0) + a)^(-1/2)) U^T,    S = U diag(l) U^T
 
-    The derivative is exact and finite whenever the ridged eigenvalues are positive:
+    The derivative is exact, and finite whenever the ridged eigenvalues are positive:
 
         d(S^(-1/2)) = U (K * (U^T dS U)) U^T,    K_ij = -1 / (s_i s_j (s_i + s_j)),
 
-    with `s = sqrt(l + a)`, the divided differences of `l^(-1/2)` without a quotient of
-    differences; second derivatives likewise, at repeated eigenvalues too. The one limit:
-    an eigenvalue that rounding made negative counts as 0, with the derivative of the
-    exact root there, so the ridge has to exceed the rounding of the largest eigenvalue
-    for the derivative to have digits.
+    where `s = sqrt(l + a)`. `K` holds the divided differences of `l^(-1/2)`, written without a
+    quotient of differences; second derivatives are written likewise, so repeated eigenvalues are
+    no special case. There is one limit: an eigenvalue that rounding made negative counts as 0 and
+    gets the derivative of the exact root there, so the derivative has correct digits only if the
+    ridge exceeds the rounding error of the largest eigenvalue.
 
     Args:
-      covariance: `[D, D]`, symmetric, float32 or wider.
+      covariance: `S`, `[D, D]`, symmetric, float32 or wider.
       ridge: `a >= 0`, added to every eigenvalue.
       method: "eigh", or "newton_schulz" for matrix products only.
-      steps: number of Newton-Schulz steps; None iterates until rounding.
+      steps: number of Newton-Schulz steps; None iterates to rounding accuracy.
 
     Returns:
       `[D, D]`, symmetric.
 
     Raises:
-      InputError: an unknown method, or a number of steps below 1.
+      InputError: an unknown method, or `steps` below 1.
 
     Source: Ionescu et al., Matrix Backpropagation (ICCV 2015, https://arxiv.org/abs/1509.07838),
     for the Loewner form of spectral functions; Huang et al. (CVPR 2018,

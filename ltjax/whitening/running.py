@@ -1,7 +1,8 @@
 """Running statistics: what both layers compute, as pure functions of the state; free of Flax.
 
-A layer is its options and a state. `train` maps state and batch to output and new state,
-`evaluate` whitens by the state alone; the Linen and the NNX layer only store what these return.
+A layer consists of its options and a state. `train` maps the state and a batch to the output and
+the new state, `evaluate` whitens with the state alone; the Linen and the NNX layer only store what
+these return.
 """
 
 from typing import NamedTuple, Protocol
@@ -10,44 +11,60 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.errors import Option, integer, number, require
+from ltjax.whitening.batch import Past
 from ltjax.whitening.functional import Whitened, apply_matrix, whiten_batch, whitening_matrix
-from ltjax.whitening.methods import DIAGONAL, Past, check_options
+from ltjax.whitening.methods import DIAGONAL, check_options
 from ltjax.whitening.moments import batch_moments, promote
 
 _BELOW_ONE = number(0, 1, open_high=True)
 MOMENTUM = Option(0.9, _BELOW_ONE, "weight of the past in the running statistics")
 MEMORY = Option(0.0, _BELOW_ONE, "share of the running covariance in training")
-STATS_EVERY = Option(1, integer(1), "number of steps between updates of the running statistics")
+STATS_EVERY = Option(
+    1, integer(1), "number of steps from one update of the running statistics to the next"
+)
 
 
 class Options(Protocol):
-    """The options of a layer, which either layer has as attributes; see `linen`."""
+    """The options of a layer, which the Linen and the NNX layer have as attributes; see `linen`."""
 
     @property
-    def method(self) -> str: ...
+    def method(self) -> str:
+        """Name of the method, see `whiten`."""
+
     @property
-    def shrinkage(self) -> float | str: ...
+    def shrinkage(self) -> float | str:
+        """Relative ridge `a`, or the name of a rule."""
+
     @property
-    def groups(self) -> int: ...
+    def groups(self) -> int:
+        """Number of channel groups, each whitened separately."""
+
     @property
-    def steps(self) -> int | None: ...
+    def steps(self) -> int | None:
+        """Number of Newton-Schulz steps; None iterates to rounding accuracy."""
+
     @property
-    def momentum(self) -> float: ...
+    def momentum(self) -> float:
+        """Weight of the past in the running statistics."""
+
     @property
-    def memory(self) -> float: ...
+    def memory(self) -> float:
+        """Share of the running covariance in training."""
+
     @property
-    def stats_every(self) -> int: ...
+    def stats_every(self) -> int:
+        """Number of steps from one update of the running statistics to the next."""
 
 
 class Running(NamedTuple):
-    """The state of a layer, float32.
+    """The running statistics of a layer, its state, in float32.
 
     Attributes:
       mean: `[D]`.
       covariance: in the shape of `Moments.covariance`.
-      shrinkage: intensity `a` of the evaluation, `[]`, or `[G]` for G > 1 groups.
-      weight: total weight of the batches that entered, `1 - momentum^t` after t updates.
-      step: number of training steps, int32, where `stats_every > 1`; otherwise None.
+      shrinkage: the intensity `a` for evaluation, `[]`, or `[G]` for G > 1 groups.
+      weight: total weight of the batches seen so far, `1 - momentum^t` after t updates.
+      step: number of training steps, int32, if `stats_every > 1`; otherwise None.
     """
 
     mean: jax.Array
@@ -58,10 +75,16 @@ class Running(NamedTuple):
 
 
 def check_layer(options: Options, size: int) -> None:
-    """Checks a layer's options for `size` channels.
+    """Checks the options of a layer for a number of channels.
+
+    Args:
+      options: options of the layer.
+      size: D, number of channels.
 
     Raises:
       InputError: naming the option, its value and what is allowed.
+
+    Source: ours.
     """
     check_options(
         size,
@@ -85,8 +108,13 @@ def start(options: Options, size: int) -> Running:
     """The state before any batch: mean 0, covariance I, weight 0.
 
     Args:
-      options: of the layer.
+      options: options of the layer.
       size: D, number of channels.
+
+    Returns:
+      The state.
+
+    Source: ours.
     """
     each = size // options.groups
     lead = () if options.groups == 1 else (options.groups,)
@@ -105,7 +133,17 @@ def start(options: Options, size: int) -> Running:
 
 
 def running_matrix(options: Options, running: Running) -> jax.Array:
-    """The matrix of the evaluation; see `whitening_matrix`."""
+    """The matrix that evaluation whitens with; see `whitening_matrix`.
+
+    Args:
+      options: options of the layer.
+      running: the state.
+
+    Returns:
+      `W`, in the shape that `whitening_matrix` returns.
+
+    Source: ours.
+    """
     return whitening_matrix(
         running.covariance,
         method=options.method,
@@ -115,7 +153,7 @@ def running_matrix(options: Options, running: Running) -> jax.Array:
 
 
 def evaluate(running: Running, matrix: jax.Array, x: jax.Array) -> jax.Array:
-    """Whitens by the running mean and a matrix.
+    """Whitens with the running mean and a given matrix.
 
         Z = (X - mu) W
 
@@ -126,6 +164,8 @@ def evaluate(running: Running, matrix: jax.Array, x: jax.Array) -> jax.Array:
 
     Returns:
       `[N, D]`, float32 or wider.
+
+    Source: ours.
     """
     wide = promote(x)
     centered = wide - running.mean.astype(wide.dtype)[None, :]
@@ -141,23 +181,23 @@ def train(
     mask: jax.Array | None = None,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, Running]:
-    """A training step: whitens a batch and moves the running statistics towards the batch's.
+    """One training step: whitens a batch and updates the running statistics.
 
         w <- m w + (1 - m),    r = (1 - m) / w,    S <- S + r (S_batch - S)
 
     Dividing by the weight `w` corrects the averages for their start: after the first step they are
-    the first batch's. With `memory`, the batch is whitened with a mixture of its covariance and the
-    running one from before the step.
+    the moments of the first batch. With `memory`, the batch is whitened with a mixture of its
+    covariance and the running one before the step.
 
     Args:
-      options: of the layer.
+      options: options of the layer.
       running: the state before the step.
       x: features `[N, D]`, any float dtype.
-      mask: bool `[N]`; padded rows (False) do not enter the statistics and come out as 0.
+      mask: bool `[N]`; padded rows (False) do not enter the statistics, and their output is 0.
       axis_name: mapped axis over which the batch is spread.
 
     Returns:
-      The output `[N, D]` in the dtype of `x`, and the new state, through which no gradient goes.
+      The output `[N, D]` in the dtype of `x`, and the new state, through which no gradient flows.
 
     Source: ours.
     """

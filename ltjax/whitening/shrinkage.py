@@ -1,7 +1,7 @@
-"""How much to shrink a covariance: a number, or a rule based on the batch's size or content.
+"""How much to shrink a covariance: a number, or a rule based on the size or content of the batch.
 
-The shrunk covariance is `(1 - a) S + a (tr S / D) I` throughout; only `a` is chosen here. No
-derivative is taken of `a`: a rule sets a hyperparameter.
+The shrunk covariance is `(1 - a) S + a (tr S / D) I` throughout; only `a` is chosen here. `a` is
+a constant to differentiation: a rule sets a hyperparameter.
 """
 
 import jax
@@ -16,24 +16,27 @@ RULES = ("auto", *ESTIMATES)
 SHRINKAGE = Option(
     0.1,
     number_or(number(0, 1, open_low=True), *RULES),
-    "ridge, relative to the mean variance; auto is D / (D + 2 N)",
+    "ridge relative to the mean variance; auto is D / (D + 2 N)",
 )
 # The estimates can be 0 (two rows, say), where a singular covariance has no root.
 FLOOR = 1e-6
 
 
 def relative_ridge(size: int, count: jax.Array | float) -> jax.Array | float:
-    """The rule `auto`: grows with the number of channels per row.
+    """The rule "auto": an intensity that grows with the number of channels per row.
 
         a = D / (D + 2 N)
 
-    With N < D a tiny ridge destroys the batch: its rows become a simplex in which all are equally
-    far apart. This was the best single rule of those tried on synthetic features with class
-    structure.
+    If N < D, a tiny ridge destroys the information in the batch: the whitened rows form a simplex
+    in which all are equally far apart. Of the simple rules that we tried on synthetic features with
+    class structure, this was the best.
 
     Args:
-      size: D.
-      count: N, rows of the whole batch.
+      size: D, number of channels.
+      count: N, number of rows of the whole batch.
+
+    Returns:
+      `a`.
 
     Source: ours.
 
@@ -44,17 +47,20 @@ def relative_ridge(size: int, count: jax.Array | float) -> jax.Array | float:
 
 
 def ledoit_wolf(size: int, count: jax.Array, square: jax.Array, fourth: jax.Array) -> jax.Array:
-    """The Ledoit-Wolf estimate of the best `a` in mean square error.
+    """The Ledoit-Wolf estimate of the intensity with the least mean squared error.
 
         d2 = ||S - I||^2 / D,  b2 = (sum_i |x_i|^4 / N - ||S||^2) / (N D),  a = min(b2, d2) / d2
 
-    for rows scaled to `tr S = D`. It under-shrinks for N < D.
+    Rows are scaled so that `tr S = D`. The estimate shrinks too little if N < D.
 
     Args:
-      size: D.
-      count: N.
-      square: `||S||_F^2`.
-      fourth: `sum_i |x_i|^4 / N`.
+      size: D, number of channels.
+      count: N, number of rows, `[]`.
+      square: `||S||_F^2`, `[]`.
+      fourth: `sum_i |x_i|^4 / N`, `[]`.
+
+    Returns:
+      `a`, `[]`.
 
     Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices
     (2004, https://doi.org/10.1016/S0047-259X(03)00096-4), section 3.2.
@@ -67,16 +73,19 @@ def ledoit_wolf(size: int, count: jax.Array, square: jax.Array, fourth: jax.Arra
 
 
 def oas(size: int, count: jax.Array, square: jax.Array) -> jax.Array:
-    """The oracle-approximating shrinkage of Gaussian rows.
+    """The oracle approximating shrinkage (OAS) for Gaussian rows.
 
         a = min(1, ((1 - 2/D) ||S||^2 + D^2) / ((N + 1 - 2/D) (||S||^2 - D)))
 
-    for rows scaled to `tr S = D`. It under-shrinks for N < D.
+    Rows are scaled so that `tr S = D`. The estimate shrinks too little if N < D.
 
     Args:
-      size: D.
-      count: N.
-      square: `||S||_F^2`.
+      size: D, number of channels.
+      count: N, number of rows, `[]`.
+      square: `||S||_F^2`, `[]`.
+
+    Returns:
+      `a`, `[]`, not yet clipped to 1.
 
     Source: Chen, Wiesel, Eldar and Hero, Shrinkage Algorithms for MMSE Covariance Estimation (2010,
     https://arxiv.org/abs/0907.4698), eq. 23.
@@ -94,17 +103,19 @@ def intensity(
     product: jax.Array | None,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """The intensity `a` for a batch, a constant to differentiation.
+    """The intensity `a` of the shrinkage for a batch, a constant to differentiation.
 
     Args:
       shrinkage: a number, or one of `RULES`.
-      rows: centered rows `[N, D]` of this device, in any scale; padded rows are 0.
-      count: number of rows of the whole batch.
-      product: `X^T X` or `X X^T` of the whole batch, for the estimates.
+      rows: centered rows `[N, D]` on this device, in any unit; padded rows are 0.
+      count: number of rows of the whole batch, `[]`.
+      product: `X^T X` or `X X^T` of the whole batch; only the estimates need it.
       axis_name: mapped axis over which the batch is spread.
 
     Returns:
-      A scalar, in `[FLOOR, 1]` for a rule, the number itself otherwise.
+      `a`, `[]`: in `[FLOOR, 1]` for a rule, otherwise the number itself.
+
+    Source: ours; for the rules see `relative_ridge`, `ledoit_wolf` and `oas`.
     """
     if not isinstance(shrinkage, str):
         return jnp.asarray(shrinkage, rows.dtype)

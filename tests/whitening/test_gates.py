@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ltjax.whitening import fold_into_dense, whiten, whiten_batch
+from ltjax.whitening.batch import Past
 from ltjax.whitening.linen import ChannelWhitening, freeze
-from ltjax.whitening.methods import Past
 from tests.whitening.reference import (
     double,
     features,

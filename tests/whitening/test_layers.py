@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ltjax.whitening import batch_moments, fold_into_dense, whiten_batch, whitening_matrix
+from ltjax.whitening.batch import Past
 from ltjax.whitening.linen import ChannelWhitening, freeze
-from ltjax.whitening.methods import Past
 
 
 def batches(count, n=64, d=6):
