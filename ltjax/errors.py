@@ -29,10 +29,13 @@ class MissingExtraError(ImportError, InputError):
 
 @contextlib.contextmanager
 def needs_train_extra(what: str) -> Iterator[None]:
-    """Imports in this context may need the extra `train`; says so where it is not installed.
+    """Context for imports that need the extra `train`; names the command if it is not installed.
 
     Args:
-      what: name of what needs it, for the message.
+      what: name of what needs the extra, for the message.
+
+    Returns:
+      A context manager.
 
     Raises:
       MissingExtraError: a package other than ltjax itself is not installed.
@@ -67,7 +70,16 @@ class Interrupted(Exception):
 
 
 def require(ok: bool, name: str, value: object, allowed: str) -> None:
-    """Raises `InputError` naming `name`, `value` and what is `allowed` unless `ok`.
+    """Raises `InputError` unless a condition holds.
+
+    Args:
+      ok: the condition.
+      name: name of the value.
+      value: the value.
+      allowed: what is allowed, in words.
+
+    Raises:
+      InputError: `ok` is false.
 
     >>> require(False, "train.batch_size", -3, "an integer >= 1")
     Traceback (most recent call last):
@@ -79,18 +91,50 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
 
 
 def is_integer(value: object) -> bool:
-    """Whether a value is an integer of Python or NumPy, and no boolean."""
+    """Whether a value is an integer of Python or NumPy; booleans are not.
+
+    Args:
+      value: any value.
+
+    Returns:
+      True or False.
+    """
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def require_integer(name: str, value: Any, low: int) -> int:
-    """Returns an integer `>= low`, or raises `InputError` naming it."""
+    """Checks that a value is an integer not below a limit.
+
+    Args:
+      name: name of the value, for the message.
+      value: the value.
+      low: smallest integer that is allowed.
+
+    Returns:
+      The value as a Python integer.
+
+    Raises:
+      InputError: another value.
+
+    >>> require_integer("batch_size", 32, 1)
+    32
+    """
     require(is_integer(value) and value >= low, name, value, f"an integer >= {low}")
     return int(value)
 
 
 def check_labels(labels: np.ndarray) -> np.ndarray:
-    """Returns labels as int64 `[N]`, or raises `InputError` naming what is wrong."""
+    """Checks that labels are class numbers.
+
+    Args:
+      labels: int `[N]`, >= 0, at least one.
+
+    Returns:
+      int64 `[N]`.
+
+    Raises:
+      InputError: another shape, dtype or range, or no labels.
+    """
     labels = np.asarray(labels)
     require(labels.ndim == 1, "labels.shape", labels.shape, "one dimension")
     require(len(labels) > 0, "len(labels)", 0, "at least one label")
@@ -101,7 +145,12 @@ def check_labels(labels: np.ndarray) -> np.ndarray:
 
 
 class Allowed(NamedTuple):
-    """The values that an option may have: a check, and the same in words."""
+    """The values that an option may have: a check, and the same in words.
+
+    Attributes:
+      check: function from a value to whether it is allowed.
+      words: what is allowed, as in "use an integer >= 1".
+    """
 
     check: Callable[[Any], bool]
     words: str
@@ -109,6 +158,12 @@ class Allowed(NamedTuple):
 
 def integer(low: int) -> Allowed:
     """Integers `>= low`.
+
+    Args:
+      low: smallest integer that is allowed.
+
+    Returns:
+      The allowed values.
 
     >>> [integer(1).check(value) for value in (1, 0, 1.5, True)]
     [True, False, False, False]
@@ -119,7 +174,16 @@ def integer(low: int) -> Allowed:
 def number(
     low: float, high: float = float("inf"), *, open_low: bool = False, open_high: bool = False
 ) -> Allowed:
-    """Numbers from `low` (excluded if `open_low`) to `high` (excluded if `open_high`).
+    """Numbers in an interval.
+
+    Args:
+      low: lower end.
+      high: upper end.
+      open_low: whether `low` itself is excluded.
+      open_high: whether `high` itself is excluded.
+
+    Returns:
+      The allowed values.
 
     >>> number(0, 1, open_low=True).words
     'a number > 0 and <= 1'
@@ -136,12 +200,33 @@ def number(
 
 
 def one_of(*names: str) -> Allowed:
-    """One of some names."""
+    """One of several names.
+
+    Args:
+      *names: the names.
+
+    Returns:
+      The allowed values.
+
+    >>> one_of("zca", "none").words
+    'one of zca, none'
+    """
     return Allowed(lambda v: v in names, "one of " + ", ".join(names))
 
 
 def number_or(numbers: Allowed, *names: str) -> Allowed:
-    """A number, or one of some names."""
+    """A number, or one of several names.
+
+    Args:
+      numbers: the numbers that are allowed.
+      *names: the names.
+
+    Returns:
+      The allowed values.
+
+    >>> number_or(number(0), "auto").words
+    'a number >= 0, or one of auto'
+    """
 
     def either(value: Any) -> bool:
         if isinstance(value, str):
@@ -182,7 +267,15 @@ class Option(NamedTuple):
     help: str
 
     def check(self, name: str, value: Any) -> None:
-        """Raises `InputError`, naming the option `name`, unless `value` is allowed."""
+        """Checks a value.
+
+        Args:
+          name: name of the option, for the message.
+          value: its value.
+
+        Raises:
+          InputError: the value is not allowed.
+        """
         if value is None and self.default is None:
             return
         try:
@@ -192,17 +285,36 @@ class Option(NamedTuple):
         require(ok, name, value, self.allowed.words)
 
     def field(self) -> Any:
-        """The option as a field of a frozen dataclass; the annotation gives its type."""
+        """The option as a field of a frozen dataclass; the annotation gives its type.
+
+        Returns:
+          The field, with the option in its metadata.
+        """
         return dataclasses.field(default=self.default, metadata={"option": self})
 
 
 def option(default: Any, allowed: Allowed, help: str) -> Any:
-    """A field of a frozen dataclass, for an option that no function declares."""
+    """A field of a frozen dataclass, for an option that no function declares.
+
+    Args:
+      default: its value if none is given.
+      allowed: the values that it may have.
+      help: its meaning, in one line.
+
+    Returns:
+      The field, with the option in its metadata.
+    """
     return Option(default, allowed, help).field()
 
 
 def options_of(config: Any) -> dict[str, Option]:
-    """The options of a dataclass or of an instance of one, by name.
+    """The options of a configuration dataclass.
+
+    Args:
+      config: the dataclass, or an instance of it.
+
+    Returns:
+      The options by name, in the order of the fields.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Config:

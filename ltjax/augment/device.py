@@ -9,14 +9,14 @@ from ltjax.augment.policies import rand_augment
 
 
 class Augment(NamedTuple):
-    """What is done to a training batch on the device, in this order.
+    """Augmentations of a training batch on the device, applied in this order.
 
     Attributes:
-      max_shift: random shift in pixels ("pad and crop").
-      flip: mirror half of the images left to right.
-      rand_ops: operations of RandAugment on every image; 0 is none.
-      rand_magnitude: their strength, 0 to 10.
-      cutout: side of the square that is set to 0, in pixels; 0 is none.
+      max_shift: largest random shift, in pixels ("pad and crop"); 0 turns it off.
+      flip: whether to mirror half of the images left to right.
+      rand_ops: number of RandAugment operations per image; 0 turns it off.
+      rand_magnitude: strength of these operations, from 0 to 10.
+      cutout: side of the square that Cutout sets to 0, in pixels; 0 turns it off.
     """
 
     max_shift: int = 0
@@ -27,18 +27,20 @@ class Augment(NamedTuple):
 
 
 def augment(images: jax.Array, keys: jax.Array, settings: Augment) -> jax.Array:
-    """Augments a batch; what happens to an image is a function of it and its key.
+    """Augments a batch; each result depends only on the image, its key and the settings.
 
     Args:
       images: uint8 `[B, H, W, C]`.
       keys: one PRNG key per image, `[B]`.
-      settings: what to do.
+      settings: which augmentations, and how strong they are.
 
     Returns:
       uint8 `[B, H, W, C]`.
+
+    Source: ours; each augmentation names its own.
     """
     images = random_shift(images, keys, settings.max_shift)
-    # Keys of their own: adding one augmentation leaves the draws of the others as they are.
+    # Each has keys of its own, so turning one on leaves the draws of the others as they are.
     if settings.flip:
         images = random_flip(images, _fold(keys, 2))
     if settings.rand_ops:
@@ -55,17 +57,22 @@ def _fold(keys: jax.Array, number: int) -> jax.Array:
 
 
 def random_shift(images: jax.Array, keys: jax.Array, max_shift: int) -> jax.Array:
-    """Shifts every image by up to `max_shift` pixels each way; the border repeats 0.
-
-    The crop of a zero-padded image ("pad and crop").
+    """Shifts every image at random; what is left empty is 0 ("pad and crop").
 
     Args:
       images: `[B, H, W, C]`, any dtype.
       keys: one PRNG key per image, `[B]`.
-      max_shift: pixels, >= 0.
+      max_shift: largest shift in each direction, in pixels, >= 0.
 
     Returns:
       `[B, H, W, C]`, the same dtype.
+
+    Source: He et al., Deep Residual Learning (CVPR 2016), section 4.2,
+    https://arxiv.org/abs/1512.03385
+
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> random_shift(jnp.ones((2, 8, 8, 3), jnp.uint8), keys, 1).shape
+    (2, 8, 8, 3)
     """
     if max_shift == 0:
         return images
@@ -83,22 +90,33 @@ def random_flip(images: jax.Array, keys: jax.Array) -> jax.Array:
     """Mirrors every image left to right with probability 1/2.
 
     Args:
-      images: `[B, H, W, C]`.
-      keys: `[B]`.
+      images: `[B, H, W, C]`, any dtype.
+      keys: one PRNG key per image, `[B]`.
+
+    Returns:
+      `[B, H, W, C]`, the same dtype.
+
+    Source: common practice, as in https://arxiv.org/abs/1512.03385, section 4.2.
     """
     heads = jax.vmap(jax.random.bernoulli)(keys)
     return jnp.where(heads[:, None, None, None], images[:, :, ::-1], images)
 
 
 def cutout(images: jax.Array, keys: jax.Array, size: int) -> jax.Array:
-    """Sets a square at a random place to 0; its center lies in the image, its edges may not.
+    """Sets a random square of every image to 0.
+
+    The center of the square lies in the image; the square may extend beyond the border.
 
     Args:
-      images: `[B, H, W, C]`.
-      keys: `[B]`.
-      size: side in pixels.
+      images: `[B, H, W, C]`, any dtype.
+      keys: one PRNG key per image, `[B]`.
+      size: side of the square, in pixels.
 
-    Source: DeVries and Taylor (2017), https://arxiv.org/abs/1708.04552.
+    Returns:
+      `[B, H, W, C]`, the same dtype.
+
+    Source: DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout
+    (2017), https://arxiv.org/abs/1708.04552
     """
     height, width = images.shape[1:3]
 
@@ -114,6 +132,20 @@ def cutout(images: jax.Array, keys: jax.Array, size: int) -> jax.Array:
 
 
 def normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    """uint8 `[B, H, W, C]` to float32, `(x - mean) / std` per channel, in units of 0 ... 255."""
+    """Normalizes images per channel, `(x - mean) / std`.
+
+    Args:
+      images: uint8 `[B, H, W, C]`.
+      mean: `[C]`, in units of 0 ... 255.
+      std: `[C]`, > 0, in units of 0 ... 255.
+
+    Returns:
+      float32 `[B, H, W, C]`.
+
+    Source: ours.
+
+    >>> normalize(jnp.full((1, 1, 1, 1), 5, jnp.uint8), jnp.array([3.0]), jnp.array([2.0])).item()
+    1.0
+    """
     shape = (1, 1, 1, -1)
     return (images.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)

@@ -7,9 +7,19 @@ import numpy as np
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes to `[height, width, C]`: bilinear, by area where it shrinks to less than half.
+    """Resizes an image: bilinear, or by area if it shrinks to less than half.
 
-    Down to a half, bilinear interpolation sees every pixel, and takes a quarter of the time.
+    Down to a half, bilinear interpolation still uses every pixel, and takes a quarter of the time.
+
+    Args:
+      image: `[H, W, C]`, uint8 or float32.
+      height: new height, in pixels.
+      width: new width, in pixels.
+
+    Returns:
+      `[height, width, C]`, the same dtype.
+
+    Source: OpenCV, https://docs.opencv.org/4.x/da/d54/group__imgproc__transform.html
     """
     if image.shape[:2] == (height, width):
         return image
@@ -20,14 +30,20 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def center_crop(image: np.ndarray, size: int, *, share: float = 0.875) -> np.ndarray:
-    """The field's evaluation view: shorter side to `size / share`, then the middle square.
+    """Resizes the shorter side to `size / share` and takes the center square, to evaluate images.
 
-    An image that has the size already is left as it is.
+    An image that already has the size is left as it is.
 
     Args:
-      image: `[H, W, C]`.
-      size: of the square, in pixels.
-      share: of the shorter side that is kept; 224 of 256 by default.
+      image: `[H, W, C]`, uint8 or float32.
+      size: side of the square, in pixels.
+      share: share of the shorter side that is kept; by default 224 of 256.
+
+    Returns:
+      `[size, size, C]`, the same dtype.
+
+    Source: common practice, as for the ResNets of torchvision,
+    https://pytorch.org/vision/stable/models/generated/torchvision.models.resnet50.html
     """
     if image.shape[:2] == (size, size):
         return image
@@ -39,15 +55,15 @@ def center_crop(image: np.ndarray, size: int, *, share: float = 0.875) -> np.nda
 
 
 class HostAugment(NamedTuple):
-    """What is done to a training image on the host, before it goes to the device.
+    """Augmentations of a training image on the host, before it goes to the device.
 
     Attributes:
-      area: smallest and largest share of the area that a crop takes.
-      ratio: narrowest and widest aspect ratio of a crop.
-      jitter: largest relative change of brightness, contrast and saturation; 0 is none.
+      area: smallest and largest share of the image's area that a crop takes.
+      ratio: smallest and largest aspect ratio of a crop, width over height.
+      jitter: largest relative change of brightness, contrast and saturation; 0 turns it off.
 
     Source: Szegedy et al. (CVPR 2015), https://arxiv.org/abs/1409.4842, for the crop; its ranges
-    are those in common use.
+    are the usual ones.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
@@ -58,7 +74,22 @@ class HostAugment(NamedTuple):
 def random_resized_crop(
     image: np.ndarray, rng: np.random.Generator, size: int, settings: HostAugment
 ) -> np.ndarray:
-    """A random rectangle of the image, resized to a square; ten tries, then the center crop."""
+    """A random rectangle of the image, resized to a square.
+
+    After ten rectangles that do not fit into the image it takes the center square instead.
+
+    Args:
+      image: `[H, W, C]`, uint8 or float32.
+      rng: source of the random numbers.
+      size: side of the square, in pixels.
+      settings: ranges of the area and the aspect ratio.
+
+    Returns:
+      `[size, size, C]`, the same dtype.
+
+    Source: Szegedy et al., Going Deeper with Convolutions (CVPR 2015),
+    https://arxiv.org/abs/1409.4842
+    """
     height, width = image.shape[:2]
     for _ in range(10):
         area = height * width * rng.uniform(*settings.area)
@@ -71,9 +102,20 @@ def random_resized_crop(
 
 
 def color_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """Scales brightness, contrast and saturation, in random order, by factors `1 - s` to `1 + s`.
+    """Scales brightness, contrast and saturation, in random order, by random factors.
 
     Gray images have no saturation to change.
+
+    Args:
+      image: uint8 `[H, W, C]`; saturation needs C = 3.
+      rng: source of the random numbers.
+      strength: `s` in [0, 1]; the factors are uniform in `[1 - s, 1 + s]`.
+
+    Returns:
+      uint8 `[H, W, C]`.
+
+    Source: Howard, Some Improvements on Deep Convolutional Neural Network Based Image
+    Classification (2013), https://arxiv.org/abs/1312.5402
     """
     if not strength:
         return image

@@ -9,20 +9,26 @@ import jax.numpy as jnp
 from ltjax.errors import Option, number, require
 from ltjax.losses.base import safe_counts
 
-MIXING_ALPHA = Option(1.0, number(0, open_low=True), "of the Beta distribution")
-REMIX_KAPPA = Option(3.0, number(1), "ratio of counts: much rarer")
-REMIX_TAU = Option(0.5, number(0, 1), "share below which the rarer label wins")
+MIXING_ALPHA = Option(
+    1.0, number(0, open_low=True), "mixup, remix: parameter of the Beta distribution of the shares"
+)
+REMIX_KAPPA = Option(
+    3.0, number(1), "remix: ratio of class counts from which on a class is much rarer"
+)
+REMIX_TAU = Option(
+    0.5, number(0, 1), "remix: share of the frequent class below which the rarer label wins"
+)
 
 
 class BatchMixing(NamedTuple):
-    """Mixes every image of a batch with a partner of the same batch; pure functions.
+    """How to mix every image of a batch, and its label, with a partner in the same batch.
 
         x = lam x_i + (1 - lam) x_j,    t = m e_(y_i) + (1 - m) e_(y_j),    lam ~ Beta(a, a)
 
     Attributes:
-      alpha: `a`.
-      init: class counts `[C]` to the state, the same counts, at least 1.
-      label_share: `(lam, y_i, y_j, state) -> m`, all `[B]`.
+      alpha: `a` > 0.
+      init: function from class counts `[C]` to the state: the counts, at least 1.
+      label_share: `(lam, y_i, y_j, state) -> m`, all of shape `[B]` but the state.
     """
 
     alpha: float
@@ -31,16 +37,19 @@ class BatchMixing(NamedTuple):
 
 
 def mixup(alpha: float = MIXING_ALPHA.default) -> BatchMixing:
-    """Mixup: the labels are mixed as the images, `m = lam`.
+    """Mixup: the labels are mixed like the images, `m = lam`.
 
     Args:
-      alpha: of the Beta distribution.
+      alpha: parameter of the Beta distribution, > 0.
+
+    Returns:
+      The mixing.
 
     Raises:
-      InputError: alpha not above 0.
+      InputError: `alpha` not above 0.
 
     Source: Zhang et al., mixup: Beyond Empirical Risk Minimization (ICLR 2018),
-    https://arxiv.org/abs/1710.09412.
+    https://arxiv.org/abs/1710.09412
     """
     MIXING_ALPHA.check("alpha", alpha)
     return BatchMixing(alpha, safe_counts, lambda lam, y, partner_y, state: lam)
@@ -51,22 +60,25 @@ def remix(
     kappa: float = REMIX_KAPPA.default,
     tau: float = REMIX_TAU.default,
 ) -> BatchMixing:
-    """Remix: where one class is much rarer, the label is the rarer one's.
+    """Remix: if one of the two classes is much rarer, the image gets the label of the rarer one.
 
         m = 0    if n_i / n_j >= kappa  and lam < tau
         m = 1    if n_i / n_j <= 1 / kappa  and 1 - lam < tau
         m = lam  otherwise
 
     Args:
-      alpha: of the Beta distribution.
-      kappa: ratio of counts from which a class is much rarer.
-      tau: largest share that the frequent class may have in the image.
+      alpha: parameter of the Beta distribution, > 0.
+      kappa: ratio of the class counts from which on a class is much rarer, >= 1.
+      tau: the share of the frequent class in the image must be below this, in [0, 1].
+
+    Returns:
+      The mixing.
 
     Raises:
       InputError: a number out of range.
 
     Source: Chou et al., Remix: Rebalanced Mixup (ECCV 2020 workshops),
-    https://arxiv.org/abs/2007.03943.
+    https://arxiv.org/abs/2007.03943
     """
     MIXING_ALPHA.check("alpha", alpha)
     REMIX_KAPPA.check("kappa", kappa)
@@ -84,16 +96,18 @@ def remix(
 
 
 def partners(key: jax.Array, embedded: jax.Array) -> jax.Array:
-    """A random permutation of the batch that mixes regular with regular, embedded with embedded.
+    """A random permutation of the batch within its regular and within its embedded examples.
 
-    BET weights the two kinds separately, so an image of both would have no weight.
+    BET weights the two kinds separately, so a mixture of both would have no weight.
 
     Args:
       key: PRNG key.
-      embedded: bool `[B]`.
+      embedded: bool `[B]`, True for embedded examples.
 
     Returns:
-      int32 `[B]`, the place of every example's partner.
+      int32 `[B]`, the position of every example's partner.
+
+    Source: ours.
 
     >>> flags = jnp.array([False, True, False, True, True])
     >>> order = partners(jax.random.key(0), flags)
@@ -106,7 +120,17 @@ def partners(key: jax.Array, embedded: jax.Array) -> jax.Array:
 
 
 def draw_shares(keys: jax.Array, alpha: float) -> jax.Array:
-    """`lam ~ Beta(alpha, alpha)`, float32 `[B]`, one for each of `keys [B]`."""
+    """Draws the share of its own image for every example, `lam ~ Beta(alpha, alpha)`.
+
+    Args:
+      keys: one PRNG key per example, `[B]`.
+      alpha: parameter of the Beta distribution, > 0.
+
+    Returns:
+      float32 `[B]`.
+
+    Source: see `mixup`.
+    """
     return jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(keys)
 
 
@@ -117,17 +141,19 @@ def mix(
     labels: tuple[jax.Array, jax.Array],
     lam: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes images and labels with their partners'.
+    """Mixes images and labels with those of their partners.
 
     Args:
       mixing: mixup or remix.
       state: `mixing.init(class_counts)`, `[C]`.
-      images: own and partners', float `[B, ...]`.
-      labels: own and partners', int `[B]`.
+      images: `(own, partners')`, each float `[B, ...]`.
+      labels: `(own, partners')`, each int `[B]`.
       lam: share of the own image, `[B]`.
 
     Returns:
-      Images `[B, ...]` and targets `[B, C]`.
+      Mixed images `[B, ...]` and targets `[B, C]`, which are probabilities.
+
+    Source: see `mixup` and `remix`.
 
     >>> pair = jnp.zeros((1, 2)), jnp.ones((1, 2))
     >>> classes = jnp.array([0]), jnp.array([1])
@@ -156,10 +182,21 @@ def make_mixing(
     remix_kappa: float = REMIX_KAPPA.default,
     remix_tau: float = REMIX_TAU.default,
 ) -> BatchMixing | None:
-    """Builds the mixing that a configuration names; None for "none".
+    """Builds the mixing that a configuration names.
+
+    Args:
+      name: one of `MIXINGS`.
+      alpha: parameter of the Beta distribution, > 0.
+      remix_kappa: see `remix`.
+      remix_tau: see `remix`.
+
+    Returns:
+      The mixing; None for the name "none".
 
     Raises:
       InputError: an unknown name or a value out of range, named `train.KEY`.
+
+    Source: ours.
     """
     require(name in MIXINGS, "train.mixing", name, f"one of {', '.join(MIXINGS)}")
     MIXING_ALPHA.check("train.mixing_alpha", alpha)

@@ -18,16 +18,18 @@ FILL = 128.0
 def rand_augment(
     images: jax.Array, keys: jax.Array, *, ops: int = 2, magnitude: float = 9.0
 ) -> jax.Array:
-    """Applies `ops` random operations to every image.
+    """Applies random operations to every image.
 
     Args:
       images: uint8 `[B, H, W, C]`.
       keys: one PRNG key per image, `[B]`.
       ops: number of operations per image.
-      magnitude: their strength, 0 to 10.
+      magnitude: their strength, from 0 to 10.
 
     Returns:
       uint8 `[B, H, W, C]`.
+
+    Source: Cubuk et al., RandAugment (NeurIPS 2020), https://arxiv.org/abs/1909.13719
     """
 
     def one(image, key):
@@ -43,15 +45,18 @@ def rand_augment(
 
 
 def apply(image: jax.Array, which: jax.Array, strength: jax.Array) -> jax.Array:
-    """Applies one operation.
+    """Applies one operation to an image.
 
     Args:
-      image: float32 `[H, W, C]`, 0 ... 255.
-      which: index into `OPERATIONS`, a scalar.
-      strength: signed magnitude, -1 ... 1; operations without a direction use its absolute value.
+      image: float32 `[H, W, C]`, in 0 ... 255.
+      which: index into `OPERATIONS`, int `[]`.
+      strength: signed magnitude in -1 ... 1, `[]`; operations without a direction use its absolute
+        value.
 
     Returns:
-      float32 `[H, W, C]`, 0 ... 255.
+      float32 `[H, W, C]`, in 0 ... 255.
+
+    Source: see `rand_augment`.
     """
     branches = [partial(operation, strength=strength) for operation in POINTWISE.values()]
     branches.append(partial(_warp, kind=which - len(POINTWISE), strength=strength))

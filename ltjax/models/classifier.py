@@ -9,7 +9,13 @@ import jax.numpy as jnp
 
 
 class Outputs(NamedTuple):
-    """Logits `[B, C]`, pooled features `[B, D]` and the head's inputs `[B, D]`."""
+    """What the network returns.
+
+    Attributes:
+      logits: `[B, C]`.
+      features: pooled features of the backbone, `[B, D]`, float32.
+      whitened: inputs of the head, `[B, D]`; the features themselves if there is no whitening.
+    """
 
     logits: chex.Array
     features: chex.Array
@@ -31,7 +37,15 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
-        """Maps normalized images `[B, H, W, C]` to `Outputs`."""
+        """Maps a batch of images to logits.
+
+        Args:
+          images: `[B, H, W, C]`, normalized.
+          train: whether to use the statistics of the batch and update the running ones.
+
+        Returns:
+          Logits, features and the inputs of the head.
+        """
         # Whitening and head compute in float32 whatever the backbone's dtype.
         features = self.backbone(images, train=train).astype(jnp.float32)
         whitened = features

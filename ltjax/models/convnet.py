@@ -33,14 +33,14 @@ class ResidualBlock(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """A stem, then one stage of residual blocks per width; global average pooling.
+    """A stem, one stage of residual blocks per width, and global average pooling.
 
     Attributes:
       widths: channels of each stage; every stage but the first halves the image.
-      blocks: residual blocks per stage.
-      axis_name: mapped axis over which batch-norm statistics are reduced.
-      dtype: of the computation; parameters are float32.
-      native: use native kernels where they can be had.
+      blocks: number of residual blocks per stage.
+      axis_name: mapped axis over which the statistics of batch norm are averaged.
+      dtype: dtype of the computation; parameters are float32.
+      native: whether to use native kernels where they are available.
     """
 
     widths: tuple[int, ...] = (32, 64)

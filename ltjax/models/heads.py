@@ -1,7 +1,7 @@
 """Classifier heads: from (whitened) features to logits.
 
-Every head but the cosine is linear in its input: `as_dense` gives its kernel and bias, which
-fold with the whitening before it into one affine map.
+All heads except `CosineHead` are affine in their input: `as_dense` gives the kernel and the bias,
+which can be folded with the whitening before the head into one affine map.
 """
 
 from typing import Any
@@ -14,17 +14,38 @@ from ltjax.errors import InputError, Option, number
 
 Params = Any
 
-HEAD_SCALE = Option(30.0, number(0, open_low=True), "scale of the cosine head")
+HEAD_SCALE = Option(
+    30.0, number(0, open_low=True), "cosine head: factor by which the cosines are scaled"
+)
 
 
 def normalized(x: jax.Array, axis: int, power: float | jax.Array = 1.0) -> jax.Array:
-    """`x / |x|^power` along an axis; 0 stays 0, with a finite derivative."""
+    """Divides vectors by a power of their norm, `x / |x|^power`.
+
+    The zero vector stays 0, with a finite derivative.
+
+    Args:
+      x: any array of vectors.
+      axis: axis along which the vectors lie.
+      power: 1 normalizes, 0 leaves `x` as it is.
+
+    Returns:
+      The shape of `x`.
+
+    Source: ours.
+    """
     square = jnp.sum(x * x, axis=axis, keepdims=True)
     return x * jnp.maximum(square, 1e-12) ** (-power / 2)
 
 
 class LinearHead(nn.Module):
-    """`logits = z W + b`, features `[B, D] -> [B, C]`; W starts small, b at 0."""
+    """A linear classifier, `logits = z W + b`; W is initialized with small values, b with 0.
+
+    Attributes:
+      num_classes: C.
+
+    Source: `flax.linen.Dense`.
+    """
 
     num_classes: int
 
@@ -35,16 +56,23 @@ class LinearHead(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=init, name="dense")(z)
 
     def as_dense(self, params: Params) -> tuple[jax.Array, jax.Array]:
-        """Kernel `[D, C]` and bias `[C]` of the same map."""
+        """The head as a dense layer.
+
+        Args:
+          params: parameters of the head.
+
+        Returns:
+          Kernel `[D, C]` and bias `[C]`.
+        """
         return params["dense"]["kernel"], params["dense"]["bias"]
 
 
 class CosineHead(nn.Module):
-    """`logits = s cos(z, w_c)`: features and class vectors are normalized; no bias.
+    """A cosine classifier, `logits = s cos(z, w_c)`, without bias.
 
     Attributes:
       num_classes: C.
-      scale: `s`.
+      scale: `s` > 0.
 
     Source: Wang et al., NormFace (ACM Multimedia 2017, https://arxiv.org/abs/1704.06369); LDAM
     (https://arxiv.org/abs/1906.07413) uses it.
@@ -62,7 +90,13 @@ class CosineHead(nn.Module):
         return self.scale * (normalized(z, axis=1) @ kernel)
 
     def as_dense(self, params: Params) -> tuple[jax.Array, jax.Array]:
-        """Refused: the head normalizes its input, so it is no affine map.
+        """Refuses: the head normalizes its input, so it is not an affine map.
+
+        Args:
+          params: parameters of the head.
+
+        Returns:
+          Nothing.
 
         Raises:
           InputError: always.
@@ -74,9 +108,13 @@ class CosineHead(nn.Module):
 
 
 class TauNormHead(nn.Module):
-    """`logits = z W~`, `w~_c = w_c / |w_c|^tau`: class vectors of a trained linear head; no bias.
+    """Tau-normalized classifier: `logits = z W~`, `w~_c = w_c / |w_c|^tau`; no bias.
 
-    `tau` is a variable of the head, so that a checkpoint holds it: 0 leaves W, 1 normalizes it.
+    `W` is that of a trained linear head. `tau` is a parameter of the head, so that it is stored in
+    checkpoints: 0 leaves `W` as it is, 1 normalizes it.
+
+    Attributes:
+      num_classes: C.
 
     Source: Kang et al., Decoupling Representation and Classifier (ICLR 2020,
     https://arxiv.org/abs/1910.09217).
@@ -93,16 +131,28 @@ class TauNormHead(nn.Module):
         return z @ normalized(kernel, axis=0, power=tau).astype(z.dtype)
 
     def as_dense(self, params: Params) -> tuple[jax.Array, jax.Array]:
-        """Kernel `[D, C]` and bias `[C]` of the same map."""
+        """The head as a dense layer.
+
+        Args:
+          params: parameters of the head.
+
+        Returns:
+          Kernel `[D, C]` and bias `[C]`, which is 0.
+        """
         kernel = normalized(params["kernel"], axis=0, power=params["tau"])
         return kernel, jnp.zeros((self.num_classes,), kernel.dtype)
 
 
 class WeightScalingHead(nn.Module):
-    """`logits_c = s_c (z w_c + b_c)`: a trained linear head with a learnable scale per class.
+    """Learnable weight scaling (LWS): `logits_c = s_c (z w_c + b_c)`.
+
+    `w` and `b` are those of a trained linear head; `s` is a learnable scale per class.
+
+    Attributes:
+      num_classes: C.
 
     Source: Kang et al., Decoupling Representation and Classifier (ICLR 2020,
-    https://arxiv.org/abs/1910.09217), learnable weight scaling.
+    https://arxiv.org/abs/1910.09217).
     """
 
     num_classes: int
@@ -116,6 +166,13 @@ class WeightScalingHead(nn.Module):
         return logits * scale.astype(logits.dtype)[None, :]
 
     def as_dense(self, params: Params) -> tuple[jax.Array, jax.Array]:
-        """Kernel `[D, C]` and bias `[C]` of the same map."""
+        """The head as a dense layer.
+
+        Args:
+          params: parameters of the head.
+
+        Returns:
+          Kernel `[D, C]` and bias `[C]`.
+        """
         scale = params["scale"]
         return params["dense"]["kernel"] * scale[None, :], params["dense"]["bias"] * scale

@@ -1,4 +1,4 @@
-"""The convolution and the batch norm that all backbones share, by XLA or by native kernels."""
+"""The convolution and the batch norm of all backbones, by XLA or by native kernels."""
 
 import functools
 from typing import Any, NamedTuple
@@ -70,17 +70,23 @@ def conv(
     groups: int = 1,
     same: bool = False,
 ) -> nn.Conv:
-    """A convolution without bias, started as He et al. (2015) say.
+    """A convolution without bias.
 
     Args:
-      width: channels of the output.
-      size: of the square kernel, odd.
-      stride: both ways.
-      name: of the parameters.
-      dtype: of the computation; parameters are float32.
-      groups: of channels that are convolved apart.
-      same: pad as XLA's SAME, where a strided convolution pads one side more than the
-        other; else both sides alike, as the networks that the field publishes.
+      width: number of output channels.
+      size: side of the square kernel, odd.
+      stride: stride in both directions.
+      name: name of the parameters.
+      dtype: dtype of the computation; parameters are float32.
+      groups: number of groups of channels, each convolved separately.
+      same: whether to pad like XLA's SAME, where a strided convolution pads one side more than the
+        other. Otherwise both sides are padded alike, as in the networks of the papers.
+
+    Returns:
+      The layer.
+
+    Source: initialized as in He et al., Delving Deep into Rectifiers (ICCV 2015),
+    https://arxiv.org/abs/1502.01852
     """
     return nn.Conv(
         width,
@@ -109,14 +115,18 @@ def norm(
 
     Args:
       x: `[B, H, W, C]`.
-      train: use and update the batch's statistics.
+      train: whether to use the statistics of the batch and update the running ones.
       axis_name: mapped axis over which batches are spread.
-      name: of the parameters.
-      dtype: of the output.
-      zero_scale: start the scale at 0, so that a residual block starts as the identity.
+      name: name of the parameters.
+      dtype: dtype of the output.
+      zero_scale: whether the scale is initialized with 0, so that a residual block starts as the
+        identity.
 
     Returns:
       `[B, H, W, C]`.
+
+    Source: Ioffe and Szegedy, Batch Normalization (ICML 2015), https://arxiv.org/abs/1502.03167;
+    the zero scale is from Goyal et al. (2017), https://arxiv.org/abs/1706.02677, section 5.1.
     """
     layer = nn.BatchNorm(
         use_running_average=not train,
@@ -130,12 +140,12 @@ def norm(
 
 
 class Computation(NamedTuple):
-    """How a backbone computes, the same for all of its layers.
+    """How a backbone computes; the same for all of its layers.
 
     Attributes:
-      axis_name: mapped axis over which batch-norm statistics are reduced.
-      dtype: of the computation; parameters are float32.
-      native: use native kernels for the convolutions that they support.
+      axis_name: mapped axis over which the statistics of batch norm are averaged.
+      dtype: dtype of the computation; parameters are float32.
+      native: whether to use native kernels for the convolutions that they support.
     """
 
     axis_name: str | None = None
@@ -144,11 +154,11 @@ class Computation(NamedTuple):
 
 
 class Normed(NamedTuple):
-    """The output of a batch norm, which the next convolution may compute on its way.
+    """The output of a batch norm, which the next convolution may compute along with its own.
 
     Attributes:
       x: `[B, H, W, C]`.
-      affine: `(a, b)`, `[2, C]`, of the output `a x + b`; None where `x` is the output.
+      affine: `(a, b)`, `[2, C]`, of the output `a x + b`; None if `x` is the output.
       relu: whether a ReLU follows.
     """
 
@@ -157,7 +167,11 @@ class Normed(NamedTuple):
     relu: bool = False
 
     def value(self) -> jax.Array:
-        """The array itself."""
+        """Computes the output.
+
+        Returns:
+          `[B, H, W, C]`.
+        """
         y = self.x
         if self.affine is not None:
             shape = (1, 1, 1, -1)
@@ -214,28 +228,31 @@ def conv_norm(
     zero_scale: bool = False,
     images: bool = False,
 ) -> Normed:
-    """A convolution and the batch norm behind it; to be called inside a compact module.
+    """A convolution and the batch norm after it; to be called inside a compact module.
 
-    With native kernels a 3 x 3 convolution takes the batch norm and ReLU before it on its way,
-    and measures the statistics of the one behind it. Parameters are the same either way.
+    A native kernel for 3 x 3 convolutions computes the batch norm and the ReLU before the
+    convolution, too, and the statistics of the batch norm after it. The parameters are the same
+    with and without native kernels.
 
     Args:
-      x: `[B, H, W, C]`, or the batch norm before it.
-      width: channels of the output.
-      size: as of `conv`.
-      stride: as of `conv`.
-      number: the names of the parameters are `conv{number}` and `norm{number}`, or those of
-        the stem and of a shortcut where it is "stem" or "shortcut".
-      train: use and update the batch's statistics.
+      x: `[B, H, W, C]`, or the output of the batch norm before.
+      width: number of output channels.
+      size: see `conv`.
+      stride: see `conv`.
+      number: the parameters are named `conv{number}` and `norm{number}`. The names "stem" and
+        "shortcut" stand for themselves.
+      train: whether to use the statistics of the batch and update the running ones.
       by: how to compute.
       relu: whether a ReLU follows.
-      groups: as of `conv`.
-      same: as of `conv`.
-      zero_scale: as of `norm`.
-      images: `x` needs no gradient.
+      groups: see `conv`.
+      same: see `conv`.
+      zero_scale: see `norm`.
+      images: whether `x` are the images, which need no gradient.
 
     Returns:
-      The batch norm's output, perhaps not yet computed.
+      The output of the batch norm, which may not be computed yet.
+
+    Source: ours.
     """
     word = number.isdigit()
     names = (f"conv{number}", f"norm{number}") if word else (number, f"{number}_norm")

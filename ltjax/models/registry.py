@@ -1,4 +1,4 @@
-"""Backbones and heads by name, the options of a network, and the network that they describe."""
+"""Backbones and heads by name, and the options of a network with what builds it from them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def _resnet(shape: Shape, config: "ModelConfig", by: Computation) -> ResNet:
     return ResNet(shape, zero_residual=config.zero_residual, **by._asdict())
 
 
-# What builds a backbone from the options of a network and from how it computes.
+# Functions that build a backbone from the options of a network and from how it computes.
 BACKBONES: dict[str, Callable[["ModelConfig", Computation], nn.Module]] = {
     "convnet": _convnet,
     "resnet8_cifar": partial(_resnet_cifar, 8),
@@ -68,7 +68,7 @@ def _lws(config: "ModelConfig", num_classes: int) -> WeightScalingHead:
     return WeightScalingHead(num_classes)
 
 
-# What builds a head from the options of a network and the number of classes.
+# Functions that build a head from the options of a network and the number of classes.
 HEADS: dict[str, Callable[["ModelConfig", int], nn.Module]] = {
     "linear": _linear,
     "cosine": _cosine,
@@ -81,18 +81,22 @@ DTYPE = Option("float32", one_of(*DTYPES), "dtype of the backbone's computation"
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Options of the network.
+    """Options of the network: the section `model` of the keys.
 
-    `head` is "auto" where the recipe of a run chooses it; everything below the configuration takes
-    a resolved one.
+    `head` may be "auto", the default of the run's method; it must be resolved before a network is
+    built.
     """
 
     name: str = option("convnet", one_of(*BACKBONES), "backbone")
-    width: int = option(32, integer(1), "convnet: channels of the first stage; features: twice")
+    width: int = option(
+        32, integer(1), "convnet: channels of the first stage; the features are twice as many"
+    )
     blocks: int = option(1, integer(1), "convnet: residual blocks per stage")
     dtype: str = DTYPE.field()
-    zero_residual: bool = option(False, FLAG, "resnets: start blocks as the identity")
-    head: str = option("auto", one_of("auto", *HEADS), "classifier")
+    zero_residual: bool = option(
+        False, FLAG, "resnets: whether blocks are initialized as the identity"
+    )
+    head: str = option("auto", one_of("auto", *HEADS), "head, the classifier on the features")
     head_scale: float = HEAD_SCALE.field()
 
 
@@ -104,10 +108,10 @@ def make_backbone(
     Args:
       config: options of the network.
       axis_name: mapped axis over which batches are spread.
-      native: use native kernels where they can be had (`ltjax.kernels`).
+      native: whether to use native kernels where they are available (`ltjax.kernels`).
 
     Returns:
-      A module from images `[B, H, W, C]` to features `[B, D]`; its `features` are D.
+      A module from images `[B, H, W, C]` to features `[B, D]`; its attribute `features` is D.
 
     Raises:
       InputError: an unknown name.
@@ -126,7 +130,7 @@ def make_head(config: ModelConfig, num_classes: int) -> nn.Module:
     """Builds the classifier of a configuration.
 
     Args:
-      config: options of the network, `head` resolved.
+      config: options of the network, with `head` resolved.
       num_classes: C.
 
     Returns:
@@ -147,7 +151,7 @@ def make_whitening(
     """Builds the whitening of a configuration.
 
     Args:
-      config: options of the whitening, `method` resolved.
+      config: options of the whitening, with `method` resolved.
       axis_name: mapped axis over which batches are spread.
 
     Returns:
@@ -195,7 +199,7 @@ def make_model(
       whitening: options of the whitening before the classifier, resolved.
       num_classes: C.
       axis_name: mapped axis over which batches are spread.
-      native: as of `make_backbone`.
+      native: see `make_backbone`.
 
     Returns:
       The network: images `[B, H, W, C]` to logits `[B, C]`.

@@ -1,4 +1,4 @@
-"""ResNets and ResNeXts for images of 224 pixels, as ImageNet-LT experiments run them."""
+"""ResNets and ResNeXts for images of 224 pixels, as ImageNet-LT experiments use them."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from ltjax.models.layers import Computation, conv_norm
 
 
 class Shape(NamedTuple):
-    """A network of the family.
+    """The shape of a ResNet or ResNeXt.
 
     Attributes:
       blocks: number of blocks of each stage.
@@ -61,14 +61,14 @@ class ImageNetBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A 7x7 stem with max pooling and four stages of 64, 128, 256, 512; average pooling.
+    """A 7x7 stem with max pooling, four stages of widths 64 to 512, and average pooling.
 
     Attributes:
       shape: blocks of the stages and their kind.
-      axis_name: mapped axis over which batch-norm statistics are reduced.
-      dtype: of the computation; parameters are float32.
-      zero_residual: start every block as the identity.
-      native: use native kernels where they can be had.
+      axis_name: mapped axis over which the statistics of batch norm are averaged.
+      dtype: dtype of the computation; parameters are float32.
+      zero_residual: whether every block is initialized as the identity.
+      native: whether to use native kernels where they are available.
 
     Source: He et al., Deep Residual Learning (CVPR 2016, https://arxiv.org/abs/1512.03385); Xie et
     al., Aggregated Residual Transformations (CVPR 2017, https://arxiv.org/abs/1611.05431).

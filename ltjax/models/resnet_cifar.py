@@ -1,4 +1,4 @@
-"""ResNets for images of 32 pixels, as the field's CIFAR-LT experiments run them."""
+"""ResNets for images of 32 pixels, as CIFAR-LT experiments use them."""
 
 from typing import Any
 
@@ -36,14 +36,14 @@ class CifarBlock(nn.Module):
 
 
 class ResNetCifar(nn.Module):
-    """A 3x3 stem and three stages of basic blocks of 16, 32 and 64 channels; average pooling.
+    """A 3x3 stem, three stages of basic blocks of 16, 32 and 64 channels, and average pooling.
 
     Attributes:
-      depth: 6 n + 2 layers, n blocks a stage: 8, 20, 32, 44, 56 or 110.
-      axis_name: mapped axis over which batch-norm statistics are reduced.
-      dtype: of the computation; parameters are float32.
-      zero_residual: start every block as the identity.
-      native: use native kernels where they can be had.
+      depth: number of layers, 6 n + 2 with n blocks per stage: 8, 20, 32, 44, 56 or 110.
+      axis_name: mapped axis over which the statistics of batch norm are averaged.
+      dtype: dtype of the computation; parameters are float32.
+      zero_residual: whether every block is initialized as the identity.
+      native: whether to use native kernels where they are available.
 
     Source: He et al., Deep Residual Learning (CVPR 2016, https://arxiv.org/abs/1512.03385),
     section 4.2.
