@@ -11,7 +11,10 @@ from ltjax.report.compare import write_comparison
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m ltjax.report A [B C] --out FILE`: one report again, or several side by side.
+    """Writes the report of one run again, or a page with several runs side by side.
+
+    Args:
+      argv: arguments as in `python -m ltjax.report A [B C] --out FILE`; None takes `sys.argv`.
 
     Returns:
       0 on success, 2 for input that cannot be used (one line on stderr).

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ltjax.report.figures import Drawn, draw, exposures, mistakes
+from ltjax.report.axes import Drawn
+from ltjax.report.figures import draw, exposures, mistakes
 from ltjax.report.html import render, save_png, svg
-from ltjax.report.record import Classifier, RunRecord, read_run
+from ltjax.report.read import read_run
+from ltjax.report.record import Classifier, RunRecord
 from ltjax.report.scores import HEADLINES, SCORES, score_table
 from ltjax.samplers.counting import sentence, table
 
@@ -34,7 +36,14 @@ def _classifier_line(found: Classifier) -> str:
 
 
 def card(run: RunRecord) -> str:
-    """The report in short, as Markdown: a model card."""
+    """The model card of a run: the report in short.
+
+    Args:
+      run: a finished run.
+
+    Returns:
+      Markdown.
+    """
     header, rows = score_table(run)
     return render(
         "card.md.j2",
@@ -46,12 +55,15 @@ def card(run: RunRecord) -> str:
 
 
 def page(run: RunRecord, drawn: Sequence[Drawn], figures: Mapping[str, Markup]) -> str:
-    """The report as one HTML page; it loads nothing from anywhere.
+    """The report as one HTML page that loads nothing from elsewhere.
 
     Args:
       run: a finished run.
       drawn: its figures.
       figures: the same as SVG elements, by title.
+
+    Returns:
+      HTML.
     """
     wrong = mistakes(run)
     seen, names = dict(run.dataset.exposure), run.dataset.class_names
@@ -103,7 +115,15 @@ def write(workdir: str | Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Writes beside the final place and renames, so that readers see all of it or none."""
+    """Writes a file in one step, so that readers see all of it or none.
+
+    Args:
+      path: of the file; the text is first written beside it and then renamed.
+      text: its content.
+
+    Returns:
+      The path.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     return temporary.replace(path)

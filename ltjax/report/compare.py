@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ltjax.errors import InputError
-from ltjax.report.build import write_text
-from ltjax.report.figures import (
+from ltjax.report.axes import (
     BLUE,
     GOLD,
     GRAY,
@@ -26,28 +25,41 @@ from ltjax.report.figures import (
     percent,
     plain_axes,
 )
+from ltjax.report.build import write_text
 from ltjax.report.html import render, svg
-from ltjax.report.record import GROUPS, RunRecord, read_run
+from ltjax.report.read import read_run
+from ltjax.report.record import GROUPS, RunRecord
 from ltjax.report.scores import SCORES
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GRAY, GOLD)
 
 
 class Cell(NamedTuple):
-    """A cell of the table of scores."""
+    """A cell of the table of scores.
+
+    Attributes:
+      text: its content.
+      best: whether no other run has a better value.
+    """
 
     text: str
     best: bool
 
 
 def comparison(runs: Sequence[RunRecord]) -> str:
-    """The page: one column a run, the best of every score in bold, figures, what differs.
+    """Compares finished runs on one page.
+
+    It has one column per run, the best of every score in bold, figures, and the configuration keys
+    that differ.
 
     Args:
       runs: two or more, as `read_run` gives them.
 
+    Returns:
+      HTML.
+
     Raises:
-      InputError: fewer than two.
+      InputError: fewer than two runs.
     """
     if len(runs) < 2:
         raise InputError("a comparison needs two workdirs or more")

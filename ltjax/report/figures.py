@@ -1,92 +1,26 @@
 """The figures of a report, each a function of a finished run."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ltjax.report.record import GROUPS, RunRecord
-
-BLUE, ORANGE, GREEN, PURPLE, GRAY, GOLD = (
-    "#2b7fc6",
-    "#d9661f",
-    "#3d8f5f",
-    "#a05195",
-    "#8793a0",
-    "#c7a000",
+from ltjax.report.axes import (
+    BLUE,
+    GRAY,
+    NAMED_CLASSES,
+    ORANGE,
+    WIDTH,
+    Drawn,
+    class_ticks,
+    frequency_order,
+    label,
+    log_scale,
+    percent,
+    plain_axes,
 )
-WIDTH = 7.5
-# More classes than this have no room for their names.
-NAMED_CLASSES = 30
-
-
-class Drawn(NamedTuple):
-    """A figure with its title and a sentence or two that say how to read it."""
-
-    title: str
-    caption: str
-    figure: Figure
-
-
-def label(name: str, *, most: int = 24) -> str:
-    """A name as a figure writes it: plain text on one line, never mathematics, cut if long.
-
-    >>> label("$x$"), label("a very long name of a class", most=12)
-    ('\\\\$x\\\\$', 'a very long…')
-    """
-    text = " ".join(name.split())
-    text = text if len(text) <= most else text[: most - 1] + "…"
-    # Matplotlib reads a pair of unescaped dollars as mathematics; a backslash makes them plain.
-    return text.replace("$", r"\$")
-
-
-def plain_axes(height: float) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes, without the lines above and to the right; in inches."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def log_scale(axes: Axes) -> None:
-    """A logarithmic vertical axis with plain numbers at it."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    low, high = axes.get_ylim()
-    # Within a decade the powers of ten are too few.
-    if low > 0 and high / low < 10:
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    else:
-        axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def frequency_order(counts: Sequence[int]) -> np.ndarray:
-    """Classes, the most frequent first."""
-    return np.argsort(-np.asarray(counts), kind="stable")
-
-
-def class_ticks(axes: Axes, names: Sequence[str], *, vertical: bool = False) -> None:
-    """Names of the classes at the horizontal axis, where there is room for them.
-
-    Where they have to stand upright, the figure grows by their length.
-    """
-    if len(names) > NAMED_CLASSES:
-        return
-    longest = max(map(len, names))
-    turned = vertical or longest * len(names) > 70
-    if turned:
-        figure = axes.get_figure(root=True)
-        assert figure is not None  # axes of this package always have one
-        figure.set_figheight(figure.get_figheight() + 0.08 * longest)
-    axes.set_xticks(np.arange(len(names)), list(names), rotation=90 if turned else 0)
-
-
-def percent(values: Sequence[float | None]) -> list[float]:
-    """Shares in percent; NaN where there is none, so that a line has a gap there."""
-    return [np.nan if value is None else 100 * value for value in values]
+from ltjax.report.record import GROUPS, RunRecord
 
 
 def _curves(run: RunRecord) -> Figure:
@@ -211,7 +145,11 @@ def _correlations(run: RunRecord) -> Figure:
 def draw(run: RunRecord) -> list[Drawn]:
     """The figures of a run's scores and features, in the report's order.
 
-    Learning curves are left out where nothing was trained.
+    Args:
+      run: a finished run.
+
+    Returns:
+      The figures, without learning curves where nothing was trained.
     """
     one = len(run.seeds) == 1
     lines = "95% intervals over the test images" if one else "± one standard deviation over seeds"
@@ -256,7 +194,14 @@ def draw(run: RunRecord) -> list[Drawn]:
 
 
 def exposures(run: RunRecord) -> Figure:
-    """How often the images of each class are seen in the whole schedule, by rank of class."""
+    """How often the images of each class are seen in the whole schedule, by rank of class.
+
+    Args:
+      run: a finished run.
+
+    Returns:
+      The figure.
+    """
     seen: Any = run.dataset.exposure
     counts = np.array(seen["class_counts"])
     order = frequency_order(seen["class_counts"])
@@ -273,7 +218,14 @@ def exposures(run: RunRecord) -> Figure:
 
 
 def mistakes(run: RunRecord) -> Figure | None:
-    """The most confident errors; None where there is no error."""
+    """The most confident errors.
+
+    Args:
+      run: a finished run.
+
+    Returns:
+      The figure; None where there is no error.
+    """
     if not run.mistakes:
         return None
     columns = 6

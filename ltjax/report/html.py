@@ -23,6 +23,9 @@ def svg(figure: Figure, title: str) -> Markup:
     Args:
       figure: drawn by this package; Matplotlib escapes the text in it.
       title: what it shows, for readers who cannot see it; distinct within a page.
+
+    Returns:
+      The element.
     """
     buffer = io.StringIO()
     # Text stays text, so that the reader's fonts show it in any script. The salt makes
@@ -36,7 +39,12 @@ def svg(figure: Figure, title: str) -> Markup:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Writes a figure as a picture."""
+    """Writes a figure as a PNG file of 150 dots per inch.
+
+    Args:
+      figure: the figure.
+      path: of the file.
+    """
     with _any_script():
         figure.savefig(path, dpi=150)
 
@@ -79,7 +87,10 @@ def render(template: str, **values: Any) -> str:
     """Fills a template of `ltjax/report/templates`.
 
     Args:
-      template: its file name; values in `.html.j2` are escaped, so is not `.md.j2`.
+      template: its file name; values are escaped in `.html.j2`, but not in `.md.j2`.
       **values: what it shows.
+
+    Returns:
+      The page.
     """
     return _environment().get_template(template).render(**values)

@@ -26,6 +26,12 @@ class Score(NamedTuple):
     def shown(self, value: float | None) -> str:
         """A value as a report writes it.
 
+        Args:
+          value: of the score; None where it is not defined.
+
+        Returns:
+          Text, in percent where `percent` says so.
+
         >>> SCORES[0].shown(0.0123), SCORES[0].shown(None)
         ('1.2%', '–')
         """
@@ -34,20 +40,41 @@ class Score(NamedTuple):
         return f"{100 * value:.1f}%" if self.percent else f"{value:.3f}"
 
     def of(self, run: RunRecord) -> str:
-        """Its value in a run, with the standard deviation over seeds where there are several."""
+        """Its value in a run, with the standard deviation over seeds where there are several.
+
+        Args:
+          run: a finished run.
+
+        Returns:
+          Text.
+        """
         value, std = run.test.get(self.key), run.test_std.get(self.key)
         if value is None or std is None:
             return self.shown(value)
         return f"{self.shown(value)} ± {self.shown(std)}"
 
     def best(self, runs: Sequence[RunRecord]) -> float | None:
-        """Its best value among runs; None where no run has it."""
+        """Its best value among runs.
+
+        Args:
+          runs: finished runs.
+
+        Returns:
+          The value; None where no run has the score.
+        """
         known = [value for run in runs if (value := run.test.get(self.key)) is not None]
         choose: Callable[[list[float]], float] = min if self.lower_is_better else max
         return choose(known) if known else None
 
     def interval(self, run: RunRecord) -> str:
-        """Its 95% interval in a run."""
+        """Its 95% interval in a run.
+
+        Args:
+          run: a finished run.
+
+        Returns:
+          Text such as `80.1% to 84.3%`.
+        """
         span = run.intervals.get(self.key)
         return "–" if span is None else f"{self.shown(span[0])} to {self.shown(span[1])}"
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ltjax.report.record import read_run
+from ltjax.report.read import read_run
 from ltjax.report.scores import HEADLINES
 
 

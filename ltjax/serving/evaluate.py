@@ -32,11 +32,12 @@ def evaluate(workdir: str | Path, data: DataConfig | None = None) -> dict[str, A
       data: another source to evaluate on; None is the data set of the run.
 
     Returns:
-      What `ltjax.evaluation.scores.scores_of_seeds` gives; `post_hoc` of the first seed, by the
-      corrections that its training fitted; and `data`.
+      JSON: what `ltjax.evaluation.scores.scores_of_seeds` gives; `post_hoc`, the scores of the
+      first seed after each correction that its training fitted; and `data`, the source's name
+      and fingerprint.
 
     Raises:
-      InputError: no finished run, or a source of other classes or image sizes.
+      InputError: the run is not finished, or the source has other classes or image sizes.
     """
     networks = load_all(workdir)
     run = networks[0].run
@@ -64,7 +65,15 @@ def evaluate(workdir: str | Path, data: DataConfig | None = None) -> dict[str, A
 
 
 def pixels(source: Source, indices: np.ndarray) -> np.ndarray:
-    """Images as an evaluation sees them, uint8 `[B, H, W, C]`."""
+    """Images as an evaluation sees them.
+
+    Args:
+      source: of the images.
+      indices: int `[B]`, of the images.
+
+    Returns:
+      uint8 `[B, H, W, C]`.
+    """
     if isinstance(source, ArraySource):
         return source.images[indices]
     return np.stack([source.view(int(i)) for i in indices])

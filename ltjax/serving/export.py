@@ -44,7 +44,7 @@ def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("
 
     Args:
       trained: network.
-      folder: made where it is absent.
+      folder: where to write; it is made where it is absent.
       platforms: some of `PLATFORMS`.
 
     Returns:

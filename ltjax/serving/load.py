@@ -60,8 +60,11 @@ def load_all(workdir: str | Path) -> list[Trained]:
     Args:
       workdir: of a finished run.
 
+    Returns:
+      The networks in the order of the seeds.
+
     Raises:
-      InputError: no finished run is there, or its checkpoint cannot be read.
+      InputError: the run is not finished, or its checkpoint cannot be read.
     """
     run = read_finished(workdir)
     states = restore_states(run, Mapping(jax.devices()[:1]))
@@ -74,18 +77,43 @@ def load_all(workdir: str | Path) -> list[Trained]:
 
 
 def load(workdir: str | Path) -> Trained:
-    """Reads the final network of the first seed; see `load_all`."""
+    """Reads the final network of the first seed.
+
+    Args:
+      workdir: of a finished run.
+
+    Returns:
+      The network.
+
+    Raises:
+      InputError: the run is not finished, or its checkpoint cannot be read.
+    """
     return load_all(workdir)[0]
 
 
 def normalized(trained: Trained, images: jax.Array) -> jax.Array:
-    """uint8 `[B, H, W, C]` as the network expects them."""
+    """Normalizes images as the network expects them: `(x - mean) / std` per channel.
+
+    Args:
+      trained: network.
+      images: uint8 `[B, H, W, C]`.
+
+    Returns:
+      float32 `[B, H, W, C]`.
+    """
     mean, std = (np.asarray(trained.dataset[name], np.float32) for name in ("mean", "std"))
     return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
 
 
 def logits_function(trained: Trained) -> Callable[[jax.Array], jax.Array]:
-    """uint8 `[B, H, W, C]` to logits `[B, C]`, as the evaluation computes them."""
+    """The network as a function, as the evaluation computes it.
+
+    Args:
+      trained: network.
+
+    Returns:
+      A function of uint8 images `[B, H, W, C]` that gives logits `[B, classes]`.
+    """
 
     def logits(images: jax.Array) -> jax.Array:
         out = trained.model.apply(trained.variables, normalized(trained, images), train=False)
@@ -105,11 +133,16 @@ def _whitenings(trained: Trained) -> list[tuple[jax.Array, jax.Array]]:
 
 
 def folded_function(trained: Trained) -> tuple[Callable[[jax.Array], jax.Array], bool]:
-    """The same with whitening and classifier as one affine map, where the head is linear.
+    """The network as a function in which whitening and a linear classifier are one affine map.
+
+    A `cosine` head divides by the norm of the whitened features, so it is not folded.
+
+    Args:
+      trained: network.
 
     Returns:
-      The function and whether it is folded: `cosine` heads divide by the norm of the whitened
-      features, so they stay apart.
+      A function of uint8 images `[B, H, W, C]` that gives logits `[B, classes]`, and whether it is
+      folded.
     """
     model, params = trained.model, trained.variables["params"]
     if trained.config.model.head == "cosine":

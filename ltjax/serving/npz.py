@@ -13,7 +13,7 @@ from ltjax.errors import InputError, require
 
 
 def stream_images(path: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """The images of an `.npz` file one by one, uint8 `[H, W, C]`; labels are not needed.
+    """The images of an `.npz` file one by one; labels are not needed.
 
     Only one image is in memory at a time, also of a compressed file.
 
@@ -21,9 +21,12 @@ def stream_images(path: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
       path: file with `images`, uint8 `[N, H, W]` or `[N, H, W, C]`.
       shape: `(H, W, C)` that they must have.
 
+    Returns:
+      An iterator over the images, uint8 `[H, W, C]`.
+
     Raises:
-      InputError: no such file, none with such an array, or one of other images; while reading,
-        a file that is cut off.
+      InputError: no such file, no such array in it, or images of another shape; while the iterator
+        is used, a file that is cut off.
     """
     require(Path(path).is_file(), "--input", path, "the path of an .npz file")
     with _images_member(path) as member:

@@ -17,7 +17,13 @@ class UnreadableError(InputError):
 
 
 def picture_files(path: str | Path) -> list[Path]:
-    """The picture itself, or the pictures under a folder, sorted by path.
+    """Lists the pictures at a path.
+
+    Args:
+      path: of a picture, or of a folder, which is searched to the bottom.
+
+    Returns:
+      The picture itself, or the pictures under the folder, sorted by path.
 
     Raises:
       InputError: no such path, or no picture in it.
@@ -39,14 +45,17 @@ def picture_files(path: str | Path) -> list[Path]:
 
 
 def decode_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Decodes a file to uint8 `[H, W, C]`: the evaluation's central square, gray or RGB.
+    """Decodes a file to the central square that evaluation sees, gray or RGB.
 
     Args:
-      path: file.
-      shape: `(H, W, C)`, C of 1 or 3.
+      path: of the file.
+      shape: `(H, W, C)` of the result, C of 1 or 3.
+
+    Returns:
+      uint8 `[H, W, C]`.
 
     Raises:
-      UnreadableError: it cannot be read or decoded.
+      UnreadableError: the file cannot be read or decoded.
     """
     height, width, channels = shape
     try:

@@ -22,7 +22,12 @@ Picture = tuple[str, np.ndarray]
 
 
 class PredictOutcome(NamedTuple):
-    """How many pictures were predicted, and a line about each that was skipped."""
+    """What a prediction did.
+
+    Attributes:
+      predicted: number of pictures that were predicted.
+      skipped: a line about each file that could not be decoded.
+    """
 
     predicted: int
     skipped: list[str]
@@ -90,19 +95,22 @@ def predict(
     threads: int = 4,
     skip: Callable[[str], None] = lambda line: None,
 ) -> PredictOutcome:
-    """Writes the likeliest classes of every picture, with calibrated probabilities.
+    """Writes the most probable classes of every picture, with calibrated probabilities.
 
-    Pictures are decoded by threads while the network computes; memory does not depend on
-    how many there are.
+    Pictures are decoded by threads while the network computes; memory does not depend on how many
+    there are.
 
     Args:
       trained: network.
       source: picture, folder (searched to the bottom), or `.npz` with `images`.
       output: `.csv` (with a header line) or `.jsonl`.
-      top_k: classes per picture.
-      batch_size: pictures per call.
+      top_k: number of classes to list per picture.
+      batch_size: pictures per call of the network.
       threads: that decode.
-      skip: told a line about each file that cannot be decoded.
+      skip: is given a line about each file that cannot be decoded.
+
+    Returns:
+      How many pictures were predicted, and what was skipped.
 
     Raises:
       InputError: bad values, nothing to predict, or an output that cannot be written.

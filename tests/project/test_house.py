@@ -88,10 +88,7 @@ BRITISH_STILL: tuple[str, ...] = (
     "experiments/whitening_speed/step.py",
 )
 UNWRAPPED_STILL: tuple[str, ...] = ()
-LONG_STILL: tuple[str, ...] = (
-    "ltjax/report/record.py",
-    "ltjax/training/loop.py",
-)
+LONG_STILL: tuple[str, ...] = ("ltjax/training/loop.py",)
 UNEXPLAINED_STILL: tuple[str, ...] = ("run",)
 
 

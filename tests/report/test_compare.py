@@ -6,7 +6,7 @@ import pytest
 
 from ltjax.report.__main__ import main
 from ltjax.report.compare import comparison, write_comparison
-from ltjax.report.record import read_run
+from ltjax.report.read import read_run
 from ltjax.report.scores import SCORES
 from tests.report.workdirs import write_workdir
 

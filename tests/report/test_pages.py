@@ -11,11 +11,12 @@ import pytest
 from rich.console import Console
 
 from ltjax.report import print_table, write, write_comparison
+from ltjax.report.axes import class_ticks, label, plain_axes
 from ltjax.report.build import card
 from ltjax.report.compare import comparison
-from ltjax.report.figures import class_ticks, draw, exposures, label, mistakes, plain_axes
+from ltjax.report.figures import draw, exposures, mistakes
 from ltjax.report.html import svg
-from ltjax.report.record import read_run
+from ltjax.report.read import read_run
 from tests.report.workdirs import write_workdir
 
 SCRIPT, MATH, MARKUP, CJK = "<script>alert(1)</script>", r"$\frac{$ $x$", "[/] [red]", "猫と犬 дом"

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ltjax.report.record import read_run
+from ltjax.report.read import read_run
 from ltjax.report.scores import HEADLINES, SCORES, score_table
 from tests.report.workdirs import write_workdir
 

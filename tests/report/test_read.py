@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ltjax.errors import InputError
-from ltjax.report.record import FILES, read_run
+from ltjax.report.read import FILES, read_run
 from tests.report.workdirs import COUNTS, write_workdir
 
 

@@ -1,0 +1,136 @@
+"""What the figures of a report and of a comparison have in common: colors, axes and labels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+BLUE, ORANGE, GREEN, PURPLE, GRAY, GOLD = (
+    "#2b7fc6",
+    "#d9661f",
+    "#3d8f5f",
+    "#a05195",
+    "#8793a0",
+    "#c7a000",
+)
+WIDTH = 7.5
+# More classes than this have no room for their names.
+NAMED_CLASSES = 30
+
+
+class Drawn(NamedTuple):
+    """A figure and what a report writes at it.
+
+    Attributes:
+      title: its heading.
+      caption: a sentence or two that say how to read it.
+      figure: of Matplotlib.
+    """
+
+    title: str
+    caption: str
+    figure: Figure
+
+
+def label(name: str, *, most: int = 24) -> str:
+    """A name as a figure writes it: plain text on one line, never mathematics, cut if long.
+
+    Args:
+      name: such as the name of a class.
+      most: largest number of characters.
+
+    Returns:
+      Text for Matplotlib.
+
+    >>> label("$x$"), label("a very long name of a class", most=12)
+    ('\\\\$x\\\\$', 'a very long…')
+    """
+    text = " ".join(name.split())
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    # Matplotlib reads a pair of unescaped dollars as mathematics; a backslash makes them plain.
+    return text.replace("$", r"\$")
+
+
+def plain_axes(height: float) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, without the lines above and to the right.
+
+    Args:
+      height: in inches; the width is `WIDTH`.
+
+    Returns:
+      The figure and its axes.
+    """
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def log_scale(axes: Axes) -> None:
+    """Makes the vertical axis logarithmic, with plain numbers at it.
+
+    Args:
+      axes: which are changed.
+    """
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    low, high = axes.get_ylim()
+    # Within a decade the powers of ten are too few.
+    if low > 0 and high / low < 10:
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    else:
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def frequency_order(counts: Sequence[int]) -> np.ndarray:
+    """Classes by their number of training images, the most frequent first.
+
+    Args:
+      counts: `[C]`, training images per class.
+
+    Returns:
+      Class indices, int64 `[C]`; classes of equal number stay in order.
+
+    >>> frequency_order([5, 9, 9]).tolist()
+    [1, 2, 0]
+    """
+    return np.argsort(-np.asarray(counts), kind="stable")
+
+
+def class_ticks(axes: Axes, names: Sequence[str], *, vertical: bool = False) -> None:
+    """Writes the names of the classes at the horizontal axis, where there is room for them.
+
+    Where they have to stand upright, the figure grows by their length.
+
+    Args:
+      axes: which are changed.
+      names: of the classes, from left to right; more than `NAMED_CLASSES` are left out.
+      vertical: write them upright in any case.
+    """
+    if len(names) > NAMED_CLASSES:
+        return
+    longest = max(map(len, names))
+    turned = vertical or longest * len(names) > 70
+    if turned:
+        figure = axes.get_figure(root=True)
+        assert figure is not None  # axes of this package always have one
+        figure.set_figheight(figure.get_figheight() + 0.08 * longest)
+    axes.set_xticks(np.arange(len(names)), list(names), rotation=90 if turned else 0)
+
+
+def percent(values: Sequence[float | None]) -> list[float]:
+    """Shares in percent.
+
+    Args:
+      values: shares from 0 to 1, or None.
+
+    Returns:
+      The percentages; NaN where there is no share, so that a line has a gap there.
+
+    >>> percent([0.25, None])
+    [25.0, nan]
+    """
+    return [np.nan if value is None else 100 * value for value in values]
