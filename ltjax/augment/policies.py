@@ -92,7 +92,7 @@ def _equalize(x: jax.Array, strength: jax.Array) -> jax.Array:
     def channel(level: jax.Array) -> jax.Array:
         counts = jnp.zeros(256, jnp.int32).at[level.ravel()].add(1)
         last = counts[255 - jnp.argmax(counts[::-1] > 0)]
-        step = (level.size - last) // 255  # the integers of the field's library
+        step = (level.size - last) // 255  # in integers, like Pillow
         table = (jnp.cumsum(counts) - counts + step // 2) // jnp.maximum(step, 1)
         return jnp.where(step > 0, jnp.minimum(table, 255)[level], level).astype(jnp.float32)
 

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from ltjax.errors import InputError, require
 
-# Images per class: NumPy, a list, or a JAX array, traced or not.
+# Images per class: a list, a NumPy array, or a JAX array, which may be traced.
 Counts = ArrayLike | Sequence[int] | Sequence[float]
 
 

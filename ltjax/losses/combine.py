@@ -86,7 +86,7 @@ _TWICE = {
     CLASS_WEIGHTS: "rare classes would be weighted twice; keep one",
     FOCAL: "raise gamma instead",
 }
-# (earlier, later) pairs that do not mean what they seem to.
+# Pairs (earlier, later) of roles in an order that makes no sense, and why.
 _ORDER = {
     (PRIOR, MARGIN): "the margin's scale would multiply the log prior",
     (SMOOTHING, ONE_CLASS): "it needs one class an example, not smoothed targets",

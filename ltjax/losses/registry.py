@@ -65,7 +65,7 @@ class RunFacts(NamedTuple):
 
 Builder = Callable[["LossConfig", RunFacts], LossTransform]
 
-# What is done to the logits.
+# Transforms of the logits.
 LOSSES: dict[str, Builder] = {
     "cross_entropy": lambda c, run: identity(),
     "logit_adjustment": lambda c, run: logit_adjustment_transform(c.tau),
@@ -81,14 +81,14 @@ LOSSES: dict[str, Builder] = {
     ),
     "seesaw": lambda c, run: seesaw_transform(),
 }
-# What is done to the weights of examples, by class.
+# Weights of the examples by class.
 WEIGHTINGS: dict[str, Builder] = {
     "none": lambda c, run: identity(),
     "inverse": lambda c, run: inverse_frequency_transform(),
     "class_balanced": lambda c, run: class_balanced_transform(c.beta),
     "drw": lambda c, run: drw_transform(round(c.drw_start * run.total_steps), c.beta),
 }
-# What is done to the targets.
+# Transforms of the targets.
 SMOOTHINGS: dict[str, Builder] = {
     "none": lambda c, run: identity(),
     "uniform": lambda c, run: label_smoothing_transform(c.smoothing_epsilon),
@@ -96,7 +96,7 @@ SMOOTHINGS: dict[str, Builder] = {
         c.smoothing_head, c.smoothing_tail
     ),
 }
-# What is done to the weights of examples, by how well they are predicted.
+# Weights of the examples by how well they are predicted.
 MODULATIONS: dict[str, Builder] = {
     "none": lambda c, run: identity(),
     "focal": lambda c, run: focal_transform(c.focal_gamma),

@@ -23,7 +23,7 @@ class Outputs(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Backbone, then whitening where there is one, then the head.
+    """Backbone, whitening (if there is any) and head, applied in this order.
 
     Attributes:
       backbone: images `[B, H, W, C]` to features `[B, D]`.

@@ -11,7 +11,7 @@ from ltjax.kernels import units
 
 BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5
 KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-# Images in one piece of a kernel's gradient on CPU; measured by experiments/train_speed.
+# Images per piece of a kernel's gradient on CPU, as measured by experiments/train_speed.
 CPU_PIECE = 16
 
 
@@ -25,8 +25,8 @@ def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> 
     Args:
       x: `[B, H, W, C]`.
       kernel: `[h, w, C / groups, O]`.
-      *args: as `jax.lax.conv_general_dilated` takes them.
-      **options: likewise.
+      *args: further arguments of `jax.lax.conv_general_dilated`.
+      **options: its keyword arguments.
 
     Returns:
       `[B, H', W', O]`.
@@ -277,7 +277,7 @@ def _is_native(
     """Whether a native kernel computes this convolution."""
     if not by.native or size != 3 or groups != 1 or x.dtype != jnp.float32:
         return False
-    # Where a strided convolution pads as XLA's SAME, an even side has its border at the end.
+    # A strided convolution with XLA's SAME padding pads an even side at its end only.
     one_border = stride == 1 or not same
     return one_border and units.supports(x.shape[-1], width, by.dtype, stride=stride)
 

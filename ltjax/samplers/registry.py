@@ -1,4 +1,4 @@
-"""Samplers by name: what a configuration says of the batches, and the sampler it describes."""
+"""Samplers by name: their options, and what makes the sampler that a configuration describes."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -22,14 +22,14 @@ from ltjax.samplers.labels import LabelIndex, index_labels
 
 
 class Wanted(NamedTuple):
-    """What a sampler is made from.
+    """The arguments that a sampler is made from.
 
     Attributes:
-      config: its options.
+      config: name and options.
       labels: the index of the labels.
       batch_size: images per batch.
       seed: integer >= 0.
-      epochs: of the whole run.
+      epochs: epochs of the whole run.
     """
 
     config: "SamplerConfig"
@@ -73,7 +73,7 @@ def _b3rs_bet(w: Wanted) -> BatchSampler:
     return embed(_power(1.0)(w), balanced, every=w.config.every, fraction=w.config.fraction)
 
 
-# To add a sampler: a line here, and its options, if it has any, in `SamplerConfig`.
+# To add a sampler, add a line here and its options, if it has any, to `SamplerConfig`.
 SAMPLERS: Mapping[str, Callable[[Wanted], BatchSampler]] = {
     "instance": _power(1.0),
     "square_root": _power(0.5),

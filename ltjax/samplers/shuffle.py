@@ -144,8 +144,8 @@ def shuffled_cycles(bits: Bits, sizes: np.ndarray, cycles: np.ndarray) -> np.nda
     first = np.cumsum(sizes) - sizes
     kind = narrow(int(sizes.sum()))
     parts = []
-    # Cycles of similar length are shuffled together as rows of the longest; leaving out
-    # the numbers that a shorter one does not have leaves a shuffle of those it has.
+    # Cycles of similar length are shuffled together, as rows of the longest one. Dropping the
+    # numbers that a shorter cycle does not have leaves a shuffle of those that it has.
     for run in _similar(sizes):
         width = int(sizes[run.start])
         rows = shuffled_rows(bits, int(cycles[run].sum()), width)

@@ -7,8 +7,8 @@ import numpy as np
 
 from ltjax.samplers.shuffle import Bits, run_positions, shuffled_cycles, uniforms
 
-# Classes are drawn in chunks of about so many draws, so that temporary arrays stay small and
-# their memory is used again.
+# Classes are processed in chunks of about this many draws, so that temporary arrays stay small
+# and their memory is reused.
 _CHUNK = 1 << 17
 
 

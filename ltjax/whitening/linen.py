@@ -128,7 +128,7 @@ class ChannelWhitening(nn.Module):
         running.check_layer(self, size)
 
     def _running(self, size: int) -> Running:
-        """The running statistics, declared where there are none yet."""
+        """The running statistics, which are declared if there are none yet."""
         found: dict[str, Any] = running.start(self, size)._asdict()
         for name, value in found.items():
             if value is not None:
@@ -143,7 +143,7 @@ class ChannelWhitening(nn.Module):
                 self.put_variable(STATS, name, value)
 
     def _matrix(self, state: Running) -> jax.Array:
-        """The evaluation's matrix: the frozen one where there is one."""
+        """The evaluation matrix: the frozen one if there is one."""
         if self.is_mutable_collection(FROZEN) and not self.is_initializing():
             self.put_variable(FROZEN, "matrix", running.running_matrix(self, state))
         if self.has_variable(FROZEN, "matrix"):

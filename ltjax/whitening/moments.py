@@ -93,7 +93,7 @@ def center(
     Source: ours.
     """
     keep = jnp.ones(x.shape[:1], x.dtype) if mask is None else mask.astype(x.dtype)
-    # where, not a product: a padded row may hold anything, NaN included.
+    # `where` instead of a product, since a padded row may hold anything, even NaN.
     rows = x if mask is None else jnp.where(mask[:, None], x, jnp.zeros_like(x))
     count = jnp.maximum(psum(jnp.sum(keep), axis_name), jnp.ones((), x.dtype))
     mean = psum(jnp.sum(rows, axis=0), axis_name) / count

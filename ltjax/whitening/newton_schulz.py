@@ -65,7 +65,7 @@ def _norm(matrix: jax.Array) -> jax.Array:
     return jnp.where(norm > 0, norm, jnp.ones_like(norm))
 
 
-# Three matrices: what the coupled iterations carry from step to step, the last a product near I.
+# The three matrices that an iteration carries from step to step; the last one converges to I.
 Carry = tuple[jax.Array, jax.Array, jax.Array]
 
 
