@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 
+from experiments.features import images_of
 from ltjax import config as configs
 from ltjax.data.load import load_splits
 from ltjax.evaluation.metrics import summarize
@@ -25,7 +26,7 @@ def classical(name: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
         else SVC(class_weight="balanced")
     )
     started = time.perf_counter()
-    model.fit(train.images.reshape(len(train), -1) / 255, train.labels)
+    model.fit(images_of(train).reshape(len(train), -1) / 255, train.labels)
     seconds = time.perf_counter() - started
-    predictions = model.predict(test.images.reshape(len(test), -1) / 255)
+    predictions = model.predict(images_of(test).reshape(len(test), -1) / 255)
     return {**summarize(test.labels, predictions, train.class_counts), "seconds": seconds}

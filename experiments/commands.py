@@ -21,8 +21,9 @@ def with_protocol(experiment: str, protocol: str, **options: str) -> str:
     'python -m experiments.baseline.run --protocol baseline_cifar10 --data-dir TFDS_DIR
      --out experiments/baseline/results'
     """
-    data = {"data_dir": "TFDS_DIR"} if "cifar" in protocol else {}
-    return command(experiment, protocol=protocol, **data, **options)
+    if "cifar" in protocol:
+        options = {"data_dir": "TFDS_DIR", **options}
+    return command(experiment, program="run", out=True, protocol=protocol, **options)
 
 
 # The keys that the sensitivity has on CIFAR-10-LT.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.features import features as features_of
+from experiments.features import images_of
 from ltjax.evaluation.diagnostics import covariance_stability
 from ltjax.serving.load import load
 from ltjax.training.build import build
@@ -69,15 +70,20 @@ def measure(workdir: Path) -> dict[str, float]:
     trained = load(workdir)
     job, model = build(trained.config), trained.model
     train, test, plan = job.data.train, job.data.test, job.samplers[0]
-    features = features_of(trained, train.images)
+    features = features_of(trained, images_of(train))
     batches = np.stack([plan[step] for step in range(BATCHES)])
-    tested = features_of(trained, test.images)
+    tested = features_of(trained, images_of(test))
     found = {"noise": float(covariance_stability(features, batches).mean())}
     found |= accuracy_of_halves(features, train.labels, tested, test.labels)
     head = {"params": trained.variables["params"]["head"]}
+
+    def classes(inputs):
+        """What the head says of its inputs."""
+        return jnp.argmax(jnp.asarray(model.head.apply(head, inputs)), axis=-1)
+
     if model.whitening is None:
         rows = batches.ravel()
-        predicted = np.argmax(model.head.apply(head, features[rows]), axis=-1)
+        predicted = np.asarray(classes(features[rows]))
         return found | {"train_accuracy_running": float(np.mean(predicted == train.labels[rows]))}
     layer = _on_one_device(model.whitening)
     stats = {"batch_stats": trained.variables["batch_stats"]["whitening"]}
@@ -87,7 +93,7 @@ def measure(workdir: Path) -> dict[str, float]:
         running = layer.apply(stats, rows, use_running_average=True)
         batch, _ = layer.apply(stats, rows, use_running_average=False, mutable=["batch_stats"])
         gap = jnp.linalg.norm(batch - running) / jnp.linalg.norm(running)
-        return gap, *(jnp.argmax(model.head.apply(head, z), axis=-1) for z in (batch, running))
+        return gap, *(classes(z) for z in (batch, running))
 
     gaps, of_batch, of_running = [], [], []
     for rows in batches:

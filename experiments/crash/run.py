@@ -177,7 +177,8 @@ def main() -> None:
             again, others = outcome(workdir)
             same = again == metrics and len(others) == len(arrays)
             same &= all(a.tobytes() == b.tobytes() for a, b in zip(arrays, others, strict=False))
-            tries.append(Try(*CASES[number % len(CASES)], after, steps, same))
+            devices, seeds = CASES[number % len(CASES)]
+            tries.append(Try(devices, seeds, after, steps, same))
             print(f"try {number + 1}: {tries[-1]}", flush=True)
             shutil.rmtree(workdir)
     print("\n" + table(tries))

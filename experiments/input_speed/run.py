@@ -52,6 +52,7 @@ def bare(paths: list[str], threads: int) -> float:
 
     def one(path: str) -> np.ndarray:
         picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None  # written by `write_pictures`
         return cv2.resize(picture, (224, 224))
 
     with ThreadPoolExecutor(threads) as pool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.features import features
+from experiments.features import features, images_of
 from ltjax.evaluation.diagnostics import covariance_stability
 from ltjax.samplers import SamplerConfig, make_sampler
 from ltjax.serving.load import load
@@ -27,7 +27,7 @@ def measure(workdir: Path) -> dict[str, Any]:
         return {}
     job = build(trained.config)
     train, test = job.data.train, job.data.test
-    own, balanced = features(trained, train.images), features(trained, test.images)
+    own, balanced = (features(trained, images_of(part)) for part in (train, test))
     found = {}
     for name in PLANS:
         size = trained.config.train.batch_size

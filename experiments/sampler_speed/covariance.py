@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from experiments import records
-from experiments.features import features
+from experiments.features import features, images_of
 from ltjax import config as configs
 from ltjax.evaluation.diagnostics import covariance_stability
 from ltjax.samplers import SAMPLERS, SamplerConfig, make_sampler
@@ -43,7 +43,7 @@ def trained_features(epochs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         trained = load(folder)
     data = build(trained.config).data
     train, test = data.train, data.test
-    found = [features(trained, part.images) for part in (train, test)]
+    found = [features(trained, images_of(part)) for part in (train, test)]
     return found[0], train.labels, found[1]
 
 

@@ -46,6 +46,7 @@ class Bottleneck(nn.Module):
 
 def network(name: str, classes: int) -> nn.Module:
     """ "resnet32_cifar" or "resnet50"."""
+    shape: tuple[tuple[int, int, int], ...]  # width, blocks and stride of each stage
     if name == "resnet32_cifar":
         parts = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
         shape, block, grow = ((16, 5, 1), (32, 5, 2), (64, 5, 2)), CifarBlock, 1

@@ -13,7 +13,7 @@ from ltjax.whitening.linen import ChannelWhitening
 
 SHRINKAGE = 0.1
 MOMENTUM = 0.9
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "zca": {},
     "zca, statistics skipped": {"stats_every": 4},
     "zca_svd": {"method": "zca_svd"},
