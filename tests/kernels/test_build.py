@@ -12,7 +12,14 @@ from ltjax.kernels import build
 from ltjax.kernels.build import CALLS, cpu_kind, find_compiler, load
 
 ROOT = Path(__file__).parents[2]
-SAY = "from ltjax.kernels.build import load; print(load())"
+# Without optimization: what is tested is how a library comes about, and test_units.py tests the
+# optimized one.
+SAY = """
+from ltjax.kernels import build
+assert build.FLAGS[0] == "-O3"
+build.FLAGS = ("-O0", *build.FLAGS[1:])
+print(build.load())
+"""
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C++ compiler")
 
 
@@ -110,7 +117,8 @@ def test_threads_share_nothing_and_change_nothing(tmp_path, sanitizer):
     """A driver in C++ runs all kinds of units on one and four threads under a sanitizer."""
     import jax
 
-    flags = ["-O1", "-g", "-march=native", "-std=c++17", "-w", f"-fsanitize={sanitizer}"]
+    # Without optimization every access of the source is one that the sanitizer sees.
+    flags = ["-O0", "-g1", "-march=native", "-std=c++17", "-w", f"-fsanitize={sanitizer}"]
     source, program = Path(__file__).with_name("threads.cc"), tmp_path / "threads"
     headers = ["-isystem", jax.ffi.include_dir()]
     command = [find_compiler(), *flags, *headers, str(source), "-o", str(program), "-lpthread"]
