@@ -1,6 +1,6 @@
 # make demo       trains the default method on scikit-learn's digits and writes a report
 # make test       runs the linters, the type checker, the import contracts and every test
-# make test-fast  runs the tests that neither train nor start processes, in under a minute
+# make test-fast  runs the tests that are not marked slow, of every room, in under a minute
 # make coverage   runs every test and lists the lines of ltjax/ that no test reached
 # make lint       runs only the linters, the type checker and the import contracts
 # make docs       builds the documentation as a site in .site/; a warning is an error

@@ -52,6 +52,7 @@ def test_unknown_name():
         _ = ltjax.nothing
 
 
+@pytest.mark.slow
 def test_importing_the_package_alone_imports_nothing_else():
     found = run("import sys, ltjax; print(*sorted(m for m in sys.modules if '.' not in m))")
     assert "ltjax" in found.split()

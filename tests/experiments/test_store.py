@@ -87,6 +87,7 @@ for seed in range(first, 40, 2):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_lose_nothing(tmp_path):
     path = tmp_path / "results.csv"
     commands = [[sys.executable, "-c", WRITER, str(path), str(first)] for first in (0, 1)]

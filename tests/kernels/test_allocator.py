@@ -43,12 +43,14 @@ def faults(how, **variables):
     return kept, int(count)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
 def test_freed_memory_is_kept():
     assert faults("keep")[0] == "True"
     assert faults("keep")[1] * 10 < faults("import")[1]
 
 
+@pytest.mark.slow
 def test_a_variable_turns_it_off():
     kept, count = faults("keep", **{OFF: "0"})
     assert kept == "False"

@@ -51,12 +51,14 @@ def fake_compiler(folder, script):
     return folder
 
 
+@pytest.mark.slow
 def test_no_compiler_is_a_sentence(tmp_path):
     out = said(start(tmp_path, path=tmp_path, CXX=""))
     assert "path=None" in out
     assert "there is no C++ compiler (install g++, or set CXX)" in out
 
 
+@pytest.mark.slow
 def test_broken_compiler_is_a_sentence(tmp_path):
     script = 'case "$1" in --version) echo 1.0;; *) echo "x.cc:1: error: no" >&2; exit 1;; esac'
     folder = fake_compiler(tmp_path / "bin", f"PATH=/bin:/usr/bin; {script}")
@@ -66,6 +68,7 @@ def test_broken_compiler_is_a_sentence(tmp_path):
     assert libraries(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_library_that_cannot_be_loaded_is_a_sentence(tmp_path):
     script = 'case "$1" in --version) echo 1.0;; *) for a; do o=$a; done; echo no > "$o";; esac'
     folder = fake_compiler(tmp_path / "bin", f"PATH=/bin:/usr/bin; {script}")
@@ -94,6 +97,7 @@ def test_killed_builds_and_two_at_once_leave_one_library(tmp_path):
     assert sum(name.endswith(".so") for name in libraries(tmp_path)) >= 1
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_cache_that_cannot_be_written_is_no_harm(tmp_path):
     (tmp_path / "cache").write_text("a file where the cache should be")

@@ -1,5 +1,7 @@
 """Networks on native kernels: the parameters of XLA's, and the same numbers up to rounding."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +19,14 @@ NETWORKS = {
     "resnet10": (4, 65, 61, 3),
     "bottleneck": (4, 64, 64, 3),
 }
+# Compiling the larger ones takes seconds; test-fast has the others.
+EVERY = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("resnet10", "bottleneck") else [])
+    for name in NETWORKS
+]
 
 
+@functools.cache
 def pair(name, **options):
     """The same network by XLA and by native kernels, its variables and images."""
     if name == "bottleneck":
@@ -55,7 +63,7 @@ def trained(network, variables, images, axis_name=None):
     return value, new, grads
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EVERY)
 def test_parameters_start_the_same(name):
     _plain, native, variables, images = pair(name)
     other = native.init(jax.random.key(1), images, train=False)
@@ -63,7 +71,7 @@ def test_parameters_start_the_same(name):
     jax.tree.map(np.testing.assert_array_equal, other, variables)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EVERY)
 def test_training_and_evaluation_agree(name):
     plain, native, variables, images = pair(name)
     steps = [jax.jit(lambda v, m=m: trained(m, v, images)) for m in (plain, native)]

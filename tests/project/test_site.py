@@ -29,6 +29,7 @@ def test_site_builds_strictly(tmp_path):
     assert "use_running_average" in api
 
 
+@pytest.mark.slow
 def test_parts_alone_in_a_plain_loop():
     text = (ROOT / "docs" / "parts.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -6,10 +6,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 BUILT_FROM = ("pyproject.toml", "setup.cfg", "README.md", "LICENSE")
 
 
+@pytest.mark.slow
 def test_wheel_has_the_package_data(tmp_path):
     source, out = tmp_path / "source", tmp_path / "out"
     shutil.copytree(ROOT / "ltjax", source / "ltjax", ignore=shutil.ignore_patterns("__pycache__"))

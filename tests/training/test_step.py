@@ -57,6 +57,7 @@ def on_test(seeds, index):
     return seeds.outputs(seeds.job.data.test, seeds.state_of(index))
 
 
+@pytest.mark.slow
 def test_shard_map_equals_pmap(devices):
     one, one_losses = train(2, 3)
     other, other_losses = train(2, 3, backend="shard_map")
@@ -67,6 +68,7 @@ def test_shard_map_equals_pmap(devices):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_fused_steps_equal_single_ones(devices, scan):
     single, single_losses = train(2, 4)
@@ -75,6 +77,7 @@ def test_fused_steps_equal_single_ones(devices, scan):
     assert_close(single.stacked(), fused.stacked())
 
 
+@pytest.mark.slow
 def test_seeds_in_one_program_equal_one_after_another(devices):
     serial, serial_losses = train(2, 3, seeds=(4, 7))
     together, together_losses = train(2, 3, seeds=(4, 7), engine=Engine(True, True, 1))
@@ -88,6 +91,7 @@ def test_seeds_in_one_program_equal_one_after_another(devices):
         )
 
 
+@pytest.mark.slow
 def test_a_seed_beside_others_is_that_seed_alone(devices):
     alone, alone_losses = train(2, 3, seeds=(7,), data__seed=0)
     both, both_losses = train(2, 3, seeds=(4, 7), data__seed=0)
@@ -110,11 +114,13 @@ def test_one_compilation_per_function(devices):
     assert compiled == []
 
 
+@pytest.mark.slow
 def test_loss_falls(devices):
     _, losses = train(2, 49, method="ce", train__epochs=7)
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
 
+@pytest.mark.slow
 def test_average_of_parameters(devices):
     decay = 0.75
     seeds, _ = train(2, 0, optimizer__ema_decay=decay, optimizer__warmup_epochs=0)
@@ -128,6 +134,7 @@ def test_average_of_parameters(devices):
     assert state.variables["params"] is state.ema
 
 
+@pytest.mark.slow
 def test_skipped_update_changes_nothing_but_the_step(devices):
     seeds, _ = train(2, 1, train__on_nan="skip")
     before = jax.tree.map(np.array, seeds.states[0])
@@ -150,6 +157,7 @@ def test_too_many_devices(devices):
         choose_devices(5)
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_devices_or_batches(devices):
     found = []
     for count, size in ((1, 64), (4, 64), (4, 256)):

@@ -264,6 +264,7 @@ def test_every_method_has_its_matrix():
     assert set(MATRICES) == set(WHITENINGS)
 
 
+@pytest.mark.slow
 def test_functions_do_without_flax():
     code = "import sys, ltjax.whitening; sys.exit('flax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
