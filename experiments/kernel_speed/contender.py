@@ -37,7 +37,7 @@ def pytorch(network: str, work: str, *, threads: int, channels_last: bool) -> St
     settings: dict[str, Any] = {"channels_last": channels_last, "compiled": False}
     trained = PyTorchBaseline(network, images, labels, batch, CLASSES, bfloat16=False, **settings)
     ready = trained.inputs()
-    trained.inputs = lambda: ready
+    trained.inputs = lambda: ready  # type: ignore[method-assign]
     if work == "training":
         return trained
 
@@ -82,7 +82,12 @@ def ours(network: str, work: str, *, native: bool) -> Steps:
         return (optax.apply_updates(params, updates), stats, opt_state), loss
 
     trained = jax.jit(step, donate_argnums=0)
-    evaluated = jax.jit(lambda images: model.apply(variables, images, train=False).logits)
+
+    def evaluation(images):
+        out: Any = model.apply(variables, images, train=False)
+        return out.logits
+
+    evaluated = jax.jit(evaluation)
     start = jax.tree.map(jnp.copy, (variables["params"], variables["batch_stats"]))
     held = [(*start, optimizer.init(variables["params"]))]
 

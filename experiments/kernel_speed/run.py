@@ -61,7 +61,7 @@ def measure(network: str, work: str, rounds: int, cores: Sequence[int]) -> dict:
             if process.stdout.readline().strip() != "ready":
                 raise RuntimeError(f"the contender {kind!r} of {network}, {work} did not start")
         steps = STEPS[network]
-        found = {kind: [] for kind in processes}
+        found: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in processes}
         for _ in range(rounds):
             for kind, process in processes.items():
                 found[kind].append(ask(process, steps))
