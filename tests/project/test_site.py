@@ -37,6 +37,14 @@ def test_parts_alone_in_a_plain_loop():
     for block in blocks:
         with jax.numpy_dtype_promotion("standard"):  # optax's adam counts in integers
             exec(compile(block, "docs/parts.md", "exec"), names)
+    # One epoch of the plain BET loop lowers its loss.
+    rows, flags = names["train"][names["sampler"][0]], names["sampler"].flags(0)
+    batch = names["images"][rows], names["labels"][rows], flags
+    start = names["network"].init(jax.random.key(0), batch[0], train=False)
+    assert names["bet_loss"](names["params"], *batch) < 0.9 * names["bet_loss"](start, *batch)
+    # The last batch of the grain pipeline is that of the plain loop's last step.
+    last = names["sampler"].schedule(2)[-1]
+    assert (names["batch"]["label"] == names["labels"][names["train"][last]]).all()
     # Each change alone improves accuracy on this long tail by far more than rounding.
     for name in ("whitened", "planned", "corrected", "together", "everything", "in_nnx"):
         assert names[name] > names["plain"] + 0.02, name
