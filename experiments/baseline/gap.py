@@ -64,7 +64,7 @@ def measure(workdir: Path) -> dict[str, float]:
     - `low_half_accuracy`, `high_half_accuracy`: of `accuracy_of_halves`.
 
     Of the running covariance's eigenvectors: `low_half_energy`, the share of the classifier's
-    squared weights, as it sees the unwhitened (or standardised) features, in the half of the
+    squared weights, as it sees the unwhitened (or standardized) features, in the half of the
     directions of least variance.
     """
     trained = load(workdir)

@@ -32,7 +32,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "cw_la whitening.shrinkage=0.9",
         "bn_la whitening.shrinkage=0.1",
     ),
-    "Only centring, and one scale for all channels?": ("cw_la whitening.shrinkage=1.0",),
+    "Only centering, and one scale for all channels?": ("cw_la whitening.shrinkage=1.0",),
     "Statistics of several batches?": ("cw_la whitening.memory=0.9",),
     "Groups of eight channels?": ("cw_la whitening.groups=8",),
     "Channels of one scale first (BatchNorm, then whitening)?": (
@@ -125,7 +125,7 @@ PAIRS = {
         "cw_la_b3rs_bet whitening.shrinkage=0.9",
         "bn_la plan.name=b3rs_bet",
     ),
-    "with B3RS, BET and the ridge 1.0 (centring and one scale)": (
+    "with B3RS, BET and the ridge 1.0 (centering and one scale)": (
         "cw_la_b3rs_bet whitening.shrinkage=1.0",
         "bn_la plan.name=b3rs_bet",
     ),
@@ -138,7 +138,7 @@ PAIRS = {
         "cw_la_b3rs_bet whitening.shrinkage=1.0",
     ),
     "instead of BatchNorm with a slow classifier": ("cw_la", "bn_la optimizer.head_rate=0.1"),
-    "centring and one scale instead of nothing": (
+    "centering and one scale instead of nothing": (
         "cw_la whitening.shrinkage=1.0",
         "logit_adjustment",
     ),

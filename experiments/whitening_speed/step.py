@@ -3,7 +3,7 @@
     python -m experiments.whitening_speed.step [--rounds 15] [--out FOLDER]
 
 The two steps alternate in one process; the ratio is that of the medians, and the spread is
-that of the ratios of neighbours.
+that of the ratios of neighbors.
 """
 
 from experiments import timing  # pins threads, so it comes before NumPy and JAX

@@ -55,6 +55,8 @@ def run(
     Raises:
       InputError: bad input; nothing of an earlier run is overwritten.
       Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
+
+    Source: ours.
     """
     config = configs.resolve(config)
     first = None

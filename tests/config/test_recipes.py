@@ -36,6 +36,7 @@ def test_every_method_and_stage_has_a_recipe():
     assert {c.stage for c in found} == set(STAGES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_its_step_can_be_traced(recipe):
     config = configs.resolve(parsed(recipe))

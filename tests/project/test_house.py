@@ -56,7 +56,7 @@ def test_files_and_functions_are_short():
     long = []
     for path in PACKAGE:
         text = path.read_text()
-        if (lines := text.count("\n")) > LONGEST_FILE and name(path) not in LONG_STILL:
+        if (lines := text.count("\n")) > LONGEST_FILE:
             long.append(f"{name(path)}: {lines} lines")
         for title, node in functions(ast.parse(text)):
             body = node.body[1:] if ast.get_docstring(node) else node.body
@@ -80,22 +80,12 @@ BRITISH = re.compile(
 )
 # Keys of stored configurations and of exported models keep their names.
 KEPT = ("colour_jitter", '"normalisation"', "normalised_inside")
-# Files still to be brought into line; the lists may only shrink.
-BRITISH_STILL: tuple[str, ...] = (
-    "experiments/baseline/README.md",
-    "experiments/baseline/gap.py",
-    "experiments/baseline/run.py",
-    "experiments/whitening_speed/step.py",
-)
-UNWRAPPED_STILL: tuple[str, ...] = ()
-LONG_STILL: tuple[str, ...] = ("ltjax/training/loop.py",)
-UNEXPLAINED_STILL: tuple[str, ...] = ("run",)
 
 
 def test_spelling_is_american():
     found = []
     for path in (*SOURCES, *DOCUMENTS, ROOT / "mkdocs.yml", ROOT / "Makefile", ROOT / "setup.cfg"):
-        if path == Path(__file__) or name(path) in BRITISH_STILL:
+        if path == Path(__file__):
             continue
         for number, line in enumerate(path.read_text().splitlines(), 1):
             for word in KEPT:
@@ -107,8 +97,6 @@ def test_spelling_is_american():
 def test_documents_are_wrapped():
     long = []
     for path in DOCUMENTS:
-        if name(path) in UNWRAPPED_STILL:
-            continue
         text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
         for line in text.splitlines():
             shown = re.sub(r"\]\([^)]*\)", "]", line)
@@ -137,8 +125,6 @@ def test_public_functions_are_explained():
     """Of the names that `import ltjax` offers: arguments, errors, and where they come from."""
     found = []
     for title, home in ltjax._HOME.items():
-        if title in UNEXPLAINED_STILL:
-            continue
         thing = getattr(ltjax, title)
         if "Source:" not in (inspect.getdoc(thing) or ""):
             found.append(f"{home}.{title}: no source")
