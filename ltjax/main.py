@@ -316,12 +316,9 @@ def _cache_folder() -> Path:
 
     import platformdirs
 
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    kind = [platform.processor(), *sorted({x for x in lines if x.startswith(("model", "flags"))})]
-    name = hashlib.sha256("".join(kind).encode()).hexdigest()[:8]
+    from ltjax.kernels.build import cpu_kind
+
+    name = hashlib.sha256(cpu_kind().encode()).hexdigest()[:8]
     return platformdirs.user_cache_path("ltjax") / f"xla-{platform.machine()}-{name}"
 
 

@@ -49,7 +49,7 @@ def find_compiler() -> str | None:
 
 
 def cpu_kind() -> str:
-    """Names the instructions of this machine's CPU, on which `-march=native` depends."""
+    """Names the instructions of this machine's CPU, on which compiled programs depend."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
