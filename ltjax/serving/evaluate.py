@@ -10,7 +10,7 @@ import numpy as np
 
 from ltjax.data.load import DataConfig, load_splits
 from ltjax.data.loader import Batch, eval_batches
-from ltjax.data.sources import ArraySource, Source
+from ltjax.data.sources import Source
 from ltjax.data.stream import as_encoded
 from ltjax.errors import require
 from ltjax.evaluation.calibration import Correction
@@ -62,21 +62,6 @@ def evaluate(workdir: str | Path, data: DataConfig | None = None) -> dict[str, A
     if corrections:
         result["post_hoc"] = post_hoc(corrections, test.labels, logits[0], counts, **groups)
     return result | {"data": {"name": source.name, "fingerprint": test.fingerprint()}}
-
-
-def pixels(source: Source, indices: np.ndarray) -> np.ndarray:
-    """Images as an evaluation sees them.
-
-    Args:
-      source: of the images.
-      indices: int `[B]`, of the images.
-
-    Returns:
-      uint8 `[B, H, W, C]`.
-    """
-    if isinstance(source, ArraySource):
-        return source.images[indices]
-    return np.stack([source.view(int(i)) for i in indices])
 
 
 def _logits(network: Trained, source: Source) -> np.ndarray:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from ltjax.augment.device import normalize
 from ltjax.config import Config
 from ltjax.models import Classifier, Outputs
 from ltjax.training.build import model_of
@@ -101,8 +101,8 @@ def normalized(trained: Trained, images: jax.Array) -> jax.Array:
     Returns:
       float32 `[B, H, W, C]`.
     """
-    mean, std = (np.asarray(trained.dataset[name], np.float32) for name in ("mean", "std"))
-    return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
+    mean, std = (jnp.asarray(trained.dataset[name], jnp.float32) for name in ("mean", "std"))
+    return normalize(images, mean, std)
 
 
 def logits_function(trained: Trained) -> Callable[[jax.Array], jax.Array]:
