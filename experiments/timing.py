@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -22,6 +23,7 @@ from experiments import records
 from ltjax.errors import InputError
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 
 class Times(NamedTuple):
@@ -60,22 +62,22 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def interleaved(
-    contenders: Mapping[K, Callable[[], object]],
+def turns(
+    contenders: Mapping[K, Callable[[], T]],
     rounds: int | Mapping[K, int],
     *,
     warm_up: int = 1,
     wake: bool = False,
     alternate: bool = False,
-) -> dict[K, Times]:
-    """Times contenders in turns: in every round each is called once.
+) -> dict[K, list[T]]:
+    """Calls contenders in turns, in every round each once, and returns what each returned.
 
     Args:
       contenders: functions that return when the work is done.
-      rounds: how many are timed; where it differs by contender, those with fewer rounds take
+      rounds: how many are kept; where it differs by contender, those with fewer rounds take
         part in some rounds only, evenly spread.
-      warm_up: rounds that are not timed, for compilation and caches.
-      wake: call each contender once, not timed, before the call that is, so that its threads
+      warm_up: rounds that are not kept, for compilation and caches.
+      wake: call each contender once, not kept, before the call that is, so that its threads
         are awake.
       alternate: reverse the order in every other round, so that no contender profits from its
         place.
@@ -85,14 +87,32 @@ def interleaved(
     for _ in range(warm_up):
         for call in contenders.values():
             call()
-    found: dict[K, list[tuple[float, float]]] = {name: [] for name in contenders}
+    found: dict[K, list[T]] = {name: [] for name in contenders}
     for r in range(most):
         for name in list(contenders)[:: -1 if alternate and r % 2 else 1]:
             if (r + 1) * counts[name] // most == r * counts[name] // most:
                 continue
             if wake:
                 contenders[name]()
-            found[name].append(timed(contenders[name]))
+            found[name].append(contenders[name]())
+    return found
+
+
+def interleaved(
+    contenders: Mapping[K, Callable[[], object]],
+    rounds: int | Mapping[K, int],
+    *,
+    warm_up: int = 1,
+    wake: bool = False,
+    alternate: bool = False,
+) -> dict[K, Times]:
+    """Times contenders of one process in turns; the arguments are those of `turns`.
+
+    They must share their threads, as functions of one library do. Otherwise each belongs in a
+    process of its own: `experiments.processes`.
+    """
+    calls = {name: partial(timed, call) for name, call in contenders.items()}
+    found = turns(calls, rounds, warm_up=warm_up, wake=wake, alternate=alternate)
     return {name: Times(*np.array(pairs).T) for name, pairs in found.items()}
 
 
@@ -133,17 +153,7 @@ def finish(process: "subprocess.Popen[bytes]") -> None:
         raise RuntimeError(f"a process ended with exit code {process.returncode}: {text}")
 
 
-# Not `ru_maxrss` where there is /proc: on Linux a child process inherits its parent's.
-PEAK = """
-from pathlib import Path
-status = Path("/proc/self/status")
-if status.exists():
-    lines = status.read_text().splitlines()
-    print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
-else:
-    import resource
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)  # bytes on macOS
-"""
+PEAK = "\nfrom experiments import processes\nprint(processes.peak_mebibytes())"
 
 
 def peak_mebibytes(code: str, *arguments: str) -> float:
