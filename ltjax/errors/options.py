@@ -1,147 +1,15 @@
-"""The errors of the package, the checks that raise them, and the declaration of options.
+"""The declaration of options: default, allowed values and help text of each, in one place.
 
-An option of the package (its default, allowed values and help text) is declared once, as an
-`Option` beside the function that takes it. The defaults of functions, the fields of the frozen
-configuration dataclasses, `config.KEY`, docs/config.md and the messages are all made from it.
+An option of the package is declared once, as an `Option` beside the function that takes it. The
+defaults of functions, the fields of the frozen configuration dataclasses, `config.KEY`,
+docs/config.md and the messages are all made from it.
 """
 
-import contextlib
 import dataclasses
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
-
-class InputError(ValueError):
-    """A value from the user cannot be used.
-
-    The message is one line that names the value, what is allowed and, where that is not
-    obvious, what to do. `ltjax.main` prints it and exits with code 2; in library use it is
-    an ordinary `ValueError`.
-    """
-
-
-class MissingExtraError(ImportError, InputError):
-    """A package of the extra `train` is not installed; the message names the command."""
-
-
-@contextlib.contextmanager
-def needs_train_extra(what: str) -> Iterator[None]:
-    """Context for imports that need the extra `train`; names the command if it is not installed.
-
-    Args:
-      what: name of what needs the extra, for the message.
-
-    Returns:
-      A context manager.
-
-    Raises:
-      MissingExtraError: a package other than ltjax itself is not installed.
-
-    >>> with needs_train_extra("ltjax.run"):
-    ...     raise ModuleNotFoundError(name="ml_collections")
-    Traceback (most recent call last):
-    ...
-    ltjax.errors.MissingExtraError: ltjax.run needs ml_collections, which is not installed; \
-run: pip install 'ltjax[train]'
-    """
-    try:
-        yield
-    except ModuleNotFoundError as e:
-        if e.name is None or e.name.split(".")[0] == "ltjax":
-            raise
-        raise MissingExtraError(
-            f"{what} needs {e.name}, which is not installed; run: pip install 'ltjax[train]'"
-        ) from e
-
-
-class Interrupted(Exception):
-    """The run was asked to stop and has written a checkpoint.
-
-    Attributes:
-      exit_code: 0 after SIGTERM, 130 after SIGINT.
-    """
-
-    def __init__(self, number: int, step: int):
-        super().__init__(f"stopped at step {step} by {signal.Signals(number).name}")
-        self.exit_code = 130 if number == signal.SIGINT else 0
-
-
-def require(ok: bool, name: str, value: object, allowed: str) -> None:
-    """Raises `InputError` unless a condition holds.
-
-    Args:
-      ok: the condition.
-      name: name of the value.
-      value: the value.
-      allowed: what is allowed, in words.
-
-    Raises:
-      InputError: `ok` is false.
-
-    >>> require(False, "train.batch_size", -3, "an integer >= 1")
-    Traceback (most recent call last):
-    ...
-    ltjax.errors.InputError: train.batch_size = -3 is not allowed; use an integer >= 1
-    """
-    if not ok:
-        raise InputError(f"{name} = {value!r} is not allowed; use {allowed}")
-
-
-def is_integer(value: object) -> bool:
-    """Whether a value is an integer of Python or NumPy; booleans are not.
-
-    Args:
-      value: any value.
-
-    Returns:
-      True or False.
-    """
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def require_integer(name: str, value: Any, low: int) -> int:
-    """Checks that a value is an integer not below a limit.
-
-    Args:
-      name: name of the value, for the message.
-      value: the value.
-      low: smallest integer that is allowed.
-
-    Returns:
-      The value as a Python integer.
-
-    Raises:
-      InputError: another value.
-
-    >>> require_integer("batch_size", 32, 1)
-    32
-    """
-    require(is_integer(value) and value >= low, name, value, f"an integer >= {low}")
-    return int(value)
-
-
-def check_labels(labels: np.ndarray) -> np.ndarray:
-    """Checks that labels are class numbers.
-
-    Args:
-      labels: int `[N]`, >= 0, at least one.
-
-    Returns:
-      int64 `[N]`.
-
-    Raises:
-      InputError: another shape, dtype or range, or no labels.
-    """
-    labels = np.asarray(labels)
-    require(labels.ndim == 1, "labels.shape", labels.shape, "one dimension")
-    require(len(labels) > 0, "len(labels)", 0, "at least one label")
-    integral = np.issubdtype(labels.dtype, np.integer)
-    require(integral, "labels.dtype", str(labels.dtype), "an integer dtype")
-    require(labels.min() >= 0, "labels.min()", int(labels.min()), "labels >= 0")
-    return labels.astype(np.int64)
+from ltjax.errors.base import is_integer, require
 
 
 class Allowed(NamedTuple):
