@@ -1,6 +1,6 @@
 """Builds the native kernels at first use, keeps them in the user's cache, and gives them to XLA.
 
-The library is keyed by everything that decides what is in it: the source, the compiler and its
+The library is keyed by everything that decides what is in it: the sources, the compiler and its
 version, the flags, the kind of CPU and XLA's headers. It is compiled beside its final place and
 renamed, so that a build that is killed, or two at once, leave whole libraries only. Where it
 cannot be built (no compiler, another operating system) the reason is a sentence, and XLA's own
@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import jax
 
-SOURCE = Path(__file__).with_name("units.cc")
+SOURCES = (Path(__file__).with_name("units.cc"),)
+HEADERS = (Path(__file__).with_name("blocks.h"),)
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
 CALLS = ("unit_forward", "unit_backward", "norm_reduce")
 # A compiler that hangs must not hang a training.
@@ -75,11 +76,13 @@ def _run(command: list[str]) -> str:
 
 
 def library_path(compiler: str) -> Path:
-    """Where the library for this source, compiler and CPU lies in the user's cache."""
+    """Where the library of these sources, compiler and CPU lies in the user's cache."""
     import platformdirs  # of the trainer's packages: whoever builds a network by XLA needs none
 
     version = _run([compiler, "--version"])
-    digest = hashlib.sha256(SOURCE.read_bytes())
+    digest = hashlib.sha256()
+    for file in (*SOURCES, *HEADERS):
+        digest.update(file.read_bytes() + b"\0")
     for part in (compiler, version, *FLAGS, cpu_kind(), jax.__version__):
         digest.update(part.encode() + b"\0")
     folder = Path(platformdirs.user_cache_dir("ltjax"))
@@ -95,7 +98,8 @@ def build(compiler: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".kernels-") as folder:
         made = Path(folder) / path.name
-        _run([compiler, *FLAGS, "-I", jax.ffi.include_dir(), str(SOURCE), "-o", str(made)])
+        sources = map(str, SOURCES)
+        _run([compiler, *FLAGS, "-I", jax.ffi.include_dir(), *sources, "-o", str(made)])
         made.replace(path)
 
 

@@ -20,7 +20,9 @@ def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> 
 
     The gradient of the kernel is a convolution whose window is the whole image and whose
     channels are the batch; XLA's CPU runs it on one core and out of cache. The gradients of
-    pieces of 16 images are about three times faster; their sum is the same up to rounding.
+    pieces of 16 images are about three times faster; their sum is the same up to rounding. The
+    gradient of a kernel of one pixel is a matrix product of the input and the gradient behind it,
+    four times faster than XLA's convolution.
 
     Args:
       x: `[B, H, W, C]`.
@@ -43,17 +45,23 @@ def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> 
         pieces = [kernel_gradient(a, kernel, b) for a, b in zip(*parts, strict=True)]
         return functools.reduce(jnp.add, pieces)
 
+    def as_product(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+        down, across = args[0] if args else options["window_strides"]
+        taken = x[:, ::down, ::across]
+        return jnp.einsum("bhwc,bhwo->co", taken, dy)[None, None]
+
     def backward(residuals, dy):
         x, kernel = residuals
         dx = jax.vjp(lambda a: whole(a, kernel), x)[1](dy)[0]
-        dk = jax.lax.platform_dependent(x, kernel, dy, cpu=in_pieces, default=kernel_gradient)
+        cpu = as_product if one_pixel else in_pieces
+        dk = jax.lax.platform_dependent(x, kernel, dy, cpu=cpu, default=kernel_gradient)
         return dx, dk
 
-    # A window of one pixel is a matrix product, and small batches fit the cache as they are.
-    # An exported network has a free batch size, and no gradient.
-    free = not isinstance(x.shape[0], int)
-    small = free or kernel.shape[:2] == (1, 1) or x.size // x.shape[-1] < 4096
-    if small or len(x) % CPU_PIECE:
+    one_pixel = kernel.shape[:2] == (1, 1) and kernel.shape[2] == x.shape[-1]
+    # Small batches, and small products, fit the cache as they are.
+    in_cache = kernel.size < 64 * 64 if one_pixel else x.size // x.shape[-1] < 4096
+    free = not isinstance(x.shape[0], int)  # an exported network, which has no gradient
+    if free or in_cache or (len(x) % CPU_PIECE and not one_pixel):
         return whole(x, kernel)
     pieced = jax.custom_vjp(whole)
     pieced.defvjp(lambda x, kernel: (whole(x, kernel), (x, kernel)), backward)

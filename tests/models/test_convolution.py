@@ -38,6 +38,17 @@ def test_value_and_gradients_are_those_of_lax(batch, stride):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), ours, lax)
 
 
+@pytest.mark.parametrize(("stride", "padding"), [(1, "SAME"), (2, "SAME"), (3, "VALID")])
+def test_kernels_of_one_pixel(stride, padding):
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, kernel = rng.normal(size=(3, 8, 7, 64)), rng.normal(size=(1, 1, 64, 64))
+        options = {"window_strides": (stride, stride), "padding": padding}
+        ours = gradients(convolution, x, kernel, **options)
+        lax = gradients(jax.lax.conv_general_dilated, x, kernel, **options)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), ours, lax)
+
+
 def test_pieces_are_taken():
     x, kernel = arrays(64, np.float32)
     text = jax.jit(jax.grad(lambda k: jnp.sum(convolution(x, k, **SAME)))).lower(kernel).as_text()

@@ -1,0 +1,228 @@
+// What the sources of the kernels share: vectors, products of small blocks, sums, and threads.
+//
+// Sums over a batch are taken in parts whose number depends on the shapes alone, and are added in a
+// fixed order: so results do not depend on the number of threads.
+
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace {
+
+namespace ffi = xla::ffi;
+
+// A vector, and the block of a product that fits into the registers: rows x vectors.
+#ifdef __AVX512F__
+constexpr int kVector = 16, kRows = 16, kColumns = 1;
+#else
+constexpr int kVector = 8, kRows = 4, kColumns = 2;
+#endif
+typedef float Vec __attribute__((vector_size(4 * kVector), aligned(4)));
+typedef int Bits __attribute__((vector_size(4 * kVector), aligned(4)));
+
+#define UNROLL _Pragma("GCC unroll 16")
+
+inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+inline Vec all(float f) { return f - Vec{}; }
+// g where x > 0, else 0.
+inline Vec where_positive(Vec x, Vec g) { return (Vec)((Bits)g & (x > Vec{})); }
+
+int up(int n, int step) { return (n + step - 1) / step * step; }
+
+// A number of channels that the compiler knows, so that it unrolls the loops over them; the loops
+// take it, or any other number as an int64_t.
+template <int N>
+struct Known {
+  constexpr operator int64_t() const { return N; }
+};
+
+// f with the number of channels, known where it is a common one.
+template <class F>
+void with_channels(int64_t channels, const F& f) {
+  switch (channels) {
+    case 16: return f(Known<16>{});
+    case 32: return f(Known<32>{});
+    case 64: return f(Known<64>{});
+    default: return f(channels);
+  }
+}
+
+// Memory that grows and is kept, one piece per thread and purpose.
+enum Purpose { kPaddedInput, kPaddedGradient, kTiles, kProducts, kMorePurposes };
+float* scratch(Purpose purpose, size_t size) {
+  static thread_local std::vector<float> pieces[kMorePurposes];
+  std::vector<float>& piece = pieces[purpose];
+  if (piece.size() < size + 16) piece.resize(size + 16);
+  const uintptr_t at = reinterpret_cast<uintptr_t>(piece.data());
+  return reinterpret_cast<float*>((at + 63) & ~uintptr_t(63));
+}
+
+// ---------------------------------------------------------------------------------------------
+// Products of matrices. Strides are between rows; columns are a multiple of a vector.
+
+// c [P, Q vectors] (+)= a [P, depth] b [depth, Q vectors].
+template <int P, int Q, class Depth>
+void block(const float* a, int64_t da, const float* b, int64_t db, float* c, int64_t dc, Depth depth, bool add) {
+  Vec sum[P][Q] = {};
+  for (int64_t k = 0; k < depth; k++) {
+    Vec right[Q];
+    UNROLL for (int q = 0; q < Q; q++) right[q] = load(b + k * db + kVector * q);
+    UNROLL for (int p = 0; p < P; p++) {
+      const Vec left = all(a[p * da + k]);
+      UNROLL for (int q = 0; q < Q; q++) sum[p][q] += left * right[q];
+    }
+  }
+  UNROLL for (int p = 0; p < P; p++)
+    UNROLL for (int q = 0; q < Q; q++) {
+      float* to = c + p * dc + kVector * q;
+      store(to, add ? load(to) + sum[p][q] : sum[p][q]);
+    }
+}
+
+template <class Columns, class Depth>
+void multiply_once(const float* a, int64_t da, const float* b, int64_t db, float* c, int64_t dc,
+                   int rows, Columns columns, Depth depth, bool add) {
+  int64_t o = 0;
+  for (; o + kVector * kColumns <= columns; o += kVector * kColumns)
+    for (int r = 0; r < rows; r += kRows)
+      block<kRows, kColumns>(a + r * da, da, b + o, db, c + r * dc + o, dc, depth, add);
+  for (; o < columns; o += kVector)
+    for (int r = 0; r < rows; r += kRows)
+      block<kRows, 1>(a + r * da, da, b + o, db, c + r * dc + o, dc, depth, add);
+}
+
+// c [rows, columns] = a [rows, depth] b [depth, columns]; rows is a multiple of kRows. A long sum is
+// taken in pieces, whose rounding errors do not grow with its length.
+template <class Columns, class Depth>
+void multiply(const float* a, int64_t da, const float* b, int64_t db, float* c, int64_t dc,
+              int rows, Columns columns, Depth depth) {
+  constexpr int64_t kPiece = 64;
+  if (depth <= kPiece) return multiply_once(a, da, b, db, c, dc, rows, columns, depth, false);
+  for (int64_t k = 0; k < depth; k += kPiece)
+    multiply_once(a + k, da, b + k * db, db, c, dc, rows, columns, std::min<int64_t>(kPiece, depth - k), k > 0);
+}
+
+// c [P, Q vectors] += a^T b, a [depth, P], b [depth, Q vectors].
+template <int P, int Q>
+void add_block(const float* a, int64_t da, const float* b, int64_t db, float* c, int64_t dc, int depth) {
+  Vec sum[P][Q];
+  UNROLL for (int p = 0; p < P; p++)
+    UNROLL for (int q = 0; q < Q; q++) sum[p][q] = load(c + p * dc + kVector * q);
+  for (int k = 0; k < depth; k++) {
+    Vec right[Q];
+    UNROLL for (int q = 0; q < Q; q++) right[q] = load(b + k * db + kVector * q);
+    UNROLL for (int p = 0; p < P; p++) {
+      const Vec left = all(a[k * da + p]);
+      UNROLL for (int q = 0; q < Q; q++) sum[p][q] += left * right[q];
+    }
+  }
+  UNROLL for (int p = 0; p < P; p++)
+    UNROLL for (int q = 0; q < Q; q++) store(c + p * dc + kVector * q, sum[p][q]);
+}
+
+// c [rows, columns] += a^T b, a [depth, rows], b [depth, columns].
+template <class Rows, class Columns>
+void add_transposed(const float* a, int64_t da, const float* b, int64_t db, float* c, int64_t dc,
+                    Rows rows, Columns columns, int depth) {
+  for (int64_t o = 0; o < columns;) {
+    const bool wide = o + kVector * kColumns <= columns;
+    int64_t r = 0;
+    for (; r + kRows <= rows; r += kRows)
+      if (wide) add_block<kRows, kColumns>(a + r, da, b + o, db, c + r * dc + o, dc, depth);
+      else add_block<kRows, 1>(a + r, da, b + o, db, c + r * dc + o, dc, depth);
+    for (; r < rows; r++)  // a kernel of three channels has 27 rows
+      if (wide) add_block<1, kColumns>(a + r, da, b + o, db, c + r * dc + o, dc, depth);
+      else add_block<1, 1>(a + r, da, b + o, db, c + r * dc + o, dc, depth);
+    o += wide ? kVector * kColumns : kVector;
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Sums over pixels, and the batch in parts.
+
+// s[0] += sum u, s[1] += sum u v per channel; several chains of additions hide their latency.
+template <class Channels>
+void add_sums(Channels c, const float* u, const float* v, int64_t pixels, float* s) {
+  for (int i = 0; i < c; i += kVector) {
+    Vec a[4] = {}, b[4] = {};
+    int64_t n = 0;
+    for (; n + 4 <= pixels; n += 4)
+      UNROLL for (int e = 0; e < 4; e++) {
+        const Vec x = load(u + (n + e) * c + i);
+        a[e] += x, b[e] += x * load(v + (n + e) * c + i);
+      }
+    for (; n < pixels; n++) {
+      const Vec x = load(u + n * c + i);
+      a[0] += x, b[0] += x * load(v + n * c + i);
+    }
+    store(s + i, load(s + i) + ((a[0] + a[1]) + (a[2] + a[3])));
+    store(s + c + i, load(s + c + i) + ((b[0] + b[1]) + (b[2] + b[3])));
+  }
+}
+
+// k0 g + k1 z + k2 of one line of pixels, the gradient behind a batch norm; g is dy, or dy where
+// `mask` > 0.
+template <class Channels>
+void norm_gradient_line(Channels c, int64_t line, const float* dy, const float* mask, const float* z,
+                        const float* k, float* to) {
+  for (int64_t w = 0; w < line; w += c)
+    for (int i = 0; i < c; i += kVector) {
+      Vec g = load(dy + w + i);
+      if (mask != nullptr) g = where_positive(load(mask + w + i), g);
+      store(to + w + i, g * load(k + i) + (load(z + w + i) * load(k + c + i) + load(k + 2 * c + i)));
+    }
+}
+
+// Parts of a batch: they depend on the shapes alone, so that sums do not depend on the number of
+// threads. Each part has `size` sums of its own, which are cleared and added: large ones only twice.
+int parts_of(int batch, int64_t size) {
+  const int most = int(std::max<int64_t>(2, std::min<int64_t>(8, (1 << 21) / size)));
+  return std::min(batch, most);
+}
+
+// Runs f(0) ... f(parts - 1) on the pool and on this thread. A task that starts when all parts are
+// taken touches nothing but the counters, which it keeps alive.
+template <class Pool, class F>
+void in_parallel(Pool& pool, int parts, const F& f) {
+  struct Counters {
+    std::atomic<int> next{0}, done{0};
+  };
+  auto counters = std::make_shared<Counters>();
+  auto work = [counters, parts, &f] {
+    for (int i; (i = counters->next.fetch_add(1)) < parts;) {
+      f(i);
+      counters->done.fetch_add(1, std::memory_order_release);
+    }
+  };
+  const int helpers = int(std::min<int64_t>(pool.num_threads(), parts)) - 1;
+  for (int t = 0; t < helpers; t++) pool.Schedule([work] { work(); });
+  work();
+  while (counters->done.load(std::memory_order_acquire) < parts) std::this_thread::yield();
+}
+
+// out [n] = the sum of the rows of parts [p, n], always in the same order.
+void add_parts(const std::vector<float>& parts, int64_t n, float* out) {
+  const int64_t count = int64_t(parts.size()) / n;
+  memcpy(out, parts.data(), n * sizeof(float));
+  for (int64_t p = 1; p < count; p++)
+    for (int64_t i = 0; i < n; i++) out[i] += parts[p * n + i];
+}
+
+// ---------------------------------------------------------------------------------------------
+// The arguments of calls. A buffer of one element stands for "none".
+
+using Array = ffi::Buffer<ffi::F32>;
+using Result = ffi::Result<Array>;
+
+const float* optional(const Array& a) { return a.element_count() == 1 ? nullptr : a.typed_data(); }
+
+}  // namespace
