@@ -17,16 +17,26 @@ class Protocol(NamedTuple):
       config: module of the configuration it starts from.
       overrides: keys of the configuration that it changes.
       stage_two_epochs: of cRT and LWS.
+      split_ratio: `n_test / n_train` where every seed splits one pool of images; None where all
+        runs share one test set, which has as many images of every class.
+      profile: images of the largest class, classes and imbalance factor of the training images of
+        a protocol with one test set.
     """
 
     words: str
     config: str
     overrides: dict[str, Any]
     stage_two_epochs: int = 10
+    split_ratio: float | None = None
+    profile: tuple[int, int, float] = (1, 1, 1.0)
 
     def make(self) -> ml_collections.ConfigDict:
         """A fresh configuration, before the overrides."""
         return importlib.import_module(self.config).get_config()
+
+
+# 500 of the 1,797 digits are for testing; of the others a long tail is drawn.
+_DIGITS_RATIO = 500 / 1297
 
 
 def _digits(factor: float) -> Protocol:
@@ -34,6 +44,7 @@ def _digits(factor: float) -> Protocol:
         f"Digits of scikit-learn (8 x 8), imbalance factor {factor:g}; the split follows the seed",
         "configs.digits_lt",
         {"data.imbalance_factor": factor},
+        split_ratio=_DIGITS_RATIO,
     )
 
 
@@ -75,6 +86,7 @@ def _cifar(classes: int, small: bool) -> Protocol:
         f"configs.cifar{classes}_lt",
         overrides | (_SMALL if small else {}),
         5 if small else 10,
+        profile=({10: 5000, 100: 500}[classes], classes, 100.0),
     )
 
 

@@ -1,11 +1,14 @@
 """Results of training runs by row and seed, one line of a CSV file each."""
 
+import base64
 import functools
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from experiments import records
 from experiments.protocols import PROTOCOLS, Trial, make_config
@@ -34,10 +37,13 @@ class Run(NamedTuple):
     Attributes:
       result: scores, seconds and diagnostics.
       curve: what was logged at the evaluations during training, a dictionary an evaluation.
+      correct: bool `[C, n]`, which of a class's test images are classified correctly, where all
+        runs of a protocol have the same ones.
     """
 
     result: Result
     curve: Curve
+    correct: np.ndarray | None = None
 
 
 @functools.cache
@@ -80,10 +86,11 @@ def read(path: Path) -> Rows:
     >>> len(rows["cw_la"]), round(rows["cw_la"][0]["accuracy"], 3)
     (20, 0.984)
     """
-    return _parse(records.read(path))
+    return parse(records.read(path))
 
 
-def _parse(lines: list[records.Line]) -> Rows:
+def parse(lines: list[records.Line]) -> Rows:
+    """The results in lines of a CSV file."""
     rows: Rows = {}
     for line in lines:
         rows.setdefault(line["row"], {})[int(line["seed"])] = records.numbers(line, NAMES)
@@ -102,6 +109,28 @@ def read_curves(path: Path) -> dict[str, dict[int, Curve]]:
         seeds = curves.setdefault(line["row"], {})
         seeds.setdefault(int(line["seed"]), []).append(records.numbers(line, ("row", "seed")))
     return curves
+
+
+def correct_path(path: Path) -> Path:
+    """The file of correctly classified test images that belongs to a file of results."""
+    return path.with_name(f"{path.stem}_correct.csv")
+
+
+def read_correct(path: Path) -> dict[str, dict[int, np.ndarray]]:
+    """Which test images are classified correctly, bool `[C, n]` by row and seed."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for line in records.read(correct_path(path)):
+        shape = int(line["classes"]), int(line["images_per_class"])
+        packed = np.frombuffer(base64.b64decode(line["bits"]), np.uint8)
+        bits = np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape)
+        found.setdefault(line["row"], {})[int(line["seed"])] = bits.astype(bool)
+    return found
+
+
+def _correct_line(key: records.Line, correct: np.ndarray) -> records.Line:
+    classes, images = correct.shape
+    bits = base64.b64encode(np.packbits(correct).tobytes()).decode()
+    return {**key, "classes": str(classes), "images_per_class": str(images), "bits": bits}
 
 
 class Store:
@@ -173,4 +202,9 @@ class Store:
             keys = ("row", "seed", "step")
             records.update(curves_path(self.path), lambda old: records.merged(old, points, keys))
             self.curves = read_curves(self.path)
-        self.rows = _parse(records.update(self.path, change))
+        if run.correct is not None:
+            bits = _correct_line(key, run.correct)
+            records.update(
+                correct_path(self.path), lambda old: records.merged(old, [bits], ("row", "seed"))
+            )
+        self.rows = parse(records.update(self.path, change))

@@ -1,48 +1,42 @@
-"""Tables of stored trials: mean, deviation, and paired differences with their interval."""
+"""Tables of stored runs: mean, deviation, and differences with their uncertainty."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
+from experiments.results import Results
+from experiments.statistics import Difference, Splits, holm, resampled, unpaired
 from experiments.store import Rows
 
 
-class Paired(NamedTuple):
-    """Mean difference over the seeds that two rows share, with its 95% CI."""
+def compare(
+    results: Results, name: str, reference: str, column: str = "accuracy"
+) -> Difference | None:
+    """Row `name` minus row `reference`: paired by seed where seeds have splits, else unpaired.
 
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    @property
-    def sign(self) -> int:
-        """1 or -1 where the CI excludes 0, else 0."""
-        return int(self.low > 0) - int(self.high < 0)
-
-
-def paired(rows: Rows, name: str, reference: str, column: str = "accuracy") -> Paired | None:
-    """Row `name` minus row `reference`, paired by seed; Student's t.
-
-    None where the rows share fewer than two values.
+    None where there are fewer than two seeds to compare.
 
     >>> rows = {"a": {0: {"accuracy": 0.5}, 1: {"accuracy": 0.7}},
     ...         "b": {0: {"accuracy": 0.4}, 1: {"accuracy": 0.6}, 2: {"accuracy": 0.9}}}
-    >>> found = paired(rows, "a", "b")
-    >>> round(found.mean, 3), round(found.low, 3), found.seeds
-    (0.1, 0.1, 2)
+    >>> found = compare(Results(rows, Splits(0.0)), "a", "b")
+    >>> round(found.mean, 3), found.seeds
+    (0.1, 2)
     """
+    rows, design = results
     first, second = rows.get(name, {}), rows.get(reference, {})
-    seeds = [seed for seed in first if column in first[seed] and column in second.get(seed, {})]
-    differences = np.array([first[seed][column] - second[seed][column] for seed in seeds])
-    if len(differences) < 2:
+    if isinstance(design, Splits):
+        seeds = [seed for seed in first if column in first[seed] and column in second.get(seed, {})]
+        if len(seeds) < 2:
+            return None
+        differences = np.array([first[seed][column] - second[seed][column] for seed in seeds])
+        return resampled(differences, design.ratio)
+    if not first or not second:
         return None
-    deviation = differences.std(ddof=1) / np.sqrt(len(differences))
-    half = float(stats.t.ppf(0.975, len(differences) - 1) * deviation)
-    mean = float(differences.mean())
-    return Paired(mean, mean - half, mean + half, len(differences))
+    a, b = values(rows, name, column), values(rows, reference, column)
+    if min(len(a), len(b)) < 2:
+        return None
+    return unpaired(a, b, design.images(name, reference, column))
 
 
 def rarest(rows: Rows) -> str:
@@ -68,52 +62,90 @@ def percent(x: np.ndarray) -> str:
     return f"{100 * x.mean():.1f}" + (f" ± {100 * x.std(ddof=1):.1f}" if len(x) > 1 else "")
 
 
-def points(found: Paired | None) -> str:
-    """A paired difference in points, bold where its 95% CI excludes 0.
+def points(found: Difference, p: float) -> str:
+    """A difference in points with its 95% CI, bold where the adjusted p-value is below 0.05.
 
     The CI of two seeds says nothing and is left out.
 
-    >>> points(Paired(0.012, 0.01, 0.014, 5))
+    Args:
+      found: the difference.
+      p: its p-value, adjusted for all comparisons of the table.
+
+    >>> points(Difference(0.012, 0.01, 0.014, 0.001, 5), 0.04)
     '**+1.2** [+1.0, +1.4]'
-    >>> points(Paired(0.012, 0.01, 0.014, 2))
+    >>> points(Difference(0.012, 0.01, 0.014, 0.001, 2), 0.04)
     '+1.2'
     """
-    if found is None:
-        return "–"
     mean = f"{100 * found.mean:+.1f}"
     if found.seeds < 3:
         return mean
-    mean = f"**{mean}**" if found.sign else mean
+    mean = f"**{mean}**" if p < 0.05 else mean
     return f"{mean} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
+class Shown(NamedTuple):
+    """A difference in a table, and what writes it, given its adjusted p-value."""
+
+    found: Difference
+    text: Callable[[Difference, float], str] = points
+
+
+Cell = str | Difference | Shown | None
+
+
+def render(heads: Sequence[str], lines: Sequence[Sequence[Cell]]) -> str:
+    """A Markdown table in which bold differences hold for all comparisons of the table at once.
+
+    p-values are adjusted by Holm's rule over all differences of the table. Those of two seeds are
+    shown without a CI and are not counted.
+
+    Args:
+      heads: of the columns.
+      lines: cells; a difference is shown in points, None as a dash.
+    """
+    cells = [Shown(cell) if isinstance(cell, Difference) else cell for row in lines for cell in row]
+    tests = [cell.found for cell in cells if isinstance(cell, Shown) and cell.found.seeds > 2]
+    adjusted = iter(holm([found.p for found in tests]))
+    shown = iter([_text(cell, adjusted) for cell in cells])
+    text = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    text += ["| " + " | ".join(next(shown) for _ in line) + " |" for line in lines]
+    return "\n".join(text) + "\n"
+
+
+def _text(cell: str | Shown | None, adjusted: Iterator[float]) -> str:
+    if isinstance(cell, Shown):
+        return cell.text(cell.found, next(adjusted) if cell.found.seeds > 2 else 1.0)
+    return "–" if cell is None else cell
+
+
 def accuracy_table(
-    rows: Rows,
+    results: Results,
     names: Sequence[str],
     references: Sequence[str],
     *,
     published: Mapping[str, str] | None = None,
 ) -> str:
-    """Accuracy, shots, paired differences and seconds of rows, as Markdown, in percent.
+    """Accuracy, shots, differences and seconds of rows, as Markdown, in percent.
 
     Args:
-      rows: of a store.
-      names: which, in order; those that are not in `rows` are left out.
+      results: of a protocol.
+      names: which rows, in order; those that are not there are left out.
       references: rows to subtract, a column each.
       published: values of the literature by row, shown in a column of their own.
     """
+    rows = results.rows
     heads = ["row", "top-1", "many", "medium", "few", *(f"minus `{r}`" for r in references)]
     heads += ["published"] * bool(published) + ["seeds", "seconds"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines: list[list[Cell]] = []
     for name in names:
         if name not in rows:
             continue
-        cells = [f"`{name}`"]
+        cells: list[Cell] = [f"`{name}`"]
         cells += [percent(values(rows, name, c)) for c in ("accuracy", "many", "medium", "few")]
-        cells += ["" if name == r else points(paired(rows, name, r)) for r in references]
+        cells += ["" if name == r else compare(results, name, r) for r in references]
         if published:
-            cells.append((published or {}).get(name, ""))
+            cells.append(published.get(name, ""))
         seconds = float(np.median(values(rows, name, "seconds")))
         cells += [str(len(rows[name])), f"{seconds:.0f}" if seconds >= 1 else "0"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    return render(heads, lines)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
+import numpy as np
 
 from experiments import records
 from experiments.protocols import CLASSICAL, PROTOCOLS, Protocol, Trial, make_config
@@ -89,7 +90,9 @@ class Runner:
         if self.extras.probe is not None:
             module, function = self.extras.probe.split(":")
             found |= getattr(importlib.import_module(module), function)(workdir)
-        return Run(found, _curve(workdir / "metrics.jsonl", self.extras.curve))
+        curve = _curve(workdir / "metrics.jsonl", self.extras.curve)
+        fixed = self.protocol.split_ratio is None
+        return Run(found, curve, _correct(workdir / "predictions.npz") if fixed else None)
 
     def _stage_one(self, first: Trial, **more: Any) -> Path:
         name = f"{first.row}{' held out' * bool(more)} {first.seed}"
@@ -107,6 +110,14 @@ class Runner:
 def _present(found: dict[str, Any], names: Sequence[str]) -> Result:
     """The columns that have a value; a group of classes that the data lack has none."""
     return {name: found[name] for name in names if found[name] is not None}
+
+
+def _correct(path: Path) -> np.ndarray:
+    """Which of a class's test images are classified correctly, bool `[C, n]`, in their order."""
+    with np.load(path) as found:
+        labels, predictions = found["labels"], found["predictions"]
+    order = np.argsort(labels, kind="stable")
+    return (labels == predictions)[order].reshape(len(np.unique(labels)), -1)
 
 
 def _scalars(diagnostics: dict[str, dict[str, Any]]) -> Result:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
 
-from experiments.store import Rows, read
-from experiments.tables import paired, points, values
+from experiments.results import Results, pooled
+from experiments.statistics import Splits, resampled
+from experiments.tables import compare, render, values
 
 ROOT = Path(__file__).parents[2]
 DPI = 200
@@ -66,15 +66,21 @@ THEMES = {
 }
 
 
-def interval(x: np.ndarray) -> tuple[float, float]:
-    """Mean, and half the width of its 95% confidence interval by Student's t, in percent."""
-    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
-    return 100 * float(x.mean()), 100 * float(half)
+def interval(x: np.ndarray, ratio: float) -> tuple[float, float]:
+    """Mean, and half the width of its 95% CI for splits of one pool, in percent.
+
+    Args:
+      x: float `[J]`, a value a seed.
+      ratio: `n_test / n_train` of a split, see `experiments.statistics.resampled`.
+    """
+    found = resampled(x, ratio)
+    return 100 * found.mean, 100 * (found.high - found.mean)
 
 
-def draw(rows: Rows, colors: Colors) -> Figure:
+def draw(results: Results, colors: Colors) -> Figure:
     """One line a method, the best at the top: its mean, the interval, and every seed."""
-    found = {name: values(rows, name) for name in METHODS}
+    assert isinstance(results.design, Splits)
+    found = {name: values(results.rows, name) for name in METHODS}
     order = sorted(found, key=lambda name: found[name].mean())
     figure = Figure(figsize=(8, 3.7), layout="constrained", facecolor=colors.background)
     axes = figure.subplots()
@@ -83,7 +89,7 @@ def draw(rows: Rows, colors: Colors) -> Figure:
         whitened = name.startswith("cw")
         color = colors.whitened if whitened else colors.plain
         x = found[name]
-        mean, half = interval(x)
+        mean, half = interval(x, results.design.ratio)
         axes.scatter(100 * x, np.full(len(x), place), s=9, color=color, alpha=0.3, linewidths=0)
         axes.errorbar(mean, place, xerr=half, fmt="o", ms=6, capsize=4, lw=2, color=color)
         axes.annotate(
@@ -99,10 +105,10 @@ def draw(rows: Rows, colors: Colors) -> Figure:
     axes.set_yticks(range(len(order)), [METHODS[name] for name in order])
     for label, name in zip(axes.get_yticklabels(), order, strict=True):
         label.set_color(colors.whitened if name.startswith("cw") else colors.text)
-    seeds = {len(x) for x in found.values()}
-    assert len(seeds) == 1, f"rows of different numbers of seeds: {seeds}"
+    counts = sorted({len(x) for x in found.values()})
+    seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
     figure.supxlabel(
-        f"balanced accuracy, %: the mean, its 95% CI, and every one of {seeds.pop()} seeds",
+        f"balanced accuracy, %: the mean, its 95% CI, and every one of {seeds} seeds",
         color=colors.text,
         size=10.5,
     )
@@ -114,27 +120,27 @@ def draw(rows: Rows, colors: Colors) -> Figure:
     return figure
 
 
-def stored(protocol: str) -> Rows:
+def stored(protocol: str) -> Results:
     """The stored results of a protocol."""
-    return read(RESULTS / f"{protocol}.csv")
+    return pooled(RESULTS / f"{protocol}.csv")
 
 
 def table() -> str:
-    """Paired differences in points with their intervals, bold where the interval excludes 0."""
-    rows = [stored(protocol) for protocol in PROTOCOLS]
-    lines = ["| | " + " | ".join(PROTOCOLS.values()) + " |", "|---" * (len(rows) + 1) + "|"]
-    for words, (name, reference) in DIFFERENCES.items():
-        cells = [points(paired(found, name, reference)) for found in rows]
-        lines.append(f"| {words} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    """Differences in points with their CIs, bold where they hold for the whole table."""
+    found = [stored(protocol) for protocol in PROTOCOLS]
+    lines = [
+        [words, *(compare(results, name, reference) for results in found)]
+        for words, (name, reference) in DIFFERENCES.items()
+    ]
+    return render(["", *PROTOCOLS.values()], lines)
 
 
 def main() -> None:
     """Draws the picture for a light and for a dark background; writes the table."""
-    rows = stored("digits_20")
+    results = stored("digits_20")
     for name, colors in THEMES.items():
         path = ROOT / "docs" / "images" / f"accuracy-{name}.png"
-        draw(rows, colors).savefig(path, dpi=DPI, metadata={"Software": None})
+        draw(results, colors).savefig(path, dpi=DPI, metadata={"Software": None})
         print(path.relative_to(ROOT))
     (RESULTS / "readme.md").write_text(table())
     print(table())

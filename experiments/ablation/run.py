@@ -12,8 +12,9 @@ import argparse
 from pathlib import Path
 
 from experiments.protocols import CLASSICAL, LOSSES, MAIN, PROTOCOLS, ROWS, Trial, stage_one
+from experiments.results import Results, design, pooled, results
 from experiments.store import Rows, read
-from experiments.tables import accuracy_table, paired, percent, points, rarest, values
+from experiments.tables import Cell, accuracy_table, compare, percent, rarest, render, values
 from experiments.trials import run_and_store, standard_arguments
 
 STORED = Path(__file__).parent / "results"
@@ -49,18 +50,18 @@ PUBLISHED = {
 }
 
 
-def table(protocol: str, rows: Rows) -> str:
+def table(protocol: str, found: Results) -> str:
     """The main rows of a protocol."""
     data = PROTOCOLS[protocol].overrides.get("data.name", "")
     published = PUBLISHED.get(data.removesuffix("_lt"), {})
-    return accuracy_table(rows, [*CLASSICAL, *MAIN], REFERENCES, published=published)
+    return accuracy_table(found, [*CLASSICAL, *MAIN], REFERENCES, published=published)
 
 
-def losses_table(rows: Rows) -> str:
+def losses_table(found: Results) -> str:
     """Second stages and losses on the plain network, against plain cross entropy."""
     plain = [name for name in MAIN if stage_one(name) == "ce"]
     plain += ["logit_adjustment", "balanced_softmax", "ldam_drw", *LOSSES]
-    return accuracy_table(rows, ["ce", *plain, "cw", "cw_la"], ("ce",))
+    return accuracy_table(found, ["ce", *plain, "cw", "cw_la"], ("ce",))
 
 
 def summary(stores: dict[str, Rows]) -> str:
@@ -80,18 +81,26 @@ def summary(stores: dict[str, Rows]) -> str:
 
 def stored(folder: Path) -> dict[str, Rows]:
     """The stored results of a folder, by protocol."""
-    return {
-        name: read(folder / f"{name}.csv") for name in SHORT if (folder / f"{name}.csv").exists()
-    }
+    files = {name: folder / f"{name}.csv" for name in SHORT}
+    return {name: pooled(path).rows for name, path in files.items() if path.exists()}
 
 
-def write(folder: Path, protocol: str, rows: Rows) -> None:
+def tables(path: Path) -> dict[str, str]:
+    """The tables that are made from a file of results, by file name."""
+    found = pooled(path)
+    made = {f"{path.stem}.md": table(path.stem, found), f"{path.stem}_parts.md": claims(found)}
+    if any(name in found.rows for name in LOSSES):
+        made[f"{path.stem}_losses.md"] = losses_table(found)
+    if text := replication(path):
+        made[f"{path.stem}_replication.md"] = text
+    return made
+
+
+def write(path: Path) -> None:
     """The tables of a protocol, and the summary of all that are stored in the folder."""
-    (folder / f"{protocol}.md").write_text(table(protocol, rows))
-    (folder / f"{protocol}_parts.md").write_text(claims(rows))
-    if any(name in rows for name in LOSSES):
-        (folder / f"{protocol}_losses.md").write_text(losses_table(rows))
-    (folder / "summary.md").write_text(summary(stored(folder)))
+    for name, text in tables(path).items():
+        (path.parent / name).write_text(text)
+    (path.parent / "summary.md").write_text(summary(stored(path.parent)))
 
 
 def rows_of(protocol: str, text: str) -> list[str]:
@@ -124,16 +133,44 @@ CLAIMS = {
 }
 
 
-def claims(rows: Rows) -> str:
-    """What each part adds to top-1 and to the rare classes, paired by seed, as Markdown."""
-    columns = ("accuracy", rarest(rows))
-    lines = [f"| part | rows | top-1 | {columns[1]} |", "|---|---|---|---|"]
+def claims(found: Results) -> str:
+    """What each part adds to top-1 and to the rare classes, as Markdown."""
+    columns = ("accuracy", rarest(found.rows))
+    lines: list[list[Cell]] = []
     for words, (name, reference) in CLAIMS.items():
-        if name not in rows or reference not in rows:
-            continue
-        found = [points(paired(rows, name, reference, column)) for column in columns]
-        lines.append(f"| {words} | `{name}` − `{reference}` | {found[0]} | {found[1]} |")
-    return "\n".join(lines) + "\n"
+        if name in found.rows and reference in found.rows:
+            cells = [compare(found, name, reference, column) for column in columns]
+            lines.append([words, f"`{name}` − `{reference}`", *cells])
+    return render(["part", "rows", "top-1", columns[1]], lines)
+
+
+def replication(path: Path) -> str:
+    """Each part's gain in top-1 in the ablation's own runs, in other experiments', and in all.
+
+    Empty where no other experiment has runs of other seeds in the same settings.
+    """
+    own, every = results(path), pooled(path)
+    others = Results(
+        {
+            row: {seed: run for seed, run in seeds.items() if seed not in own.rows.get(row, {})}
+            for row, seeds in every.rows.items()
+        },
+        every.design,
+    )
+    lines: list[list[Cell]] = []
+    for words, pair in CLAIMS.items():
+        counts = [len(others.rows.get(row, {})) for row in pair]
+        if min(counts) > 1:
+            cells: list[Cell] = [words, f"`{pair[0]}` − `{pair[1]}`"]
+            for part in (own, others, every):
+                cells += [compare(part, *pair), _seeds(part, pair)]
+            lines.append(cells)
+    heads = ["part", "rows", "here", "seeds", "other experiments", "seeds", "all", "seeds"]
+    return render(heads, lines) if lines else ""
+
+
+def _seeds(found: Results, pair: tuple[str, str]) -> str:
+    return " and ".join(str(n) for n in dict.fromkeys(len(found.rows[row]) for row in pair))
 
 
 def agreement(rows: Rows, stored: Rows) -> str:
@@ -177,12 +214,13 @@ def main() -> None:
         count = args.seeds or (20 if protocol.startswith("digits") else 3)
         # Row by row for every seed, so that what there is at any time compares.
         trials = [Trial(name, seed) for seed in range(count) for name in names]
-        rows = run_and_store(protocol, trials, args, parser).rows
-        print(f"\n{PROTOCOLS[protocol].words}\n\n{table(protocol, rows)}\n{claims(rows)}")
-        if args.out:
-            write(args.out, protocol, rows)
+        store = run_and_store(protocol, trials, args, parser)
+        found = pooled(store.path) if store.path else Results(store.rows, design(protocol))
+        print(f"\n{PROTOCOLS[protocol].words}\n\n{table(protocol, found)}\n{claims(found)}")
+        if store.path:
+            write(store.path)
         else:
-            print(agreement(rows, read(STORED / f"{protocol}.csv")) + "\n")
+            print(agreement(store.rows, read(STORED / f"{protocol}.csv")) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import numpy as np
 from scipy import stats
 
 from experiments.protocols import PROTOCOLS, Trial
-from experiments.store import Rows, read
-from experiments.tables import paired, percent, points, rarest, values
+from experiments.results import Results, design, files, results
+from experiments.statistics import Difference
+from experiments.tables import Cell, Shown, compare, percent, points, rarest, render, values
 from experiments.trials import Extras, run_and_store, standard_arguments
 
 FIRST_SEED = 100
@@ -85,30 +86,26 @@ def baseline_of(row: str) -> str:
     return " ".join([BASELINE, *kept])
 
 
-def table(rows: Rows) -> str:
-    """Accuracy, paired difference to the baseline, and the measures of `gap.measure`."""
-    heads = [
-        "row",
-        "top-1",
-        "rarest group",
-        f"minus `{BASELINE}`",
-        *MEASURES.values(),
-    ]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+def table(found: Results) -> str:
+    """Accuracy, difference to the baseline, and the measures of `gap.measure`."""
+    rows = found.rows
+    heads = ["row", "top-1", "rarest group", f"minus `{BASELINE}`", *MEASURES.values()]
+    lines: list[list[Cell]] = []
     for question, names in QUESTIONS.items():
         known = [name for name in names if name in rows]
         if known:
-            lines.append(f"| **{question}** |" + " |" * (len(heads) - 1))
+            lines.append([f"**{question}**", *[""] * (len(heads) - 1)])
         for name in known:
             columns = ("accuracy", rarest({name: rows[name]}))
-            cells = [f"`{name}`", *(percent(values(rows, name, column)) for column in columns)]
+            cells: list[Cell] = [f"`{name}`"]
+            cells += [percent(values(rows, name, column)) for column in columns]
             baseline = baseline_of(name)
-            cells.append("" if name == baseline else points(paired(rows, name, baseline)))
+            cells.append("" if name == baseline else compare(found, name, baseline))
             for measure in MEASURES:
-                found = values(rows, name, measure)
-                cells.append(f"{np.mean(found):.3f}" if len(found) else "")
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+                measured = values(rows, name, measure)
+                cells.append(f"{np.mean(measured):.3f}" if len(measured) else "")
+            lines.append(cells)
+    return render(heads, lines)
 
 
 # What decides, as pairs of rows.
@@ -149,25 +146,29 @@ PAIRS = {
 }
 
 
-def pairs_table(stores: dict[str, Rows]) -> str:
-    """Paired differences of `PAIRS` in points, with their seeds, a column for each store."""
+def _with_seeds(found: Difference, p: float) -> str:
+    return f"{points(found, p)}, {found.seeds} seeds"
+
+
+def pairs_table(stores: dict[str, Results]) -> str:
+    """Differences of `PAIRS` in points, with their seeds, a column for each store."""
     names = {"baseline_cifar10": "CIFAR-10-LT", "baseline_digits": "digits"}
-    lines = ["| what | rows | " + " | ".join(names[name] for name in stores) + " |"]
-    lines.append("|---" * (2 + len(stores)) + "|")
+    lines: list[list[Cell]] = []
     for words, (name, reference) in PAIRS.items():
-        found = [paired(rows, name, reference) for rows in stores.values()]
-        cells = [f"{points(x)}, {x.seeds} seeds" if x else "–" for x in found]
-        lines.append(f"| {words} | `{name}` − `{reference}` | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        found = [compare(store, name, reference) for store in stores.values()]
+        cells = [Shown(x, _with_seeds) if x else None for x in found]
+        lines.append([words, f"`{name}` − `{reference}`", *cells])
+    return render(["what", "rows", *(names[name] for name in stores)], lines)
 
 
-def figure(stores: dict[str, Rows], path: Path) -> None:
+def figure(stores: dict[str, Results], path: Path) -> None:
     """Accuracy against the ridge, beside the baseline and the plain network, by store."""
     from matplotlib.figure import Figure
 
     picture = Figure(figsize=(9, 3.4), layout="constrained")
     axes = picture.subplots(1, len(stores), squeeze=False)[0]
-    for axis, (name, rows) in zip(axes, stores.items(), strict=True):
+    for axis, (name, store) in zip(axes, stores.items(), strict=True):
+        rows = store.rows
         for row, color in (("logit_adjustment", "#888888"), (BASELINE, "#d65f1f")):
             if row not in rows:
                 continue
@@ -192,11 +193,11 @@ def figure(stores: dict[str, Rows], path: Path) -> None:
     picture.savefig(path, dpi=110)
 
 
-def gaps(rows: Rows) -> dict[str, tuple[float, float]]:
+def gaps(store: Results) -> dict[str, tuple[float, float]]:
     """Gap, and points of top-1 over the baseline, of every row with full data and another layer."""
-    found = {}
+    found, rows = {}, store.rows
     for name, seeds in rows.items():
-        difference = paired(rows, name, baseline_of(name))
+        difference = compare(store, name, baseline_of(name))
         measured = values(rows, name, "gap")
         complete = len(measured) == len(seeds)
         if difference and name != baseline_of(name) and complete and TENTH not in name:
@@ -204,14 +205,14 @@ def gaps(rows: Rows) -> dict[str, tuple[float, float]]:
     return found
 
 
-def figure_of_gaps(stores: dict[str, Rows], path: Path) -> None:
+def figure_of_gaps(stores: dict[str, Results], path: Path) -> None:
     """What the gap between training and evaluation goes with, a point for every row."""
     from matplotlib.figure import Figure
 
     picture = Figure(figsize=(10.5, 4), layout="constrained")
     axes = picture.subplots(1, len(stores), squeeze=False)[0]
-    for axis, (name, rows) in zip(axes, stores.items(), strict=True):
-        found = gaps(rows)
+    for axis, (name, store) in zip(axes, stores.items(), strict=True):
+        found = gaps(store)
         for place, (row, (x, y)) in enumerate(sorted(found.items(), key=lambda item: item[1][1])):
             axis.plot(x, y, "o", color="#d65f1f" if row == "cw_la" else "#3b6fb6")
             words = row.removeprefix("cw_la ").split(" optimizer.learning_rate")[0]
@@ -253,19 +254,26 @@ def main() -> None:
     everything = [name for names in QUESTIONS.values() for name in names]
     names = args.rows.split(";") if args.rows else everything
     trials = [Trial(name, FIRST_SEED + seed) for seed in range(args.seeds) for name in names]
-    rows = run_and_store(args.protocol, trials, args, parser, Extras(probe=PROBE)).rows
-    print("\n" + table(rows))
+    store = run_and_store(args.protocol, trials, args, parser, Extras(probe=PROBE))
+    found = results(store.path) if store.path else Results(store.rows, design(args.protocol))
+    print("\n" + table(found))
     if args.out:
-        (args.out / f"{args.protocol}.md").write_text(table(rows))
-        stores = stored(args.out)
-        (args.out / "pairs.md").write_text(pairs_table(stores))
-        figure(stores, args.out / "ridge.png")
-        figure_of_gaps(stores, args.out / "gap.png")
+        write(args.out)
 
 
-def stored(folder: Path) -> dict[str, Rows]:
+def write(folder: Path) -> None:
+    """Tables and figures of the stored results."""
+    stores = stored(folder)
+    for name, found in stores.items():
+        (folder / f"{name}.md").write_text(table(found))
+    (folder / "pairs.md").write_text(pairs_table(stores))
+    figure(stores, folder / "ridge.png")
+    figure_of_gaps(stores, folder / "gap.png")
+
+
+def stored(folder: Path) -> dict[str, Results]:
     """The stored results of a folder, by protocol."""
-    return {path.stem: read(path) for path in sorted(folder.glob("*.csv"))}
+    return {path.stem: results(path) for path in files(folder)}
 
 
 if __name__ == "__main__":

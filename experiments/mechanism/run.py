@@ -14,8 +14,10 @@ import numpy as np
 
 from experiments.mechanism.stability import PLANS
 from experiments.protocols import EQUAL_SIZE, Trial
-from experiments.store import Curve, Rows, read
-from experiments.tables import paired, values
+from experiments.results import Results, design
+from experiments.statistics import Difference
+from experiments.store import Curve, Rows, read, read_curves
+from experiments.tables import Cell, Shown, compare, render, values
 from experiments.trials import Extras, run_and_store, standard_arguments
 
 ROWS = ("ce", "logit_adjustment", "bn_la", "cw_la", "cw_la_b3rs_bet")
@@ -66,37 +68,40 @@ def _show(value: float, measure: str) -> str:
     return f"{10**value:.3g}" if MEASURES[measure][1] else f"{value:.3g}"
 
 
-def _change(rows: Rows, name: str, reference: str, measure: str) -> str:
-    found = paired(rows, name, reference, measure)
-    if found is None:
-        return "–"
-    if MEASURES[measure][1]:
-        mean, low, high = (f"x {10**x:.2g}" for x in found[:3])
-    else:
-        mean, low, high = (f"{x:+.2g}" for x in found[:3])
-    return f"**{mean}** [{low}, {high}]" if found.sign else f"{mean} [{low}, {high}]"
+def _factor(found: Difference, p: float) -> str:
+    mean, low, high = (f"x {10**x:.2g}" for x in found[:3])
+    return f"**{mean}** [{low}, {high}]" if p < 0.05 else f"{mean} [{low}, {high}]"
+
+
+def _sum(found: Difference, p: float) -> str:
+    mean, low, high = (f"{x:+.2g}" for x in found[:3])
+    return f"**{mean}** [{low}, {high}]" if p < 0.05 else f"{mean} [{low}, {high}]"
+
+
+def _change(found: Results, name: str, reference: str, measure: str) -> Shown | None:
+    apart = compare(found, name, reference, measure)
+    return apart and Shown(apart, _factor if MEASURES[measure][1] else _sum)
 
 
 def table(stores: dict[int, Rows]) -> str:
     """Every measure of every row at the least and the most imbalance, and its change.
 
-    Changes are paired by seed, with 95% CIs; bold where the interval excludes no
-    change. Condition numbers change by factors.
+    Condition numbers change by factors.
     """
-    rows = joined(stores)
+    found = Results(joined(stores), design(EQUAL_SIZE[min(stores)]))
     low, high = min(stores), max(stores)
-    heads = ["measure", "row", f"IF {low}", f"IF {high}", "change", f"against `ce` at IF {high}"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines: list[list[Cell]] = []
     for measure, (words, _) in MEASURES.items():
         for name in ROWS:
             at = [f"{name} at {factor}" for factor in (low, high)]
-            if any(row not in rows for row in at):
+            if any(row not in found.rows for row in at):
                 continue
-            cells = [_show(values(rows, row, measure).mean(), measure) for row in at]
-            cells.append(_change(rows, at[1], at[0], measure))
-            against = "" if name == "ce" else _change(rows, at[1], f"ce at {high}", measure)
-            lines.append(f"| {words} | `{name}` | {' | '.join(cells)} | {against} |")
-    return "\n".join(lines) + "\n"
+            cells = [_show(values(found.rows, row, measure).mean(), measure) for row in at]
+            change = _change(found, at[1], at[0], measure)
+            against = "" if name == "ce" else _change(found, at[1], f"ce at {high}", measure)
+            lines.append([words, f"`{name}`", *cells, change, against])
+    heads = ["measure", "row", f"IF {low}", f"IF {high}", "change", f"against `ce` at IF {high}"]
+    return render(heads, lines)
 
 
 def _band(axis: Any, factors: Any, found: Any, name: str, logarithmic: bool = False) -> None:
@@ -188,20 +193,24 @@ def main() -> None:
     standard_arguments(parser)
     args = parser.parse_args()
     stores: dict[int, Rows] = {}
-    curves: dict[str, dict[int, Curve]] = {}
     for factor, protocol in EQUAL_SIZE.items():
         trials = [Trial(row, seed) for seed in range(args.seeds) for row in ROWS]
         extras = Extras(PROBE, tuple(CURVES) if factor == CURVES_AT else ())
-        store = run_and_store(protocol, trials, args, parser, extras)
-        stores[factor] = store.rows
-        curves = store.curves or curves
+        stores[factor] = run_and_store(protocol, trials, args, parser, extras).rows
     print("\n" + table(stores))
     if args.out:
-        (args.out / "mechanism.md").write_text(table(stores))
-        (args.out / "stability.md").write_text(table_of_stability(stores))
-        figure_of_stability(stores, args.out / "stability.png")
-        figure_of_imbalance(stores, args.out / "imbalance.png")
-        figure_of_training(curves, args.out / "training.png")
+        write(args.out)
+
+
+def write(folder: Path) -> None:
+    """Tables and figures of the stored results."""
+    stores = stored(folder)
+    (folder / "mechanism.md").write_text(table(stores))
+    (folder / "stability.md").write_text(table_of_stability(stores))
+    figure_of_stability(stores, folder / "stability.png")
+    figure_of_imbalance(stores, folder / "imbalance.png")
+    curves = read_curves(folder / f"{EQUAL_SIZE[CURVES_AT]}.csv")
+    figure_of_training(curves, folder / "training.png")
 
 
 def stored(folder: Path) -> dict[int, Rows]:

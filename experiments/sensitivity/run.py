@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from experiments.protocols import PROTOCOLS, Trial
+from experiments.results import Results, design, results
 from experiments.store import Rows
-from experiments.tables import paired, percent, points, rarest, values
+from experiments.tables import Cell, compare, percent, rarest, render, values
 from experiments.trials import run_and_store, standard_arguments
 from ltjax import config as configs
 
@@ -59,19 +60,17 @@ def grid(protocol: str, rows: Rows, key: str) -> list[tuple[Any, str]]:
     return [*numbers, *(pair for pair in known if isinstance(pair[0], str))]
 
 
-def table(protocol: str, rows: Rows) -> str:
-    """Accuracy at every value, and the paired difference from the default, in percent."""
-    rare = rarest(rows)
-    lines = [f"| key | value | top-1 | {rare} | minus default |", "|---" * 5 + "|"]
+def table(protocol: str, found: Results) -> str:
+    """Accuracy at every value, and the difference from the default, in percent."""
+    rows, rare = found.rows, rarest(found.rows)
+    lines: list[list[Cell]] = []
     for key in varied(protocol, rows):
         for value, row in grid(protocol, rows, key):
             chosen = row == BASE
-            lines.append(
-                f"| `{key}` | {value}{' (default)' * chosen} | {percent(values(rows, row))} | "
-                f"{percent(values(rows, row, rare))} | "
-                f"{'' if chosen else points(paired(rows, row, BASE))} |"
-            )
-    return "\n".join(lines) + "\n"
+            shown = [percent(values(rows, row, column)) for column in ("accuracy", rare)]
+            apart = "" if chosen else compare(found, row, BASE)
+            lines.append([f"`{key}`", f"{value}{' (default)' * chosen}", *shown, apart])
+    return render(["key", "value", "top-1", rare, "minus default"], lines)
 
 
 def figure(protocol: str, rows: Rows, path: Path) -> None:
@@ -113,11 +112,18 @@ def main() -> None:
         parser.error(f"--keys {','.join(unknown)}: allowed are {', '.join(GRIDS)}")
     names = [BASE] + [row_of(key, v) for key in keys for v in GRIDS[key]]
     trials = [Trial(name, FIRST_SEED + seed) for name in names for seed in range(args.seeds)]
-    rows = run_and_store(args.protocol, trials, args, parser).rows
-    print("\n" + table(args.protocol, rows))
-    if args.out:
-        (args.out / f"{args.protocol}.md").write_text(table(args.protocol, rows))
-        figure(args.protocol, rows, args.out / f"{args.protocol}.png")
+    store = run_and_store(args.protocol, trials, args, parser)
+    found = results(store.path) if store.path else Results(store.rows, design(args.protocol))
+    print("\n" + table(args.protocol, found))
+    if store.path:
+        write(store.path)
+
+
+def write(path: Path) -> None:
+    """Table and figure of a file of results."""
+    found = results(path)
+    path.with_suffix(".md").write_text(table(path.stem, found))
+    figure(path.stem, found.rows, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

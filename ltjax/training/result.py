@@ -71,8 +71,8 @@ def course(outputs: Outputs) -> dict[str, float]:
 
 
 def write_details(folder: Path, test: Source, first: Outputs, params: Mapping[str, Any]) -> None:
-    """Writes what a report draws: `diagnostics.json`, `correlation.npz`, `evaluation.json`,
-    `confused.npz`.
+    """Writes what a report draws, `diagnostics.json`, `correlation.npz`, `evaluation.json` and
+    `confused.npz`; and `predictions.npz`, labels and predictions of all test images.
 
     Args:
       folder: workdir of the run.
@@ -81,6 +81,11 @@ def write_details(folder: Path, test: Source, first: Outputs, params: Mapping[st
       params: the first seed's parameters.
     """
     kept = details(test.labels, first.logits)
+    np.savez_compressed(
+        folder / "predictions.npz",
+        labels=test.labels.astype(np.int32),
+        predictions=np.argmax(first.logits, axis=1).astype(np.int32),
+    )
     features, whitened = np.asarray(first.features), np.asarray(first.whitened)
     kernels = [x for x in jax.tree.leaves(params["head"]) if x.ndim == 2]
     kernel = np.asarray(kernels[0]) if kernels else None

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import records, store
 from experiments.protocols import PROTOCOLS, Trial
+from experiments.results import files, pooled, results
 from experiments.store import Run, Store, fingerprint
 from ltjax import config as configs
 from ltjax.errors import InputError
@@ -16,8 +18,7 @@ from ltjax.errors import InputError
 STORED = sorted(
     path
     for name in ("ablation", "baseline", "mechanism", "sensitivity")
-    for path in (records.ROOT / "experiments" / name / "results").glob("*.csv")
-    if not path.stem.endswith("_curves")
+    for path in files(records.ROOT / "experiments" / name / "results")
 )
 ABOUT = dict.fromkeys(records.ENVIRONMENT, "1") | {"device": "1 x cpu", "processor": "a"}
 RUN = Run({"accuracy": 0.1 + 0.2, "few": 0.4, "seconds": 2.0}, [])
@@ -41,6 +42,35 @@ def test_every_run_is_kept_and_read_back_as_the_same_numbers(tmp_path):
     assert header[:7] == ["row", "seed", "accuracy", "many", "medium", "few", "seconds"]
     assert tuple(header[-len(records.LAST) :]) == records.LAST
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_which_images_are_correct_is_kept(tmp_path):
+    path = tmp_path / "cifar10_small.csv"
+    bits = np.random.default_rng(0).random((2, 3, 21)) < 0.5
+    for seed in (0, 1):
+        Store(path, "cifar10_small").put(Trial("ce", seed), RUN._replace(correct=bits[seed]), ABOUT)
+    found = store.read_correct(path)["ce"]
+    assert all(found[seed].tolist() == bits[seed].tolist() for seed in (0, 1))
+    assert files(tmp_path) == [path]
+    assert results(path).design.correct["ce"].keys() == {0, 1}
+
+
+def test_runs_of_one_setting_are_pooled_over_experiments(tmp_path):
+    paths = {
+        name: tmp_path / name / "results" / f"{protocol}.csv"
+        for name, protocol in (("ablation", "cifar10_small"), ("baseline", "baseline_cifar10"))
+    }
+    assert fingerprint("cifar10_small", "bn_la") == fingerprint("baseline_cifar10", "bn_la")
+    small, other = (Store(path, path.stem) for path in paths.values())
+    for seed in (0, 1):
+        small.put(Trial("bn_la", seed), RUN, ABOUT)
+    for seed in (1, 100):  # seed 1 is the same run
+        other.put(Trial("bn_la", seed), RUN._replace(result={"accuracy": 0.9, "seconds": 1}), ABOUT)
+    other.put(Trial("bn_la optimizer.head_rate=0.1", 5), RUN, ABOUT)
+    found = pooled(paths["ablation"])
+    assert {row: list(seeds) for row, seeds in found.rows.items()} == {"bn_la": [0, 1, 100]}
+    assert found.rows["bn_la"][1] == RUN.result
+    assert results(paths["ablation"]).rows["bn_la"].keys() == {0, 1}
 
 
 def test_a_store_without_a_file_keeps_results_in_memory():

@@ -9,7 +9,9 @@ from experiments import store
 from experiments.baseline import run as baseline
 from experiments.mechanism import run as mechanism
 from experiments.protocols import EQUAL_SIZE, PROTOCOLS, ROWS, Trial, make_config
+from experiments.results import Results, design, files, results
 from experiments.sensitivity import run as sensitivity
+from experiments.statistics import OneTest
 from ltjax import config as configs
 from ltjax.data.longtail import exponential_counts
 
@@ -39,7 +41,7 @@ def test_sensitivity_marks_the_default_and_orders_values(tmp_path):
     assert default in shown
     assert numbers == sorted(numbers)
     assert shown[-1] == "auto"
-    lines = sensitivity.table("digits_20", rows).splitlines()
+    lines = sensitivity.table("digits_20", Results(rows, design("digits_20"))).splitlines()
     assert len(lines) == 2 + sum(1 + len(values) for values in sensitivity.GRIDS.values())
     assert sum("(default)" in line for line in lines) == len(sensitivity.GRIDS)
     sensitivity.figure("digits_20", rows, tmp_path / "figure.png")
@@ -52,7 +54,7 @@ def test_sensitivity_shows_varied_keys_against_the_protocol_s_default(tmp_path):
     rows = {name: {s: made_up(rng) for s in (100, 101)} for name in names}
     for result in (r for seeds in rows.values() for r in seeds.values()):
         del result["few"]
-    lines = sensitivity.table("cifar10_small", rows).splitlines()
+    lines = sensitivity.table("cifar10_small", Results(rows, design("cifar10_small"))).splitlines()
     assert lines[0] == "| key | value | top-1 | medium | minus default |"
     assert [line.split(" | ")[1] for line in lines[2:]] == ["0.5 (default)", "0.9"]
     sensitivity.figure("cifar10_small", rows, tmp_path / "figure.png")
@@ -112,19 +114,21 @@ def test_baseline_compares_with_batch_norm(tmp_path):
         for names in baseline.QUESTIONS.values()
         for name in names
     }
-    lines = baseline.table(rows).splitlines()
+    found = Results(rows, design("baseline_digits"))
+    lines = baseline.table(found).splitlines()
     assert len(lines) == 2 + len(rows) + len(baseline.QUESTIONS)
     assert all(line.count("|") == lines[0].count("|") for line in lines)
-    baseline.figure({"baseline_digits": rows, "baseline_cifar10": {}}, tmp_path / "a.png")
+    stores = {"baseline_digits": found, "baseline_cifar10": Results({}, OneTest())}
+    baseline.figure(stores, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
-    found = baseline.gaps(rows)
+    gaps = baseline.gaps(found)
     ahead = np.mean(
         [rows["cw_la"][s]["accuracy"] - rows["bn_la"][s]["accuracy"] for s in rows["cw_la"]]
     )
-    assert found["cw_la"][1] == pytest.approx(100 * ahead)
-    assert "bn_la" not in found
-    assert not any("max_count" in row for row in found)
-    baseline.figure_of_gaps({"baseline_digits": rows}, tmp_path / "b.png")
+    assert gaps["cw_la"][1] == pytest.approx(100 * ahead)
+    assert "bn_la" not in gaps
+    assert not any("max_count" in row for row in gaps)
+    baseline.figure_of_gaps({"baseline_digits": found}, tmp_path / "b.png")
     assert (tmp_path / "b.png").stat().st_size > 10_000
 
 
@@ -154,17 +158,15 @@ def test_rows_of_the_mechanism_are_rows():
     assert set(mechanism.ROWS) <= set(ROWS)
 
 
-@pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("sensitivity/results/*.csv")), ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("path", files(ROOT / "sensitivity/results"), ids=lambda p: p.stem)
 def test_stored_tables_of_the_sensitivity(path):
-    made = sensitivity.table(path.stem, store.read(path))
+    made = sensitivity.table(path.stem, results(path))
     assert path.with_suffix(".md").read_text() == made
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("baseline/results/*.csv")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", files(ROOT / "baseline/results"), ids=lambda p: p.stem)
 def test_stored_tables_of_the_baseline(path):
-    assert path.with_suffix(".md").read_text() == baseline.table(store.read(path))
+    assert path.with_suffix(".md").read_text() == baseline.table(results(path))
 
 
 def test_stored_mechanism():

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from experiments import store, tables, trials
 from experiments.ablation import run as ablation
 from experiments.baseline.gap import accuracy_of_halves
 from experiments.mechanism import stability
 from experiments.protocols import PROTOCOLS, ROWS, Trial, make_config
+from experiments.results import Results, files
+from experiments.statistics import Difference, OneTest, Splits, resampled, unpaired
 from experiments.trials import Extras, Run, Runner
 from ltjax import config as configs
 
@@ -36,21 +37,29 @@ def test_a_row_with_changes():
     assert config.whitening.method == "zca"
 
 
-def test_paired_interval_is_scipys():
+def test_differences_are_paired_where_seeds_have_splits():
     rng = np.random.default_rng(0)
     a, b = rng.random(8), rng.random(8)
     rows = {
         name: {i: {"accuracy": float(v)} for i, v in enumerate(x)}
         for name, x in (("a", a), ("b", b))
     }
-    found = tables.paired(rows, "a", "b")
-    expected = stats.ttest_rel(a, b).confidence_interval()
-    np.testing.assert_allclose([found.low, found.high], [expected.low, expected.high])
-    assert found.sign == 0
-    rows["b"] = {seed: {"accuracy": r["accuracy"] - 0.2} for seed, r in rows["a"].items()}
-    assert tables.paired(rows, "a", "b").sign == 1
-    assert tables.paired(rows, "b", "a").sign == -1
-    assert tables.paired(rows, "a", "absent") is None
+    rows["b"][9] = {"accuracy": 0.1}
+    assert tables.compare(Results(rows, Splits(0.25)), "a", "b") == resampled(a - b, 0.25)
+    found = tables.compare(Results(rows, OneTest()), "a", "b")
+    assert found == unpaired(a, np.append(b, 0.1))
+    assert tables.compare(Results(rows, Splits(0.25)), "a", "absent") is None
+    assert tables.compare(Results(rows, OneTest()), "a", "b", "few") is None
+
+
+def test_bold_differences_hold_for_the_whole_table():
+    sure, unsure = (Difference(0.01, 0.001, 0.02, p, 5) for p in (0.01, 0.03))
+    two = Difference(0.01, 0.001, 0.02, 0.0, 2)
+    lines = tables.render(["a", "b"], [[sure, unsure], [two, "x"], [None, unsure]]).splitlines()
+    assert lines[2] == "| **+1.0** [+0.1, +2.0] | +1.0 [+0.1, +2.0] |"
+    assert lines[3] == "| +1.0 | x |"
+    assert lines[4] == "| – | +1.0 [+0.1, +2.0] |"
+    assert "**+1.0**" in tables.render(["a"], [[unsure]])
 
 
 RESULT = {"accuracy": 0.5, "many": 0.6, "few": 0.4, "seconds": 2.0}
@@ -58,7 +67,8 @@ RESULT = {"accuracy": 0.5, "many": 0.6, "few": 0.4, "seconds": 2.0}
 
 def test_table_shows_what_is_missing():
     rows = {"ce": {0: RESULT, 1: RESULT | {"accuracy": 0.7}}, "cw": {0: RESULT}}
-    lines = tables.accuracy_table(rows, ["ce", "cw", "crt"], ["ce"]).splitlines()
+    found = Results(rows, Splits(0.25))
+    lines = tables.accuracy_table(found, ["ce", "cw", "crt"], ["ce"]).splitlines()
     assert len(lines) == 4
     assert lines[2].startswith("| `ce` | 60.0 ± 14.1 | 60.0 ± 0.0 | – | 40.0 ± 0.0 |  | 2 |")
     assert "| – | 1 |" in lines[3]
@@ -70,7 +80,7 @@ def test_parts_are_differences_of_rows_that_exist():
         name: {seed: RESULT | {"accuracy": level} for seed in range(3)}
         for name, level in (("ce", 0.5), ("cw", 0.6))
     }
-    text = ablation.claims(rows)
+    text = ablation.claims(Results(rows, Splits(0.25)))
     assert "| whitening, plain loss | `cw` − `ce` | **+10.0** [+10.0, +10.0] | +0.0" in text
     assert "`ce_b3rs`" not in text
 
@@ -178,15 +188,10 @@ def test_rows_by_name():
     assert set(ablation.rows_of("digits_50", "losses")) <= set(ROWS)
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.csv")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", files(RESULTS), ids=lambda path: path.stem)
 def test_stored_tables_are_those_of_their_results(path):
-    rows = store.read(path)
-    assert path.with_suffix(".md").read_text() == ablation.table(path.stem, rows)
-    parts = path.with_name(f"{path.stem}_parts.md")
-    assert parts.read_text() == ablation.claims(rows)
-    losses = path.with_name(f"{path.stem}_losses.md")
-    if losses.exists():
-        assert losses.read_text() == ablation.losses_table(rows)
+    for name, text in ablation.tables(path).items():
+        assert path.with_name(name).read_text() == text, name
 
 
 def test_stored_summary_is_of_all_stored_tables():

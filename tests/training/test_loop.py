@@ -82,6 +82,10 @@ def test_result_has_what_the_readme_says(finished):
     kept = json.loads((finished.workdir / "evaluation.json").read_text())
     hits = np.trace(np.array(kept["confusion"]))
     np.testing.assert_allclose(result["test"]["accuracy"], hits / np.sum(kept["confusion"]))
+    with np.load(finished.workdir / "predictions.npz") as found:
+        confusion = np.zeros((10, 10), int)
+        np.add.at(confusion, (found["labels"], found["predictions"]), 1)
+    assert confusion.tolist() == kept["confusion"]
     train = result["train"]
     assert train["class_counts"] == [128, 91, 65, 47, 33, 24, 17, 12, 8, 6]
     assert train["steps"] == 4 * 7
