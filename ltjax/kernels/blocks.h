@@ -169,17 +169,13 @@ void add_sums(Channels c, const float* u, const float* v, int64_t pixels, float*
   }
 }
 
-// k0 g + k1 z + k2 of one line of pixels, the gradient behind a batch norm; g is dy, or dy where
-// `mask` > 0.
+// dy + k0 y + k1 of some pixels, k [2, C]: the gradient of y where its sums have gradients, too, as
+// they have behind a batch norm.
 template <class Channels>
-void norm_gradient_line(Channels c, int64_t line, const float* dy, const float* mask, const float* z,
-                        const float* k, float* to) {
+void norm_gradient_line(Channels c, int64_t line, const float* dy, const float* y, const float* k, float* to) {
   for (int64_t w = 0; w < line; w += c)
-    for (int i = 0; i < c; i += kVector) {
-      Vec g = load(dy + w + i);
-      if (mask != nullptr) g = where_positive(load(mask + w + i), g);
-      store(to + w + i, g * load(k + i) + (load(z + w + i) * load(k + c + i) + load(k + 2 * c + i)));
-    }
+    for (int i = 0; i < c; i += kVector)
+      store(to + w + i, load(dy + w + i) + (load(y + w + i) * load(k + i) + load(k + c + i)));
 }
 
 // Parts of a batch: they depend on the shapes alone, so that sums do not depend on the number of
@@ -224,5 +220,6 @@ using Array = ffi::Buffer<ffi::F32>;
 using Result = ffi::Result<Array>;
 
 const float* optional(const Array& a) { return a.element_count() == 1 ? nullptr : a.typed_data(); }
+float* optional(Result& a) { return a->element_count() == 1 ? nullptr : a->typed_data(); }
 
 }  // namespace

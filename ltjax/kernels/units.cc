@@ -1,10 +1,11 @@
 // Convolutions of a residual network's training step, fused with the batch norms around them.
 //
-// float32, NHWC, kernels of 3 x 3 with a border of one zero. Three calls for XLA's CPU backend:
+// float32, NHWC, kernels of 3 x 3 with a border of one zero. Two calls for XLA's CPU backend:
 //
-//   unit_forward    y = conv(f(x), k), f(x) = relu(a x + b) or x, and sum y, sum y^2 per channel
-//   unit_backward   the gradients of x and k, with the batch norm's gradient applied to dy on the way
-//   norm_reduce     the two sums that a batch norm's gradient needs
+//   unit_forward    y = conv(u, k), u = x or relu(a x + b) or relu(a x + b + shortcut), and the sums
+//                   of y and y^2 per channel; u itself where it is the next shortcut
+//   unit_backward   the gradients of x, k, (a, b) and the shortcut; the gradient of the sums enters
+//                   as k0 y + k1
 //
 // Everything rests on two matrix products of small blocks that live in registers. A convolution of
 // stride 1 becomes 16 of them by Winograd's F(2 x 2, 3 x 3), which needs 2.25 times fewer products
@@ -43,33 +44,39 @@ void fill(const Frame& f, float* out, F pixel) {
   memset(out + (f.height + 1) * f.row(), 0, (f.rows - f.height - 1) * f.row() * sizeof(float));
 }
 
-// x, or relu(a x + b) where `affine` = (a, b) is given.
+// What stands before a convolution: u = x, or u = relu(a x + b), or u = relu(a x + b + shortcut).
+struct Before {
+  const float *x, *affine, *shortcut;  // affine = (a, b); the last two may be null
+};
+
+// One image of u with a border, from pixel `at` of the batch on; and to `kept` where that is not null.
 template <class Channels>
-void pad_input(Channels c, const Frame& f, const float* x, const float* affine, float* out) {
+void pad_input(Channels c, const Frame& f, const Before& before, int64_t at, float* kept, float* out) {
   const int64_t line = f.width * c;
-  if (affine == nullptr) {
-    fill(f, out, [&](int h, float* to) { memcpy(to, x + h * line, line * sizeof(float)); });
-    return;
-  }
+  const float* a = before.affine;
   fill(f, out, [&](int h, float* to) {
-    const float* from = x + h * line;
-    for (int w = 0; w < f.width; w++)
+    const int64_t first = at + h * line;
+    const float* from = before.x + first;
+    if (a == nullptr) {
+      memcpy(to, from, line * sizeof(float));
+      return;
+    }
+    for (int64_t w = 0; w < line; w += c)
       for (int i = 0; i < c; i += kVector) {
-        const Vec v = load(from + w * c + i) * load(affine + i) + load(affine + c + i);
-        store(to + w * c + i, where_positive(v, v));
+        Vec v = load(from + w + i) * load(a + i) + load(a + c + i);
+        if (before.shortcut != nullptr) v += load(before.shortcut + first + w + i);
+        v = where_positive(v, v);
+        store(to + w + i, v);
+        if (kept != nullptr) store(kept + first + w + i, v);
       }
   });
 }
 
 // The same of a whole image, with a border.
 template <class Channels>
-void pad_gradient(Channels c, const Frame& f, const float* dy, const float* mask, const float* z,
-                  const float* k, float* out) {
+void pad_gradient(Channels c, const Frame& f, const float* dy, const float* y, const float* k, float* out) {
   const int64_t line = int64_t(f.width) * c;
-  fill(f, out, [&](int h, float* to) {
-    const float* of = mask == nullptr ? nullptr : mask + h * line;
-    norm_gradient_line(c, line, dy + h * line, of, z + h * line, k, to);
-  });
+  fill(f, out, [&](int h, float* to) { norm_gradient_line(c, line, dy + h * line, y + h * line, k, to); });
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -323,8 +330,8 @@ void gradients_patches(const Unit& unit, const float* x, const float* g, const f
 }
 
 template <class In, class Out, class Pool>
-void forward(In in, Out out, Pool& pool, const Unit& unit, const float* x, const float* w, const float* affine,
-             float* y, float* sums) {
+void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before, const float* w, float* y, float* sums,
+             float* kept) {
   const int parts = parts_of(unit.batch, 2 * out);
   std::vector<float> partial(size_t(parts) * 2 * out), u;
   if (unit.winograd()) {
@@ -337,7 +344,7 @@ void forward(In in, Out out, Pool& pool, const Unit& unit, const float* x, const
     const int end = unit.batch * (part + 1) / parts;
     for (int n = unit.batch * part / parts; n < end; n += unit.group()) {
       const int images = std::min(unit.group(), end - n);
-      for (int i = 0; i < images; i++) pad_input(in, f, x + (n + i) * unit.input(), affine, padded + i * f.size());
+      for (int i = 0; i < images; i++) pad_input(in, f, before, (n + i) * unit.input(), kept, padded + i * f.size());
       float* to = y + n * unit.output();
       if (unit.winograd()) convolve_tiles(in, out, unit, f, images, padded, u.data(), to);
       else convolve_patches(unit, padded, w, to);
@@ -347,38 +354,54 @@ void forward(In in, Out out, Pool& pool, const Unit& unit, const float* x, const
   add_parts(partial, 2 * out, sums);
 }
 
-struct Gradient {
-  const float *dy, *mask, *z, *k;  // see `pad_gradient`
-  const float *shortcut, *shortcut_mask;
+// What arrives in the backward pass: the gradients of y, of its sums (`norm_gradient_line`), and of u where that
+// is an output; `kept` is u.
+struct Arriving {
+  const float *dy, *y, *k, *du, *kept;
 };
 
-// Ends the gradient of some images' input: through the ReLU and a x + b before the unit, with the
-// sums of the gradient of a x + b and of its product with x, or with the shortcut's.
+// What leaves it. The gradient of a x + b is `dshortcut`, which may be null, and a times it is dx,
+// which is null where it is not wanted; `sums` are those of the gradient of a x + b and of its
+// product with x.
+struct Leaving {
+  float *dx, *sums, *dk, *dshortcut;
+};
+
+// Ends the gradient of some images' input, from element `first` of the batch on, where dx holds the
+// convolution's part of the gradient of u.
 template <class In>
-void finish_input_gradient(In in, const Unit& unit, int images, const Gradient& given, const float* affine, const float* padded,
-                           const float* x, int64_t first, float* dx, float* sums) {
+void finish_input_gradient(In in, const Unit& unit, int images, const Before& before, const Arriving& given,
+                           const float* padded, int64_t first, const Leaving& out, float* sums) {
   const Frame f = unit.input_frame();
   const int64_t line = int64_t(unit.width) * in;
-  if (affine != nullptr) {
-    for (int i = 0; i < images; i++)
-      for (int h = 0; h < unit.height; h++) {
-        const float* after = padded + i * f.size() + (h + 1) * f.row() + in;
-        float* to = dx + i * unit.input() + h * line;
-        for (int64_t e = 0; e < line; e += kVector) store(to + e, where_positive(load(after + e), load(to + e)));
+  const float *du = given.du, *a = before.affine;
+  float* dshortcut = out.dshortcut;
+  for (int i = 0; i < images; i++)
+    for (int h = 0; h < unit.height; h++) {
+      const float* u = padded + i * f.size() + (h + 1) * f.row() + in;
+      const int64_t at = first + i * unit.input() + h * line;
+      const float* x = before.x + at;
+      float* dx = out.dx + at;
+      for (int c = 0; c < in; c += kVector) {
+        const Vec scale = load(a + c);
+        Vec sum = {}, product = {};
+        for (int64_t e = c; e < line; e += in) {
+          Vec g = load(dx + e);
+          if (du != nullptr) g += load(du + at + e);
+          g = where_positive(load(u + e), g);
+          sum += g, product += g * load(x + e);
+          if (dshortcut != nullptr) store(dshortcut + at + e, g);
+          store(dx + e, g * scale);
+        }
+        store(sums + c, load(sums + c) + sum);
+        store(sums + in + c, load(sums + in + c) + product);
       }
-    const int64_t pixels = images * (unit.input() / in);
-    add_sums(in, dx, x, pixels, sums);
-    for (int64_t e = 0; e < pixels * in; e += in)
-      for (int i = 0; i < in; i += kVector) store(dx + e + i, load(dx + e + i) * load(affine + i));
-  } else if (given.shortcut != nullptr) {
-    for (int64_t e = 0; e < images * unit.input(); e += kVector)
-      store(dx + e, load(dx + e) + where_positive(load(given.shortcut_mask + first + e), load(given.shortcut + first + e)));
-  }
+    }
 }
 
 template <class In, class Out, class Pool>
-void backward(In in, Out out, Pool& pool, const Unit& unit, const Gradient& given, const float* x, const float* affine,
-              const float* w, float* dx, float* sums, float* dk) {
+void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before, const Arriving& given, const float* w,
+              const Leaving& leaving) {
   const bool tiles = unit.winograd();
   const int64_t one = in * out, kernel = (tiles ? 16 : 9) * one;
   const int parts = parts_of(unit.batch, kernel);
@@ -392,6 +415,9 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Gradient& give
     transform_kernel(turned.data(), u.data(), one);
   }
   const Frame fx = unit.input_frame(), fg = unit.output_frame();
+  // Where u was kept it is not computed again.
+  const Before input = given.kept == nullptr ? before : Before{given.kept, nullptr, nullptr};
+  float* dx = leaving.dx;
   in_parallel(pool, parts, [&](int part) {
     float* g = scratch(kPaddedGradient, std::max(fg.size() * unit.group(), unit.output() + kRows * out));
     float* padded = scratch(kPaddedInput, fx.size() * (unit.group() + 1));
@@ -402,10 +428,9 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Gradient& give
       const int64_t first = n * unit.input();
       for (int i = 0; i < images; i++) {
         const int64_t at = (n + i) * unit.output();
-        const float* mask = given.mask == nullptr ? nullptr : given.mask + at;
-        if (tiles) pad_gradient(out, fg, given.dy + at, mask, given.z + at, given.k, g + i * fg.size());
-        else norm_gradient_line(out, unit.output(), given.dy + at, mask, given.z + at, given.k, g);
-        pad_input(in, fx, x + first + i * unit.input(), affine, padded + i * fx.size());
+        if (tiles) pad_gradient(out, fg, given.dy + at, given.y + at, given.k, g + i * fg.size());
+        else norm_gradient_line(out, unit.output(), given.dy + at, given.y + at, given.k, g);
+        pad_input(in, fx, input, first + i * unit.input(), nullptr, padded + i * fx.size());
       }
       if (tiles) {
         kernel_gradient_tiles(in, out, unit, images, padded, g, own);
@@ -419,19 +444,19 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Gradient& give
             memcpy(dx + first + int64_t(h) * unit.width * in, frame + (h + 1) * fx.row() + in,
                    int64_t(unit.width) * in * sizeof(float));
       }
-      if (dx != nullptr)
-        finish_input_gradient(in, unit, images, given, affine, padded, x + first, first, dx + first,
+      if (dx != nullptr && before.affine != nullptr)
+        finish_input_gradient(in, unit, images, before, given, padded, first, leaving,
                               partial.data() + size_t(part) * 2 * in);
     }
   });
   if (tiles) {
     std::vector<float> sum(kernel);
     add_parts(kernels, kernel, sum.data());
-    transform_back(sum.data(), dk, one);
+    transform_back(sum.data(), leaving.dk, one);
   } else {
-    add_parts(kernels, kernel, dk);
+    add_parts(kernels, kernel, leaving.dk);
   }
-  add_parts(partial, 2 * in, sums);
+  add_parts(partial, 2 * in, leaving.sums);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -448,57 +473,34 @@ Unit unit_of(const Array& x, int out, int64_t stride) {
   return {int(d[0]), int(d[1]), int(d[2]), int(d[3]), out, int(stride)};
 }
 
-ffi::Error UnitForward(ffi::ThreadPool pool, Array x, Array w, Array affine, Result y, Result sums, int64_t stride) {
-  const Unit unit = unit_of(x, int(w.dimensions()[3]), stride);
-  if (ffi::Error e = check(unit, optional(affine) != nullptr); e.failure()) return e;
-  // The units of a stage keep their width: those are compiled for it.
-  const auto run = [&](auto in, auto out) {
-    forward(in, out, pool, unit, x.typed_data(), w.typed_data(), optional(affine), y->typed_data(), sums->typed_data());
-  };
-  if (unit.in == unit.out) with_channels(unit.in, [&](auto c) { run(c, c); });
-  else run(int64_t(unit.in), int64_t(unit.out));
-  return ffi::Error::Success();
+// f(in, out): the units of a stage keep their width, and are compiled for it.
+template <class F>
+void with_widths(const Unit& unit, const F& f) {
+  if (unit.in == unit.out) with_channels(unit.in, [&](auto c) { f(c, c); });
+  else f(int64_t(unit.in), int64_t(unit.out));
 }
 
-ffi::Error UnitBackward(ffi::ThreadPool pool, Array dy, Array mask, Array z, Array k, Array x, Array affine, Array w,
-                        Array shortcut, Array shortcut_mask, Result dx, Result sums, Result dk, int64_t stride) {
+ffi::Error UnitForward(ffi::ThreadPool pool, Array x, Array affine, Array shortcut, Array w, Result y, Result sums,
+                       Result kept, int64_t stride) {
   const Unit unit = unit_of(x, int(w.dimensions()[3]), stride);
-  float* to = dx->element_count() == 1 ? nullptr : dx->typed_data();
-  if (ffi::Error e = check(unit, to != nullptr); e.failure()) return e;
-  const Gradient given = {dy.typed_data(), optional(mask), z.typed_data(), k.typed_data(),
-                          optional(shortcut), optional(shortcut_mask)};
-  const auto run = [&](auto in, auto out) {
-    backward(in, out, pool, unit, given, x.typed_data(), optional(affine), w.typed_data(), to, sums->typed_data(),
-             dk->typed_data());
-  };
-  if (unit.in == unit.out) with_channels(unit.in, [&](auto c) { run(c, c); });
-  else run(int64_t(unit.in), int64_t(unit.out));
-  return ffi::Error::Success();
-}
-
-// sum g and sum g z per channel, g = dy where mask > 0.
-ffi::Error NormReduce(ffi::ThreadPool pool, Array dy, Array mask, Array z, Result sums) {
-  const auto d = dy.dimensions();
-  const int batch = int(d[0]), parts = parts_of(batch, 2 * d[3]);
-  const int64_t c = d[3], image = d[1] * d[2] * c;
-  if (c % kVector != 0) return ffi::Error::InvalidArgument("channels are no multiple of a vector's width");
-  std::vector<float> partial(size_t(parts) * 2 * c);
-  in_parallel(pool, parts, [&](int part) {
-    float* s = partial.data() + size_t(part) * 2 * c;
-    const int64_t first = batch * part / parts * image, end = int64_t(batch) * (part + 1) / parts * image;
-    for (int64_t from = first; from < end; from += image)
-      for (int i = 0; i < c; i += kVector) {
-        Vec a[2] = {}, b[2] = {};
-        int odd = 0;
-        for (int64_t at = from + i; at < from + image; at += c, odd ^= 1) {
-          const Vec g = where_positive(load(mask.typed_data() + at), load(dy.typed_data() + at));
-          a[odd] += g, b[odd] += g * load(z.typed_data() + at);
-        }
-        store(s + i, load(s + i) + (a[0] + a[1]));
-        store(s + c + i, load(s + c + i) + (b[0] + b[1]));
-      }
+  const Before before = {x.typed_data(), optional(affine), optional(shortcut)};
+  if (ffi::Error e = check(unit, before.affine != nullptr); e.failure()) return e;
+  with_widths(unit, [&](auto in, auto out) {
+    forward(in, out, pool, unit, before, w.typed_data(), y->typed_data(), sums->typed_data(), optional(kept));
   });
-  add_parts(partial, 2 * c, sums->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error UnitBackward(ffi::ThreadPool pool, Array dy, Array y, Array k, Array x, Array affine, Array w, Array kept,
+                        Array du, Result dx, Result sums, Result dk, Result dshortcut, int64_t stride) {
+  const Unit unit = unit_of(x, int(w.dimensions()[3]), stride);
+  const Before before = {x.typed_data(), optional(affine), nullptr};
+  const Arriving given = {dy.typed_data(), y.typed_data(), k.typed_data(), optional(du), optional(kept)};
+  const Leaving leaving = {optional(dx), sums->typed_data(), dk->typed_data(), optional(dshortcut)};
+  if (ffi::Error e = check(unit, leaving.dx != nullptr); e.failure()) return e;
+  with_widths(unit, [&](auto in, auto out) {
+    backward(in, out, pool, unit, before, given, w.typed_data(), leaving);
+  });
   return ffi::Error::Success();
 }
 
@@ -506,8 +508,9 @@ ffi::Error NormReduce(ffi::ThreadPool pool, Array dy, Array mask, Array z, Resul
 
 #define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_forward, UnitForward,
-                              CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>().Attr<int64_t>("stride"));
+                              CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>()
+                                  .Ret<Array>().Attr<int64_t>("stride"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_backward, UnitBackward,
                               CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
-                                  .Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Attr<int64_t>("stride"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_norm_reduce, NormReduce, CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>());
+                                  .Arg<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>()
+                                  .Attr<int64_t>("stride"));

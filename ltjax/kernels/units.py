@@ -2,7 +2,8 @@
 
 A unit is a 3 x 3 convolution, what comes before it and what is measured after it:
 
-    z = conv(u, k),    u = relu(a x + b)  or  x,        s = (sum z, sum z^2) per channel
+    z = conv(u, k),    s = (sum z, sum z^2) per channel,
+    u = x  or  relu(a x + b)  or  relu(a x + b + shortcut)
 
 The sums are outputs, so a batch norm behind a unit is plain JAX on two vectors, and one that is
 reduced over devices is a `pmean` between two units. `norm_affine` turns the sums into the `(a, b)`
@@ -48,7 +49,6 @@ def supports(
     return bool(widths and fits and dtype == FLOAT and on_cpu and load().path is not None)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def unit(
     x: jax.Array,
     affine: jax.Array | None,
@@ -71,94 +71,106 @@ def unit(
     Source: Winograd's F(2 x 2, 3 x 3) for stride 1, Lavin and Gray
     (https://arxiv.org/abs/1509.09308); the fusion is ours.
     """
-    del input_gradient
-    batch, height, width, _ = x.shape
-    out = (batch, (height - 1) // stride + 1, (width - 1) // stride + 1, kernel.shape[3])
-    shapes = jax.ShapeDtypeStruct(out, FLOAT), jax.ShapeDtypeStruct((2, out[3]), FLOAT)
-    call = jax.ffi.ffi_call("ltjax_unit_forward", shapes)
-    z, sums = call(x, kernel, _none() if affine is None else affine, stride=np.int64(stride))
+    z, sums, _ = _unit(x, affine, None, kernel, _Kind(stride, input_gradient))
     return z, sums
 
 
-def _unit_forward(x, affine, kernel, stride, input_gradient):
-    z, sums = unit(x, affine, kernel, stride, input_gradient)
-    return (z, sums), (x, affine, kernel, z)
-
-
-def _unit_backward(stride, input_gradient, residuals, cotangents):
-    x, affine, kernel, z = residuals
-    dz, dsums = cotangents
-    ones = jnp.ones_like(dsums[0])
-    # d(sum z) adds ds0 to every pixel's gradient, d(sum z^2) adds 2 z ds1.
-    coefficients = jnp.stack([ones, 2 * dsums[1], dsums[0]])
-    dx, sums, dk = gradients(
-        dz, z, coefficients, x, affine, kernel, stride=stride, input_gradient=input_gradient
-    )
-    if not input_gradient:
-        dx = jnp.zeros_like(x)
-    return dx, None if affine is None else jnp.stack([sums[1], sums[0]]), dk
-
-
-unit.defvjp(_unit_forward, _unit_backward)
-
-
-def gradients(
-    dy: jax.Array,
-    z: jax.Array,
-    coefficients: jax.Array,
+def branching_unit(
     x: jax.Array,
-    affine: jax.Array | None,
+    affine: jax.Array,
+    shortcut: jax.Array | None,
     kernel: jax.Array,
-    *,
-    stride: int,
-    mask: jax.Array | None = None,
-    shortcut: tuple[jax.Array, jax.Array] | None = None,
-    input_gradient: bool = True,
+    stride: int = 1,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The backward pass of `unit`, with the gradient in front of it computed on the way.
-
-        g = k0 dy [mask > 0] + k1 z + k2
+    """`unit` at the start of a residual block, whose input goes two ways and ends the block before.
 
     Args:
-      dy: gradient that arrives, `[B, H', W', O]`.
-      z: the unit's output.
-      coefficients: `(k0, k1, k2)`, `[3, O]`.
-      x: the unit's input.
+      x: as of `unit`.
       affine: as of `unit`.
+      shortcut: float32 `[B, H, W, C]`, of the block before; None where there is none.
       kernel: as of `unit`.
       stride: as of `unit`.
-      mask: where it is positive, `dy` passes; None is everywhere.
-      shortcut: `(dy, mask)` of a shortcut of the same shape as `x`; added to its gradient.
-      input_gradient: False where no gradient of `x` is needed; it then has one element.
 
     Returns:
-      The gradient of `x`; the sums over pixels of the gradient `du` of `a x + b` and of
-      `du x`, `[2, C]` (of no meaning without `affine`); the gradient of the kernel.
+      `z` and its sums as of `unit`, and the convolution's input `relu(a x + b + shortcut)`.
+
+    Source: ours.
     """
-    around = (_none(), _none()) if shortcut is None else shortcut
+    kind = _Kind(stride, keep=True, joined=shortcut is not None)
+    return _unit(x, affine, shortcut, kernel, kind)
+
+
+class _Kind(NamedTuple):
+    """What is static about a unit.
+
+    Attributes:
+      stride: of the convolution.
+      input_gradient: whether there is one.
+      keep: whether the convolution's input is an output, too.
+      joined: whether a shortcut is added to it.
+    """
+
+    stride: int
+    input_gradient: bool = True
+    keep: bool = False
+    joined: bool = False
+
+
+def _shape(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, FLOAT)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _unit(
+    x: jax.Array,
+    affine: jax.Array | None,
+    shortcut: jax.Array | None,
+    kernel: jax.Array,
+    kind: _Kind,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    batch, height, width, _ = x.shape
+    down, across = ((side - 1) // kind.stride + 1 for side in (height, width))
+    out = kernel.shape[3]
     shapes = (
-        jax.ShapeDtypeStruct(x.shape if input_gradient else (1,), FLOAT),
-        jax.ShapeDtypeStruct((2, x.shape[3]), FLOAT),
-        jax.ShapeDtypeStruct(kernel.shape, FLOAT),
+        _shape(batch, down, across, out),
+        _shape(2, out),
+        _shape(*(x.shape if kind.keep else (1,))),
     )
-    dx, sums, dk = jax.ffi.ffi_call("ltjax_unit_backward", shapes)(
-        dy,
-        _none() if mask is None else mask,
-        z,
-        coefficients,
-        x,
-        _none() if affine is None else affine,
-        kernel,
-        *around,
-        stride=np.int64(stride),
-    )
-    return dx, sums, dk
+    call = jax.ffi.ffi_call("ltjax_unit_forward", shapes)
+    given = (_none() if a is None else a for a in (affine, shortcut))
+    z, sums, kept = call(x, *given, kernel, stride=np.int64(kind.stride))
+    return z, sums, kept
 
 
-def masked_sums(dy: jax.Array, mask: jax.Array, z: jax.Array) -> jax.Array:
-    """Sums over pixels of `g` and `g z`, `g = dy [mask > 0]`, `[2, C]`."""
-    shape = jax.ShapeDtypeStruct((2, z.shape[3]), FLOAT)
-    return jax.ffi.ffi_call("ltjax_norm_reduce", shape)(dy, mask, z)
+def _unit_forward(x, affine, shortcut, kernel, kind):
+    z, sums, kept = _unit(x, affine, shortcut, kernel, kind)
+    return (z, sums, kept), (x, affine, kernel, z, kept)
+
+
+def _unit_backward(kind, residuals, cotangents):
+    x, affine, kernel, z, kept = residuals
+    dz, dsums, dkept = cotangents
+    # d(sum z^2) adds 2 z ds1 to every pixel's gradient, d(sum z) adds ds0.
+    coefficients = jnp.stack([2 * dsums[1], dsums[0]])
+    shapes = (
+        _shape(*(x.shape if kind.input_gradient else (1,))),
+        _shape(2, x.shape[3]),
+        _shape(*kernel.shape),
+        _shape(*(x.shape if kind.joined else (1,))),
+    )
+    # The gradients of an image are written when those that arrive have been read.
+    aliases = {0: 0} if kind.input_gradient and dz.shape == x.shape else {}
+    aliases |= {7: 3} if kind.joined else {}
+    call = jax.ffi.ffi_call("ltjax_unit_backward", shapes, input_output_aliases=aliases)
+    given = dz, z, coefficients, x, _none() if affine is None else affine, kernel, kept, dkept
+    dx, sums, dk, dshortcut = call(*given, stride=np.int64(kind.stride))
+    if not kind.input_gradient:
+        dx = jnp.zeros_like(x)
+    daffine = None if affine is None else jnp.stack([sums[1], sums[0]])
+    return dx, daffine, dshortcut if kind.joined else None, dk
+
+
+_unit.defvjp(_unit_forward, _unit_backward)
 
 
 class Moments(NamedTuple):

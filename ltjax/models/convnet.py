@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax.models.layers import Computation, conv_norm
+from ltjax.models.layers import Computation, Normed, branching_conv_norm, conv_norm
 
 
 class ResidualBlock(nn.Module):
@@ -22,14 +22,15 @@ class ResidualBlock(nn.Module):
     by: Computation = Computation()
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: Normed, *, train: bool) -> Normed:
         """`[B, H, W, C] -> [B, H / stride, W / stride, width]`."""
-        width, by = self.width, self.by
-        first = conv_norm(x, width, 3, self.stride, "1", train, by, relu=True, same=True)
-        y = conv_norm(first, width, 3, 1, "2", train, by, same=True).value()
-        if x.shape != y.shape:
-            x = conv_norm(x, width, 1, self.stride, "shortcut", train, by, same=True).value()
-        return nn.relu(x + y)
+        width, stride, by = self.width, self.stride, self.by
+        y, shortcut = branching_conv_norm(x, width, 3, stride, "1", train, by, relu=True, same=True)
+        y = conv_norm(y, width, 3, 1, "2", train, by, same=True)
+        if shortcut.shape != y.x.shape:
+            projected = conv_norm(shortcut, width, 1, stride, "shortcut", train, by, same=True)
+            shortcut = projected.value()
+        return y._replace(shortcut=shortcut, relu=True)
 
 
 class ConvNet(nn.Module):
@@ -58,13 +59,10 @@ class ConvNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, widths[-1]]`."""
         by = Computation(self.axis_name, self.dtype, self.native)
-        stem = conv_norm(
-            x, self.widths[0], 3, 1, "stem", train, by, relu=True, same=True, images=True
-        )
-        x = stem.value()
+        y = conv_norm(x, self.widths[0], 3, 1, "stem", train, by, relu=True, same=True, images=True)
         for stage, width in enumerate(self.widths):
             for block in range(self.blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
-                x = ResidualBlock(width, stride, by, name=name)(x, train=train)
-        return jnp.mean(x, axis=(1, 2))
+                y = ResidualBlock(width, stride, by, name=name)(y, train=train)
+        return jnp.mean(y.value(), axis=(1, 2))

@@ -167,12 +167,17 @@ class Normed(NamedTuple):
     Attributes:
       x: `[B, H, W, C]`.
       affine: `(a, b)`, `[2, C]`, of the output `a x + b`; None if `x` is the output.
+      shortcut: `[B, H, W, C]`, added to the output; None adds nothing.
       relu: whether a ReLU follows.
+      given: `[B, H, W, C]`, the input of the convolution before the batch norm; None unless
+        `branching_conv_norm` computed it.
     """
 
     x: jax.Array
     affine: jax.Array | None = None
+    shortcut: jax.Array | None = None
     relu: bool = False
+    given: jax.Array | None = None
 
     def value(self) -> jax.Array:
         """Computes the output.
@@ -184,6 +189,8 @@ class Normed(NamedTuple):
         if self.affine is not None:
             shape = (1, 1, 1, -1)
             y = self.affine[0].reshape(shape) * y + self.affine[1].reshape(shape)
+        if self.shortcut is not None:
+            y = y + self.shortcut
         return nn.relu(y) if self.relu else y
 
 
@@ -235,12 +242,13 @@ def conv_norm(
     same: bool = False,
     zero_scale: bool = False,
     images: bool = False,
+    branching: bool = False,
 ) -> Normed:
     """A convolution and the batch norm after it; to be called inside a compact module.
 
-    A native kernel for 3 x 3 convolutions computes the batch norm and the ReLU before the
-    convolution, too, and the statistics of the batch norm after it. The parameters are the same
-    with and without native kernels.
+    A native kernel for 3 x 3 convolutions computes the batch norm, the shortcut and the ReLU before
+    the convolution, too, and the statistics of the batch norm after it. The parameters are the
+    same with and without native kernels.
 
     Args:
       x: `[B, H, W, C]`, or the output of the batch norm before.
@@ -256,6 +264,7 @@ def conv_norm(
       same: see `conv`.
       zero_scale: see `norm`.
       images: whether `x` are the images, which need no gradient.
+      branching: see `branching_conv_norm`.
 
     Returns:
       The output of the batch norm, which may not be computed yet.
@@ -267,16 +276,41 @@ def conv_norm(
     before = x if isinstance(x, Normed) else Normed(x)
     if not _is_native(before.x, width, size, stride, by, groups=groups, same=same):
         layer = conv(width, size, stride, names[0], by.dtype, groups=groups, same=same)
-        y = layer(before.value())
+        given = before.value()
+        y = layer(given)
         y = norm(y, train, by.axis_name, names[1], by.dtype, zero_scale=zero_scale)
-        return Normed(y, relu=relu)
+        return Normed(y, relu=relu, given=given)
     if before.affine is None or not before.relu:
         before = Normed(before.value())
     kernel = _Kernel(name=names[0])((3, 3, before.x.shape[-1], width))
-    z, sums = units.unit(before.x, before.affine, kernel, stride, not images)
+    given = before.x
+    if before.affine is not None and (branching or before.shortcut is not None):
+        z, sums, given = units.branching_unit(
+            before.x, before.affine, before.shortcut, kernel, stride
+        )
+    else:
+        z, sums = units.unit(before.x, before.affine, kernel, stride, not images)
     count = z.size // width
     affine = _Norm(zero_scale, name=names[1])(sums, count, train, by.axis_name)
-    return Normed(z, affine, relu)
+    return Normed(z, affine, relu=relu, given=given if branching else None)
+
+
+def branching_conv_norm(x: Normed, *args: Any, **options: Any) -> tuple[Normed, jax.Array]:
+    """`conv_norm` at the start of a residual block, whose input goes another way, too.
+
+    Args:
+      x: the output of the block before, which may not be computed yet.
+      *args: further arguments of `conv_norm`.
+      **options: its keyword arguments.
+
+    Returns:
+      The output of the batch norm as of `conv_norm`; the value of `x`.
+
+    Source: ours.
+    """
+    y = conv_norm(x, *args, branching=True, **options)
+    assert y.given is not None
+    return y, y.given
 
 
 def _is_native(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.errors import require
-from ltjax.models.layers import Computation, conv_norm
+from ltjax.models.layers import Computation, Normed, branching_conv_norm, conv_norm
 
 
 class CifarBlock(nn.Module):
@@ -23,16 +23,17 @@ class CifarBlock(nn.Module):
     zero_residual: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: Normed, *, train: bool) -> Normed:
         """`[B, H, W, C] -> [B, H / stride, W / stride, width]`."""
-        zero = self.zero_residual
-        y = conv_norm(x, self.width, 3, self.stride, "1", train, self.by, relu=True)
-        y = conv_norm(y, self.width, 3, 1, "2", train, self.by, zero_scale=zero)
-        new = self.width - x.shape[-1]
+        y, shortcut = branching_conv_norm(
+            x, self.width, 3, self.stride, "1", train, self.by, relu=True
+        )
+        y = conv_norm(y, self.width, 3, 1, "2", train, self.by, zero_scale=self.zero_residual)
+        new = self.width - shortcut.shape[-1]
         if self.stride > 1 or new:
-            x = x[:, :: self.stride, :: self.stride]
-            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
-        return nn.relu(x + y.value())
+            shortcut = shortcut[:, :: self.stride, :: self.stride]
+            shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
+        return y._replace(shortcut=shortcut, relu=True)
 
 
 class ResNetCifar(nn.Module):
@@ -65,10 +66,10 @@ class ResNetCifar(nn.Module):
         """Images `[B, H, W, C] -> features [B, 64]`."""
         require(self.depth % 6 == 2 and self.depth >= 8, "depth", self.depth, "6 n + 2")
         by = Computation(self.axis_name, self.dtype, self.native)
-        x = conv_norm(x, 16, 3, 1, "stem", train, by, relu=True, images=True).value()
+        y = conv_norm(x, 16, 3, 1, "stem", train, by, relu=True, images=True)
         for stage, width in enumerate((16, 32, 64)):
             for block in range((self.depth - 2) // 6):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
-                x = CifarBlock(width, stride, by, self.zero_residual, name=name)(x, train=train)
-        return jnp.mean(x, axis=(1, 2))
+                y = CifarBlock(width, stride, by, self.zero_residual, name=name)(y, train=train)
+        return jnp.mean(y.value(), axis=(1, 2))

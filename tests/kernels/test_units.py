@@ -83,27 +83,34 @@ def test_norm_and_relu_before_it(shape, stride):
     assert error(dk, want_dk) < 1e-5
 
 
-def test_masked_sums():
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(5, 7, 9, 16, 32), (17, 8, 8, 64, 64), (9, 3, 3, 48, 16)])
+@pytest.mark.parametrize("joined", [True, False])
+def test_unit_that_ends_a_block_and_begins_the_next(joined, shape, stride):
+    batch, height, width, into, out = shape
     rng = np.random.default_rng(0)
-    dy, mask, z = (normal(rng, 11, 5, 3, 32) for _ in range(3))
-    sums = np.asarray(units.masked_sums(dy, mask, z))
-    g = np.where(mask > 0, dy, 0).astype(np.float64)
-    np.testing.assert_allclose(sums[0], g.sum((0, 1, 2)), rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(sums[1], (g * z).sum((0, 1, 2)), rtol=1e-5, atol=1e-4)
-
-
-def test_shortcut_and_mask():
-    rng = np.random.default_rng(0)
-    x, kernel = normal(rng, 4, 6, 6, 16), normal(rng, 3, 3, 16, 16)
-    dy, mask, z, short, short_mask = (normal(rng, 4, 6, 6, 16) for _ in range(5))
-    k = normal(rng, 3, 16)
-    dx, _, dk = units.gradients(
-        dy, z, k, x, None, kernel, stride=1, mask=mask, shortcut=(short, short_mask)
-    )
-    wide = np.where(mask > 0, dy, 0).astype(np.float64) * k[0] + z.astype(np.float64) * k[1] + k[2]
-    want_dx, want_dk = reference.gradients(x.astype(np.float64), kernel.astype(np.float64), wide, 1)
-    assert error(dx, want_dx + np.where(short_mask > 0, short, 0)) < 1e-6
+    x, kernel = normal(rng, batch, height, width, into), normal(rng, 3, 3, into, out)
+    affine = np.stack([1 + 0.3 * normal(rng, into), 0.3 * normal(rng, into)])
+    shortcut = normal(rng, *x.shape) if joined else None
+    call = jax.jit(lambda *a: units.branching_unit(*a, stride))
+    (z, sums, kept), vjp = jax.vjp(call, x, affine, shortcut, kernel)
+    a, b = affine.astype(np.float64)
+    before, wide = x * a + b + (shortcut if joined else 0), kernel.astype(np.float64)
+    u = np.maximum(before, 0)
+    wanted = reference.convolve(u, wide, stride)
+    assert error(kept, u) < 1e-6
+    assert error(z, wanted) < 1e-6
+    assert error(sums[1], (wanted**2).sum((0, 1, 2))) < 1e-5
+    dy, dkept = normal(rng, *z.shape), normal(rng, *x.shape)
+    dx, dab, dshortcut, dk = vjp((jnp.asarray(dy), jnp.zeros((2, out)), jnp.asarray(dkept)))
+    du, want_dk = reference.gradients(u, wide, dy.astype(np.float64), stride)
+    du = np.where(before > 0, du + dkept, 0)
+    assert error(dx, du * a) < 1e-6
+    assert error(dab[0], (du * x).sum((0, 1, 2))) < 1e-5
+    assert error(dab[1], du.sum((0, 1, 2))) < 1e-5
     assert error(dk, want_dk) < 1e-5
+    if joined:
+        assert error(dshortcut, du) < 1e-6
 
 
 def test_nan_and_infinity_pass():

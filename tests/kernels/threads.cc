@@ -61,19 +61,20 @@ double run(const Unit& u, int threads) {
   const int64_t in = u.in, out = u.out;
   const bool norm = in % kVector == 0;
   const auto x = numbers(u.batch * u.input()), w = numbers(9 * in * out), affine = numbers(2 * in);
-  const auto dy = numbers(u.batch * u.output()), z = numbers(u.batch * u.output()), k = numbers(3 * out);
-  std::vector<float> y(u.batch * u.output()), sums(2 * out), dx(x.size()), dsums(2 * in), dk(w.size());
-  const float* ab = norm ? affine.data() : nullptr;
-  const Gradient given = {dy.data(), z.data(), z.data(), k.data(), nullptr, nullptr};
-  float* to = norm ? dx.data() : nullptr;
-  const auto both = [&](auto a, auto b) {
-    forward(a, b, pool, u, x.data(), w.data(), ab, y.data(), sums.data());
-    backward(a, b, pool, u, given, x.data(), ab, w.data(), to, dsums.data(), dk.data());
-  };
-  if (in == out) with_channels(in, [&](auto c) { both(c, c); });
-  else both(in, out);
+  const auto dy = numbers(u.batch * u.output()), z = numbers(u.batch * u.output()), k = numbers(2 * out);
+  const auto shortcut = numbers(x.size());
+  std::vector<float> y(u.batch * u.output()), sums(2 * out), kept(x.size()), dx(x.size());
+  std::vector<float> dsums(2 * in), dk(w.size()), dshortcut(x.size());
+  const Before before = {x.data(), norm ? affine.data() : nullptr, norm ? shortcut.data() : nullptr};
+  float* keep = norm ? kept.data() : nullptr;
+  const Arriving given = {dy.data(), z.data(), k.data(), norm ? shortcut.data() : nullptr, keep};
+  const Leaving leaving = {norm ? dx.data() : nullptr, dsums.data(), dk.data(), norm ? dshortcut.data() : nullptr};
+  with_widths(u, [&](auto a, auto b) {
+    forward(a, b, pool, u, before, w.data(), y.data(), sums.data(), keep);
+    backward(a, b, pool, u, before, given, w.data(), leaving);
+  });
   double total = 0;
-  for (const auto* v : {&y, &sums, &dx, &dsums, &dk})
+  for (const auto* v : {&y, &sums, &kept, &dx, &dsums, &dk, &dshortcut})
     for (size_t i = 0; i < v->size(); i++) total += double((*v)[i]) * double(i % 97 + 1);
   return total;
 }
