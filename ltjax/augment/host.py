@@ -2,8 +2,12 @@
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+
+from ltjax.augment.opencv import cv2
+
+# Longer side in shorter sides from which on an image is cropped before it is resized.
+_LONGEST = 16
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -32,7 +36,8 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def center_crop(image: np.ndarray, size: int, *, share: float = 0.875) -> np.ndarray:
     """Resizes the shorter side to `size / share` and takes the center square, to evaluate images.
 
-    An image that already has the size is left as it is.
+    An image that already has the size is left as it is. One that is more than 16 times as long as
+    wide is cut to that first, around its center, so that the memory does not grow with its length.
 
     Args:
       image: `[H, W, C]`, uint8 or float32.
@@ -47,11 +52,17 @@ def center_crop(image: np.ndarray, size: int, *, share: float = 0.875) -> np.nda
     """
     if image.shape[:2] == (size, size):
         return image
-    scale = size / share / min(image.shape[:2])
+    shorter = min(image.shape[:2])
+    image = _center(image, *(min(side, _LONGEST * shorter) for side in image.shape[:2]))
+    scale = size / share / shorter
     height, width = (max(size, round(side * scale)) for side in image.shape[:2])
     image = resize(image, height, width)
-    top, left = (height - size) // 2, (width - size) // 2
-    return image[top : top + size, left : left + size]
+    return _center(image, size, size)
+
+
+def _center(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 class HostAugment(NamedTuple):

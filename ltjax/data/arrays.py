@@ -1,13 +1,19 @@
 """Sources whose images are in memory: the digits of scikit-learn, and `.npz` files."""
 
 import importlib.util
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from ltjax.data.files import printable
+from ltjax.data.npz import Header, NpzError, open_npz
 from ltjax.data.sources import ArraySource
 from ltjax.errors import InputError, check_labels, require
+
+# Arrays that are read from an .npz file.
+NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
+# Largest height, width and number of channels of such images.
+MAX_SIDE = 4096
 
 
 def digits() -> ArraySource:
@@ -60,30 +66,78 @@ def read_npz(path: str) -> tuple[ArraySource, ArraySource | None]:
     Raises:
       InputError: no such file, a file of another format, a missing array or a wrong dtype.
     """
-    require(Path(path).is_file(), "data.path", path, "the path of an .npz file")
+    require(Path(path).exists(), "data.path", path, "the path of an .npz file")
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
-            arrays = {key: data[key] for key in data.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
+        with open_npz(path, NAMES) as npz:
+            _check_headers(npz.headers)
+            return _parts(npz.read_all())
+    except NpzError as e:
         raise InputError(
-            f"data.path = {path!r} cannot be read as .npz ({' '.join(str(e).split())}); "
+            f"data.path = {path!r} cannot be read as .npz ({e}); "
             "write it with numpy.savez(path, images=..., labels=...)"
         ) from e
-    missing = {"images", "labels"} - set(arrays)
+    except InputError as e:
+        raise InputError(f"data.path = {path!r}: {e}") from e
+
+
+def _parts(arrays: dict[str, np.ndarray]) -> tuple[ArraySource, ArraySource | None]:
+    classes = _class_names(arrays)
+
+    def part(images: str, labels: str) -> ArraySource:
+        return ArraySource(_with_channels(arrays[images]), check_labels(arrays[labels]), classes)
+
+    train = part("images", "labels")
+    return train, part("test_images", "test_labels") if "test_images" in arrays else None
+
+
+def _check_headers(headers: dict[str, Header]) -> None:
+    """Checks what the file says of its arrays, before any is read."""
+    missing = {"images", "labels"} - set(headers)
     if missing:
         raise InputError(
-            f"data.path = {path!r} lacks the array {sorted(missing)[0]!r}; "
-            "it needs images and labels, and may have test_images and test_labels"
+            f"it lacks the array {sorted(missing)[0]!r}; it needs images and labels, and may have "
+            "test_images and test_labels"
         )
+    parts = [("images", "labels")]
+    if "test_images" in headers:
+        require("test_labels" in headers, "test_labels", None, "an array beside test_images")
+        parts.append(("test_images", "test_labels"))
+    for images, labels in parts:
+        (shape, dtype), of = _shape_and_dtype(headers[images]), headers[labels]
+        form = len(shape) == 4 and dtype == np.uint8 and min(shape) >= 1
+        require(form, images, f"{dtype} {shape}", "uint8 [N, H, W] or [N, H, W, C]")
+        require(max(shape[1:]) <= MAX_SIDE, images, shape, f"sides up to {MAX_SIDE}")
+        rows = of.shape == shape[:1] and np.issubdtype(of.dtype, np.integer)
+        require(
+            rows, labels, f"{of.dtype} {of.shape}", f"one integer for each of {shape[0]} images"
+        )
+    if len(parts) == 2:
+        own, test = (_shape_and_dtype(headers[name])[0][1:] for name, _ in parts)
+        require(test == own, "test_images", test, f"{own}, the shape of the training images")
+    if "class_names" in headers:
+        names = headers["class_names"]
+        text = names.dtype.kind in "USiu"
+        require(len(names.shape) == 1 and text, "class_names", names.shape, "a list of text")
+
+
+def _shape_and_dtype(header: Header) -> tuple[tuple[int, ...], np.dtype]:
+    """`(N, H, W, C)`, as far as the header has them, and the type."""
+    shape = (*header.shape, 1) if len(header.shape) == 3 else header.shape
+    return shape, header.dtype
+
+
+def _class_names(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
+    """The names in the file; otherwise numbers, as many as these images can have."""
     labels = check_labels(arrays["labels"])
-    names = arrays.get("class_names", np.arange(labels.max() + 1))
-    classes = tuple(str(name) for name in names)
-    source = ArraySource(_with_channels(arrays["images"]), labels, classes)
-    if "test_images" not in arrays:
-        return source, None
-    require("test_labels" in arrays, "test_labels", None, "an array beside test_images")
-    test_labels = check_labels(arrays["test_labels"])
-    return source, ArraySource(_with_channels(arrays["test_images"]), test_labels, classes)
+    if "class_names" in arrays:
+        return tuple(printable(str(name)) for name in arrays["class_names"])
+    most = len(labels) - 1
+    if labels.max() > most:
+        raise InputError(
+            f"labels.max() = {labels.max()} is not allowed; use labels from 0 to at most {most}, "
+            f"since {len(labels)} images have at most as many classes, or give class_names"
+        )
+    return tuple(str(c) for c in range(labels.max() + 1))
 
 
 def _with_channels(images: np.ndarray) -> np.ndarray:

@@ -3,11 +3,16 @@
 import contextlib
 import hashlib
 import os
-import zipfile
+import secrets
 from pathlib import Path
 
 import numpy as np
 import platformdirs
+
+from ltjax.data.npz import NpzError, open_npz
+
+# Name of the hash of the arrays, beside them.
+_DIGEST = "sha256"
 
 
 class Cache:
@@ -15,15 +20,17 @@ class Cache:
 
     It lies in the data's own folder, or in the user's cache folder where that cannot be
     written; with the environment variable LTJAX_CACHE_DIR in that folder alone. A cache that
-    cannot be written or read is as good as none.
+    cannot be written or read, or whose content is not what was stored, is as good as none.
 
     Args:
       folder: of the data.
       name: kind of the arrays.
       key: what they depend on; another key is another file.
+      arrays: names that they may have.
     """
 
-    def __init__(self, folder: Path, name: str, key: str):
+    def __init__(self, folder: Path, name: str, key: str, arrays: tuple[str, ...]):
+        self._arrays = arrays
         digest = hashlib.sha256(f"{folder.resolve()}\n{key}".encode("utf-8", "surrogateescape"))
         file = f".ltjax-{name}-{digest.hexdigest()[:12]}.npz"
         only = os.environ.get("LTJAX_CACHE_DIR")
@@ -38,10 +45,12 @@ class Cache:
         """
         for place in self._places:
             try:
-                with open(place, "rb") as file, np.load(file, allow_pickle=False) as data:
-                    return {key: data[key] for key in data.files}
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+                with open_npz(place, (*self._arrays, _DIGEST)) as npz:
+                    found = npz.read_all()
+            except NpzError:
                 continue
+            if _is(found.pop(_DIGEST, None), _digest(found)):
+                return found
         return None
 
     def store(self, arrays: dict[str, np.ndarray]) -> None:
@@ -53,8 +62,23 @@ class Cache:
         for place in self._places:
             with contextlib.suppress(OSError):
                 place.parent.mkdir(parents=True, exist_ok=True)
-                temporary = place.with_suffix(f".{os.getpid()}.tmp")
-                with open(temporary, "wb") as file:
-                    np.savez(file, **arrays)  # type: ignore[arg-type]
-                temporary.replace(place)
+                temporary = place.with_suffix(f".{secrets.token_hex(8)}.tmp")
+                try:
+                    with open(temporary, "xb") as file:
+                        np.savez(file, **arrays, **{_DIGEST: _digest(arrays)})  # type: ignore[arg-type]
+                    temporary.replace(place)
+                finally:
+                    temporary.unlink(missing_ok=True)
                 return
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def _is(found: np.ndarray | None, digest: np.ndarray) -> bool:
+    return found is not None and np.array_equal(found, digest)

@@ -2,11 +2,14 @@
 
 import functools
 
-import cv2
 import numpy as np
 
-# A header that promises more pixels than this is a mistake or an attack: 2^27 pixels are 400 MB.
-MAX_PIXELS = 2**27
+from ltjax.augment.opencv import MAX_PIXELS, cv2
+
+# Largest size of an image file: what the most pixels take where they are not compressed.
+MAX_BYTES = 2**29
+# Largest longer side, in shorter sides. A crop of a longer image would show next to nothing of it.
+MAX_RATIO = 100
 
 
 class DecodeError(ValueError):
@@ -73,16 +76,14 @@ def decode(data: bytes, *, at_least: int | None = None) -> np.ndarray:
       uint8 `[H, W, 3]`.
 
     Raises:
-      DecodeError: the data are not an image, or the image is truncated or has more than
-        `MAX_PIXELS` pixels.
+      DecodeError: the data are not an image, or the image is truncated, has more than
+        `MAX_PIXELS` pixels, or is more than `MAX_RATIO` times as long as wide.
     """
     _prepare_opencv()
     size = image_size(data)
     jpeg = data[:2] == b"\xff\xd8"
-    if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise DecodeError(
-            f"its header says {size[1]} x {size[0]} pixels, more than the 2^27 allowed"
-        )
+    if size is not None:
+        _check_size(*size)
     # Coded pixels never contain these markers. The end marker must follow the last scan: an
     # earlier one may belong to a thumbnail in the header.
     if jpeg and data[-2:] != b"\xff\xd9" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
@@ -99,8 +100,23 @@ def decode(data: bytes, *, at_least: int | None = None) -> np.ndarray:
                 break
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
+        if image is None:
+            raise DecodeError("it is empty" if not data else "it is not an image that OpenCV reads")
+        _check_size(*image.shape[:2])
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     except cv2.error as e:
-        raise DecodeError(f"OpenCV: {e.err}") from e
-    if image is None:
-        raise DecodeError("it is empty" if not data else "it is not an image that OpenCV reads")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        if "CV_IO_MAX_IMAGE" in e.err:
+            raise DecodeError("it has more pixels than the 2^27 allowed") from e
+        raise DecodeError(f"OpenCV: {' '.join(e.err.split())}") from e
+    except MemoryError as e:
+        raise DecodeError("there is not enough memory to decode it") from e
+
+
+def _check_size(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise DecodeError(f"it has {width} x {height} pixels, more than the 2^27 allowed")
+    if max(height, width) > MAX_RATIO * max(min(height, width), 1):
+        raise DecodeError(
+            f"it has {width} x {height} pixels; its longer side may be at most {MAX_RATIO} times "
+            "its shorter one"
+        )

@@ -1,5 +1,6 @@
 """Images in files: a folder per class, or a list of paths and labels."""
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from ltjax.data.cache import Cache
+from ltjax.data.decode import MAX_BYTES
+from ltjax.data.files import open_regular, printable, read_regular
 from ltjax.data.sources import EncodedSource
 from ltjax.errors import InputError, require
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+# Largest size of a list in bytes, and of a line of it in characters.
+_MAX_LIST_BYTES = 2**31
+_LONGEST_LINE = 8192
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,11 @@ class FileReader:
 
         Returns:
           Its content.
+
+        Raises:
+          OSError: see `ltjax.data.files.open_regular`.
         """
-        with open(os.path.join(self.root, self.paths[position]), "rb") as file:
-            return file.read()
+        return read_regular(os.path.join(self.root, self.paths[position]), most=MAX_BYTES)
 
     def name(self, position: int) -> str:
         """The path of a file for a message, printable whatever its bytes.
@@ -51,8 +59,7 @@ class FileReader:
         Returns:
           The path, with the root.
         """
-        path = os.path.join(self.root, self.paths[position])
-        return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        return printable(os.path.join(self.root, self.paths[position]))
 
 
 def read_folder(
@@ -78,7 +85,7 @@ def read_folder(
         has no image.
     """
     folders = _class_folders(root, key)
-    names = tuple(_printable(name) for name, _ in folders)
+    names = tuple(printable(name) for name, _ in folders)
     classes = classes or names
     unknown = sorted(set(names) - set(classes))
     if unknown:
@@ -86,7 +93,7 @@ def read_folder(
             f"{key} = {root!r} has the class {unknown[0]!r}, which the training images lack; "
             "give both parts the same class folders"
         )
-    cache = Cache(Path(root), "folder", repr(folders))
+    cache = Cache(Path(root), "folder", repr(folders), ("paths", "labels"))
     listing = cache.load()
     if listing is None:
         listing = _list_images(root, [name for name, _ in folders])
@@ -147,28 +154,21 @@ def read_list(
     Raises:
       InputError: no such file, a line of another form, or a label out of range.
     """
-    require(os.path.isfile(path), key, path, "a file with lines 'path label'")
+    require(os.path.exists(path), key, path, "a file with lines 'path label'")
     require(
         os.path.isdir(root), "data.dir", root, "the folder that the listed paths are relative to"
     )
-    paths, labels = [], []
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            name, _, label = line.strip().rpartition(" ")
-            if not name or not label.isascii() or not label.isdigit():
-                shown = _printable(line.strip())[:80]
-                raise InputError(f"{key} = {path!r}, line {number}: {shown!r} is not 'path label'")
-            paths.append(name)
-            labels.append(int(label))
-    if not paths:
-        raise InputError(f"{key} = {path!r} is empty; it needs lines 'path label'")
+    paths, labels, where = _list_lines(path, key)
     top = max(labels)
     if classes is not None and top >= classes:
         raise InputError(
             f"{key} = {path!r}: label {top} is out of range; the training list has classes 0 to "
             f"{classes - 1}"
+        )
+    if classes is None and top >= len(labels):
+        raise InputError(
+            f"{key} = {path!r}, line {where}: label {top} is out of range; a list of "
+            f"{len(labels)} images has at most as many classes, 0 to {len(labels) - 1}"
         )
     names = tuple(str(c) for c in range(classes or top + 1))
     positions = np.arange(len(labels), dtype=np.int64)
@@ -176,9 +176,34 @@ def read_list(
     return EncodedSource(reader, positions, np.array(labels, np.int64), names, size)
 
 
+def _list_lines(path: str, key: str) -> tuple[list[str], list[int], int]:
+    """Paths and labels of a list, and the number of the first line with the largest label."""
+    paths: list[str] = []
+    labels: list[int] = []
+    top = where = -1
+    try:
+        content = open_regular(path, most=_MAX_LIST_BYTES)
+    except OSError as e:
+        raise InputError(f"{key} = {path!r} cannot be read: {e.strerror}") from e
+    with io.TextIOWrapper(content, encoding="utf-8", errors="surrogateescape") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), ""), 1):
+            text = line.strip()
+            if not text:
+                continue
+            name, _, label = text.rpartition(" ")
+            # Nine digits are more than enough for a class; NUL ends no path that could be opened.
+            digits = label.isascii() and label.isdigit() and len(label) <= 9
+            if not name or not digits or "\0" in name or len(line) == _LONGEST_LINE:
+                shown = printable(text[:80])
+                raise InputError(f"{key} = {path!r}, line {number}: {shown!r} is not 'path label'")
+            paths.append(name)
+            labels.append(int(label))
+            if labels[-1] > top:
+                top, where = labels[-1], number
+    if not paths:
+        raise InputError(f"{key} = {path!r} is empty; it needs lines 'path label'")
+    return paths, labels, where
+
+
 def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
-
-
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -160,7 +160,8 @@ def read_tfds(name: str, folder: str | None, split: str, *, size: int | None) ->
     shape = features["image"].shape
     fixed = shape is not None and None not in shape
     channels = 3 if not fixed or shape[2] in (1, 3, 4) else shape[2]
-    cache = Cache(Path(builder.data_dir), "labels", f"{reader.identity} {_files(builder.data_dir)}")
+    key = f"{reader.identity} {_files(builder.data_dir)}"
+    cache = Cache(Path(builder.data_dir), "labels", key, ("labels", "order", "rank"))
     known = None if _is_mocked(builder) else cache.load()
     if known is None:
         known = _scan(reader)

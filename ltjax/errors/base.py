@@ -125,6 +125,11 @@ def require_integer(name: str, value: Any, low: int) -> int:
     return int(value)
 
 
+# More classes than any data set has. Counting them takes memory for each, also for those without an
+# image, so that one wild label would take all of it.
+MOST_CLASSES = 2**24
+
+
 def check_labels(labels: np.ndarray) -> np.ndarray:
     """Checks that labels are class numbers.
 
@@ -143,4 +148,5 @@ def check_labels(labels: np.ndarray) -> np.ndarray:
     integral = np.issubdtype(labels.dtype, np.integer)
     require(integral, "labels.dtype", str(labels.dtype), "an integer dtype")
     require(labels.min() >= 0, "labels.min()", int(labels.min()), "labels >= 0")
+    require(labels.max() < MOST_CLASSES, "labels.max()", int(labels.max()), "labels below 2^24")
     return labels.astype(np.int64)

@@ -1,14 +1,11 @@
 """Images of an `.npz` file one by one."""
 
 import contextlib
-import zipfile
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO
 
 import numpy as np
 
+from ltjax.data.npz import NpzError, NpzFile, open_npz
 from ltjax.errors import InputError, require
 
 
@@ -28,13 +25,13 @@ def stream_images(path: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
       InputError: no such file, no such array in it, or images of another shape; while the iterator
         is used, a file that is cut off.
     """
-    require(Path(path).is_file(), "--input", path, "the path of an .npz file")
-    with _images_member(path) as member:
-        found, fortran, dtype = _npy_header(member)
+    with _open(path) as npz:
+        header = npz.headers["images"]
+    found, fortran = header.shape, " in Fortran order" if header.fortran else ""
     require(
-        len(found) in (3, 4) and dtype == np.uint8 and not fortran,
+        len(found) in (3, 4) and header.dtype == np.uint8 and not fortran,
         f"images of {path}",
-        f"{dtype} {found}{' in Fortran order' if fortran else ''}",
+        f"{header.dtype} {found}{fortran}",
         "uint8 [N, H, W] or [N, H, W, C]",
     )
     own = (*found[1:], 1) if len(found) == 3 else found[1:]
@@ -44,28 +41,21 @@ def stream_images(path: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
 
 def _images_of(path: str, count: int, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     size = int(np.prod(shape))
-    with _images_member(path) as member:
-        _npy_header(member)
+    with _open(path) as npz, npz.stream("images") as stream:
         for _ in range(count):
-            yield np.frombuffer(member.read(size), np.uint8).reshape(shape)
-
-
-def _npy_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(member)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(member)
-    return np.lib.format.read_array_header_2_0(member)
+            yield np.frombuffer(stream.read(size), np.uint8).reshape(shape)
+        stream.read(1)  # the end, where the checksum is compared
 
 
 @contextlib.contextmanager
-def _images_member(path: str) -> Iterator[IO[bytes]]:
+def _open(path: str) -> Iterator[NpzFile]:
     try:
-        with zipfile.ZipFile(path) as archive, archive.open("images.npy") as member:
-            yield member
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as e:
-        if isinstance(e, InputError):
-            raise
+        with open_npz(path, ("images",)) as npz:
+            if "images" not in npz.headers:
+                raise NpzError("it has no array of this name")
+            yield npz
+    except NpzError as e:
         raise InputError(
-            f"--input {path} holds no array images ({' '.join(str(e).split())}); "
+            f"--input {path} holds no array images ({e}); "
             "write it with numpy.savez(path, images=...)"
         ) from e

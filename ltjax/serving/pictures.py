@@ -3,11 +3,12 @@
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ltjax.augment.host import center_crop, resize
-from ltjax.data.decode import DecodeError, decode
+from ltjax.augment.opencv import cv2
+from ltjax.data.decode import MAX_BYTES, DecodeError, decode
+from ltjax.data.files import printable, read_regular
 from ltjax.data.folder import SUFFIXES
 from ltjax.errors import InputError
 
@@ -31,7 +32,7 @@ def picture_files(path: str | Path) -> list[Path]:
     root = Path(path)
     if not root.exists():
         raise InputError(f"--input {root} does not exist; give an image, a folder or an .npz file")
-    if root.is_file():
+    if not root.is_dir():
         return [root]
     found = sorted(
         Path(folder) / name
@@ -59,9 +60,11 @@ def decode_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """
     height, width, channels = shape
     try:
-        pixels = decode(path.read_bytes(), at_least=round(max(height, width) / 0.875))
+        data = read_regular(path, most=MAX_BYTES)
+        pixels = decode(data, at_least=round(max(height, width) / 0.875))
     except (OSError, DecodeError) as e:
-        raise UnreadableError(f"{path}: {' '.join(str(e).split())}") from e
+        reason = e.strerror if isinstance(e, OSError) else str(e)
+        raise UnreadableError(f"{printable(str(path))}: {reason}") from e
     if height == width:
         pixels = center_crop(pixels, height)
     pixels = resize(pixels, height, width)

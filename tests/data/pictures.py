@@ -2,9 +2,10 @@
 
 import io
 
-import cv2
 import numpy as np
 from PIL import Image
+
+from ltjax.augment.opencv import cv2
 
 
 def picture(height=40, width=60, seed=0):

@@ -3,7 +3,6 @@
 import struct
 import zlib
 
-import cv2
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ltjax.augment.host import HostAugment, center_crop, color_jitter, random_resized_crop
+from ltjax.augment.opencv import cv2
 from ltjax.data.decode import DecodeError, decode, image_size
 from tests.data.pictures import encoded, picture
 

@@ -56,10 +56,10 @@ def test_unwritable_data_keeps_its_cache_at_home(tmp_path):
     from ltjax.data.cache import Cache
 
     (tmp_path / "file").write_text("no folder")
-    cache = Cache(tmp_path / "file" / "below", "x", "key")
+    cache = Cache(tmp_path / "file" / "below", "x", "key", ("labels",))
     cache.store({"labels": np.arange(3)})
     np.testing.assert_array_equal(cache.load()["labels"], np.arange(3))
-    assert Cache(tmp_path / "file" / "below", "x", "other").load() is None
+    assert Cache(tmp_path / "file" / "below", "x", "other", ("labels",)).load() is None
 
 
 def test_names_that_are_not_utf8(tmp_path):

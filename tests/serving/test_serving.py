@@ -5,11 +5,11 @@ import json
 import subprocess
 import sys
 
-import cv2
 import jax
 import numpy as np
 import pytest
 
+from ltjax.augment.opencv import cv2
 from ltjax.data.arrays import digits
 from ltjax.data.load import DataConfig
 from ltjax.errors import InputError

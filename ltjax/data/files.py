@@ -1,0 +1,83 @@
+"""Regular files only, of a limited size: the one way in which users' data are opened."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+# What a path may lead to that is no regular file. Reading a FIFO or a socket waits for ever, and a
+# device such as /dev/zero has no end.
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe (FIFO)"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_regular(path: str | Path, *, most: int | None = None) -> BinaryIO:
+    """Opens a file for reading, without waiting, if it is a regular file of an allowed size.
+
+    Args:
+      path: of the file; links are followed.
+      most: largest size in bytes; None allows any.
+
+    Returns:
+      The open file.
+
+    Raises:
+      OSError: there is no such file, it cannot be read, it is a folder, a FIFO, a device or a
+        socket, or it is too large; `strerror` is the reason in words.
+    """
+    _check(os.stat(path), path, most)  # first, since opening a device may have effects
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        _check(os.fstat(descriptor), path, most)  # again, since the path may lead elsewhere by now
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def _check(found: os.stat_result, path: str | Path, most: int | None) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for test, name in _KINDS if test(found.st_mode)), "no file")
+        raise OSError(errno.EINVAL, f"it is {kind}; only regular files are read", str(path))
+    if most is not None and found.st_size > most:
+        raise OSError(
+            errno.EFBIG, f"it has {found.st_size} bytes, more than the {most} allowed", str(path)
+        )
+
+
+def read_regular(path: str | Path, *, most: int) -> bytes:
+    """Reads a regular file as a whole.
+
+    Args:
+      path: of the file; links are followed.
+      most: largest size in bytes.
+
+    Returns:
+      Its content.
+
+    Raises:
+      OSError: see `open_regular`.
+    """
+    with open_regular(path, most=most) as file:
+        return file.read()
+
+
+def printable(name: str) -> str:
+    """A path or name as text that can be shown and stored, whatever its bytes.
+
+    Args:
+      name: as Python decodes it from the file system.
+
+    Returns:
+      The same, with bytes that are not UTF-8 written out.
+
+    >>> printable(b"caf\\xe9.jpg".decode("utf-8", "surrogateescape"))
+    'caf\\\\xe9.jpg'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
