@@ -21,10 +21,10 @@ def _prepare_opencv() -> None:
     """Sets up OpenCV for this process, once, before its first image is decoded.
 
     Several images are decoded at once, so threads within one only get in the way. OpenCV's own
-    warnings are off, since `DecodeError` and the files' names say more.
+    messages are off, since `DecodeError` and the files' names say more.
     """
     cv2.setNumThreads(0)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:

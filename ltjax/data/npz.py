@@ -58,7 +58,11 @@ class NpzFile:
 
     def _header(self, name: str) -> Header:
         with self._archive.open(self._members[name]) as member:
-            shape, fortran, dtype = _npy_header(member)
+            try:
+                shape, fortran, dtype = _npy_header(member)
+            except Exception as e:  # NumPy's parser raises errors of many kinds
+                reason = " ".join(str(e).split())[:100]
+                raise NpzError(f"the header of the array {name!r} cannot be read: {reason}") from e
             start = member.tell()
         if dtype.hasobject or not dtype.itemsize:
             raise NpzError(f"the array {name!r} is of the type {dtype}, which is not read")

@@ -16,6 +16,9 @@ from ltjax.data.decode import DecodeError
 from ltjax.data.sources import ArraySource, EncodedSource, Source
 from ltjax.errors import InputError
 
+# Share of the images of a part that may be damaged where they are replaced by others.
+MOST_DAMAGED = 0.5
+
 
 class Batches(Protocol):
     """A finite sequence of batches: a sampler's schedule, or the rows of an array."""
@@ -40,10 +43,13 @@ class Loaded(NamedTuple):
     Attributes:
       images: uint8 `[B, H, W, C]`.
       damaged: for each damaged image, its name and what is wrong with it.
+      without: class of an image that no other of its class could replace, all being damaged; None
+        where there is none.
     """
 
     images: np.ndarray
     damaged: tuple[str, ...]
+    without: int | None = None
 
 
 def batches_in_order(images: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -95,10 +101,11 @@ class LoadBatch:
           indices: int `[B]`, images of this host's part.
 
         Returns:
-          The images; a damaged one without a replacement is black.
+          The images, as far as they can be read.
         """
         images = np.zeros((len(indices), *self.source.image_shape), np.uint8)
         damaged: list[str] = []
+        without: int | None = None
         # The augmentation is a function of the seed and the place among all images of the run.
         first = (step * self.hosts + self.host) * len(indices)
         for i, index in enumerate(indices.tolist()):
@@ -108,7 +115,10 @@ class LoadBatch:
                     break
                 except DecodeError as e:
                     damaged.append(str(e))
-        return Loaded(images, tuple(damaged))
+            else:
+                without = int(self.source.labels[index])
+                break  # the run stops here
+        return Loaded(images, tuple(damaged), without)
 
     def _image(self, index: int, place: int) -> np.ndarray:
         size = self.source.size
@@ -161,6 +171,10 @@ class Stream:
 
     Attributes:
       damaged: how often each damaged image was replaced.
+
+    Raises:
+      InputError: when a batch is asked for, an image of which is damaged and may not be replaced,
+        or cannot, since all images of its class are damaged; or more than half of the images are.
     """
 
     def __init__(self, batches: Batches, load: LoadBatch, *, workers: int = 0, threads: int = 2):
@@ -180,7 +194,8 @@ class Stream:
           uint8 `[B, H, W, C]`.
 
         Raises:
-          InputError: an image is damaged and may not, or cannot, be replaced.
+          InputError: an image is damaged and may not, or cannot, be replaced; or more than half of
+            the images are damaged.
         """
         if self._loaded is None or self._next != step:
             self._loaded = self._open(step)
@@ -193,7 +208,22 @@ class Stream:
             )
         for reason in loaded.damaged:
             self.damaged[reason] = self.damaged.get(reason, 0) + 1
+        self._check_damage(loaded)
         return loaded.images
+
+    def _check_damage(self, loaded: Loaded) -> None:
+        source = self._load.source
+        if loaded.without is not None:
+            name, count = source.class_names[loaded.without], source.class_counts[loaded.without]
+            raise InputError(
+                f"all {count} images of class {name!r} are damaged, so that none can take their "
+                f"place ({loaded.damaged[-1]}); repair them or remove the class"
+            )
+        if len(self.damaged) > MOST_DAMAGED * len(source):
+            raise InputError(
+                f"{len(self.damaged)} of {len(source)} images are damaged, more than the half that "
+                f"data.skip_corrupt replaces ({next(iter(self.damaged))}); repair or remove them"
+            )
 
     def _open(self, step: int) -> Iterator[Loaded]:
         import grain
@@ -237,10 +267,12 @@ def decode_all(
       InputError: an image is damaged and may not, or cannot, be replaced.
     """
     load = LoadBatch(source, None, 0, skip_corrupt)
-    batches, mask = batches_in_order(len(source), 256)
+    batches = np.split(np.arange(len(source)), range(256, len(source), 256))
     stream = Stream(batches, load, threads=threads)
-    images = np.concatenate([stream[step][mask[step]] for step in range(len(batches))])
-    stream.close()
+    try:
+        images = np.concatenate([stream[step] for step in range(len(batches))])
+    finally:
+        stream.close()
     return ArraySource(images, source.labels, source.class_names, source.order), stream.damaged
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from ltjax.augment.host import center_crop, resize
 from ltjax.augment.opencv import cv2
 from ltjax.data.decode import MAX_BYTES, DecodeError, decode
-from ltjax.data.files import printable, read_regular
+from ltjax.data.files import read_regular
 from ltjax.data.folder import SUFFIXES
-from ltjax.errors import InputError
+from ltjax.errors import InputError, one_line
 
 
 class UnreadableError(InputError):
@@ -31,7 +31,9 @@ def picture_files(path: str | Path) -> list[Path]:
     """
     root = Path(path)
     if not root.exists():
-        raise InputError(f"--input {root} does not exist; give an image, a folder or an .npz file")
+        raise InputError(
+            f"--input {one_line(root)} does not exist; give an image, a folder or an .npz file"
+        )
     if not root.is_dir():
         return [root]
     found = sorted(
@@ -41,7 +43,7 @@ def picture_files(path: str | Path) -> list[Path]:
         if name.lower().endswith(SUFFIXES)
     )
     if not found:
-        raise InputError(f"--input {root} holds no picture ({', '.join(SUFFIXES)})")
+        raise InputError(f"--input {one_line(root)} holds no picture ({', '.join(SUFFIXES)})")
     return found
 
 
@@ -64,7 +66,7 @@ def decode_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         pixels = decode(data, at_least=round(max(height, width) / 0.875))
     except (OSError, DecodeError) as e:
         reason = e.strerror if isinstance(e, OSError) else str(e)
-        raise UnreadableError(f"{printable(str(path))}: {reason}") from e
+        raise UnreadableError(f"{one_line(path)}: {reason}") from e
     if height == width:
         pixels = center_crop(pixels, height)
     pixels = resize(pixels, height, width)

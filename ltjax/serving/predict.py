@@ -13,9 +13,11 @@ import jax
 import numpy as np
 from scipy.special import log_softmax
 
-from ltjax.errors import InputError, require
+from ltjax.data.files import printable
+from ltjax.errors import InputError, one_line, require
 from ltjax.serving.load import Trained, folded_function
 from ltjax.serving.npz import stream_images
+from ltjax.serving.output import check_differs, written_whole
 from ltjax.serving.pictures import UnreadableError, decode_file, picture_files
 
 Picture = tuple[str, np.ndarray]
@@ -45,17 +47,9 @@ def _decoded(
             for f in islice(rest, 1):
                 under_way.append((f, pool.submit(decode_file, f, shape)))
             try:
-                yield str(path), future.result()
+                yield printable(str(path)), future.result()
             except UnreadableError as e:
                 skip(str(e))
-
-
-def _pictures(
-    source: Path, shape: tuple[int, ...], skip: Callable[[str], None], threads: int
-) -> Iterator[Picture]:
-    if source.suffix == ".npz":
-        return ((str(i), image) for i, image in enumerate(stream_images(str(source), shape)))
-    return _decoded(picture_files(source), shape, skip, threads=threads)
 
 
 def _batches(pictures: Iterator[Picture], size: int) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -98,7 +92,7 @@ def predict(
     """Writes the most probable classes of every picture, with calibrated probabilities.
 
     Pictures are decoded by threads while the network computes; memory does not depend on how many
-    there are.
+    there are. The output is written beside its place and takes it when it is complete.
 
     Args:
       trained: network.
@@ -113,7 +107,8 @@ def predict(
       How many pictures were predicted, and what was skipped.
 
     Raises:
-      InputError: bad values, nothing to predict, or an output that cannot be written.
+      InputError: bad values, nothing to predict, or an output that cannot be written or is the
+        input.
     """
     source, output = Path(source), Path(output)
     require(output.suffix in (".csv", ".jsonl"), "--output", str(output), "a .csv or .jsonl file")
@@ -127,27 +122,33 @@ def predict(
         skipped.append(line)
         skip(line)
 
-    pictures = _pictures(source, trained.image_shape, note, threads)
+    files = [source] if source.suffix == ".npz" else picture_files(source)
+    check_differs(output, files)
+    if source.suffix == ".npz":
+        images_of = stream_images(str(source), trained.image_shape)
+        pictures: Iterator[Picture] = ((str(i), image) for i, image in enumerate(images_of))
+    else:
+        pictures = _decoded(files, trained.image_shape, note, threads=threads)
     done = 0
-    try:
-        with open(output, "w", newline="", encoding="utf-8") as file:
-            write = _writer(file, top_k, lines=output.suffix == ".jsonl")
+    with written_whole(output) as file:
+        write = _writer(file, top_k, lines=output.suffix == ".jsonl")
 
-            def finish(of: list[str], found: jax.Array) -> None:
-                logits = np.asarray(found)[: len(of)] / trained.temperature
-                p = np.exp(log_softmax(logits.astype(np.float64), axis=1))
-                order = np.argsort(-p, axis=1, kind="stable")[:, :top_k]
-                for name, row, best in zip(of, p, order, strict=True):
-                    write(name, [(names[c], float(row[c])) for c in best])
+        def finish(of: list[str], found: jax.Array) -> None:
+            logits = np.asarray(found)[: len(of)] / trained.temperature
+            p = np.exp(log_softmax(logits.astype(np.float64), axis=1))
+            order = np.argsort(-p, axis=1, kind="stable")[:, :top_k]
+            for name, row, best in zip(of, p, order, strict=True):
+                write(name, [(names[c], float(row[c])) for c in best])
 
-            waiting: tuple[list[str], jax.Array] | None = None
-            for of, images in _batches(pictures, batch_size):
-                sent = network(images)  # computes while the one before is written
-                if waiting:
-                    finish(*waiting)
-                waiting, done = (of, sent), done + len(of)
+        waiting: tuple[list[str], jax.Array] | None = None
+        for of, images in _batches(pictures, batch_size):
+            sent = network(images)  # computes while the one before is written
             if waiting:
                 finish(*waiting)
-    except OSError as e:
-        raise InputError(f"--output {output} cannot be written ({e.strerror}); give another") from e
+            waiting, done = (of, sent), done + len(of)
+        if waiting:
+            finish(*waiting)
+        if not done:
+            first = f" ({skipped[0]})" if skipped else ""
+            raise InputError(f"--input {one_line(source)} holds no picture that can be read{first}")
     return PredictOutcome(done, skipped)

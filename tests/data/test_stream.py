@@ -15,6 +15,7 @@ from ltjax.data.loader import (
 )
 from ltjax.data.sources import ArraySource
 from ltjax.data.stream import LoadBatch, Stream, as_encoded, batches_in_order, decode_all
+from ltjax.errors import InputError
 from ltjax.samplers import PowerSampler
 from tests.data.pictures import picture, write_folder
 
@@ -153,9 +154,29 @@ def test_a_damaged_image_is_replaced_by_the_next_of_its_class(damaged):
 def test_a_class_of_damaged_images_alone(damaged, tmp_path):
     for i in range(4):
         (tmp_path / "a" / f"{i}.jpg").write_bytes(b"nothing")
-    loaded = LoadBatch(damaged, None, 0, True)(0, np.array([0]))
-    assert len(loaded.damaged) == 4
-    assert not loaded.images.any()
+    running = Stream(np.array([[5, 0]]), LoadBatch(damaged, None, 0, True))
+    with pytest.raises(InputError, match=r"all 4 images of class 'a' are damaged"):
+        running[0]
+
+
+@pytest.mark.parametrize(("broken", "refused"), [(4, False), (5, True)])
+def test_more_than_half_of_the_images_damaged(tmp_path, broken, refused):
+    root = write_folder(tmp_path, {"a": 4, "b": 4})
+    for i in range(broken):
+        (root / "ab"[i % 2] / f"{i // 2}.jpg").write_bytes(b"nothing")
+    source = read_folder(str(root), size=16)
+    if refused:
+        with pytest.raises(InputError, match="5 of 8 images are damaged"):
+            decode_all(source, skip_corrupt=True, threads=1)
+    else:
+        assert len(decode_all(source, skip_corrupt=True, threads=1)[1]) == broken
+
+
+def test_a_damaged_image_is_counted_once(tmp_path):
+    root = write_folder(tmp_path, {"a": 3, "b": 3})
+    (root / "a" / "0.jpg").write_bytes(b"nothing")  # the image that pads batches
+    _, counts = decode_all(read_folder(str(root), size=16), skip_corrupt=True, threads=1)
+    assert list(counts.values()) == [1]
 
 
 def test_residency():

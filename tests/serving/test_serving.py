@@ -114,6 +114,49 @@ def test_predict_npz_equals_pictures(network, tmp_path):
     assert done == predict.PredictOutcome(5, [])
 
 
+@pytest.mark.parametrize("way", ["file", "link", "in the folder"])
+def test_predict_keeps_its_input(network, tmp_path, way):
+    picture = tmp_path / "pic.csv"  # a picture by its content
+    assert cv2.imwrite(str(tmp_path / "pic.png"), digits().images[0])
+    (tmp_path / "pic.png").rename(picture)
+    content, source, output = picture.read_bytes(), picture, picture
+    if way == "link":
+        output = tmp_path / "out.csv"
+        output.symlink_to(picture)
+    elif way == "in the folder":
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set" / "a.png").symlink_to(picture)
+        source = tmp_path / "set"
+    with pytest.raises(InputError, match="is the same file as the input"):
+        predict.predict(network, source, output)
+    assert picture.read_bytes() == content
+
+
+def test_a_cut_archive_leaves_the_output_as_it_was(network, tmp_path):
+    file, output = tmp_path / "a.npz", tmp_path / "out.csv"
+    np.savez_compressed(file, images=digits().images)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 255
+    file.write_bytes(data)
+    output.write_text("as it was")
+    with pytest.raises(InputError, match="holds no array images"):
+        predict.predict(network, file, output)
+    assert output.read_text() == "as it was"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "out.csv"]
+
+
+def test_nothing_that_can_be_read(network, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    (tmp_path / "out.csv").write_text("as it was")
+    for source in (tmp_path, tmp_path / "a.png"):
+        with pytest.raises(InputError, match=r"no picture that can be read .*a\.png: it is not an"):
+            predict.predict(network, source, tmp_path / "out.csv")
+    np.savez(tmp_path / "none.npz", images=digits().images[:0])
+    with pytest.raises(InputError, match="no picture that can be read"):
+        predict.predict(network, tmp_path / "none.npz", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "as it was"
+
+
 def test_bad_requests_are_named(network, tmp_path, workdir):
     with pytest.raises(InputError, match="does not exist"):
         predict.predict(network, tmp_path / "none", tmp_path / "o.csv")

@@ -1,0 +1,70 @@
+"""A file of results that takes its place when it is complete, and never that of the input."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from ltjax.errors import InputError, one_line
+
+
+def check_differs(output: Path, inputs: Iterable[Path]) -> None:
+    """Checks that an output is none of the inputs, also through links.
+
+    Args:
+      output: file to be written.
+      inputs: files to be read.
+
+    Raises:
+      InputError: it is one of them.
+    """
+    try:
+        own = os.stat(output)
+    except OSError:  # there is no such file yet
+        return
+    for path in inputs:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(own, os.stat(path)):
+                raise InputError(
+                    f"--output {one_line(output)} is the same file as the input {one_line(path)}; "
+                    "give another"
+                )
+
+
+@contextlib.contextmanager
+def written_whole(output: Path) -> Iterator[IO[str]]:
+    """Opens a text file beside an output, which it replaces if the context ends without an error.
+
+    A link stays, and the file that it leads to is replaced.
+
+    Args:
+      output: file to be written.
+
+    Returns:
+      A context manager of the open file.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    place = Path(os.path.realpath(output))
+    temporary = place.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        if place.exists() and not place.is_file():
+            raise InputError(f"--output {one_line(output)} is no regular file; give another")
+        with open(temporary, "x", newline="", encoding="utf-8") as file:
+            if place.exists():
+                shutil.copymode(place, temporary)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(place)
+    except OSError as e:
+        raise InputError(
+            f"--output {one_line(output)} cannot be written ({e.strerror}); give another"
+        ) from e
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
