@@ -4,6 +4,7 @@ from ltjax.config.recipes import METHODS, STAGES
 from ltjax.config.resolve import (
     FREE_ON_RESUME,
     check_devices,
+    completed,
     differences,
     resolve,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Config",
     "as_config_dict",
     "check_devices",
+    "completed",
     "default",
     "differences",
     "flatten",

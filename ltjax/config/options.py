@@ -36,7 +36,12 @@ class OptimizerConfig:
     momentum: float = option(0.9, number(0, 0.9999), "sgd: momentum")
     nesterov: bool = option(False, FLAG, "sgd: use Nesterov momentum")
     weight_decay: float = option(
-        5e-4, number(0), "weight decay of the kernels; biases and normalization have none"
+        5e-4, number(0), "weight decay of the parameters that decay, see decay"
+    )
+    decay: str = option(
+        "kernels",
+        one_of("kernels", "all"),
+        "which parameters decay; all: those of biases and normalization too",
     )
     head_rate: float = option(
         1.0,
@@ -54,8 +59,12 @@ class OptimizerConfig:
     milestone_factor: float = option(
         0.01, number(0, 1), "steps: factor of the learning rate at each milestone"
     )
-    warmup_epochs: int = option(
-        5, integer(0), "epochs in which the learning rate rises linearly from 0"
+    warmup_epochs: int = option(5, integer(0), "epochs in which the learning rate rises linearly")
+    warmup: str = option(
+        "steps",
+        one_of("steps", "epochs"),
+        "when it rises; steps: at every step, from 0; epochs: once an epoch, to "
+        "(e + 1) / warmup_epochs of the peak in epoch e = 0, 1, ...",
     )
     clip_norm: float = option(
         0.0, number(0), "largest global norm of the gradient; 0 turns clipping off"

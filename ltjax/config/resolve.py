@@ -36,8 +36,8 @@ def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
     'logit_adjustment'
     """
     flat = flatten(config)
-    if not isinstance(config, ConfigDict):  # a stored one may be older than some keys
-        flat = {path: key.default for path, key in SCHEMA.items()} | flat
+    if not isinstance(config, ConfigDict):
+        flat = completed(flat)
     _check_keys(flat)
     _check_values(flat)
     _fill_in(flat)
@@ -48,6 +48,21 @@ def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
     values = {path: _typed(SCHEMA[path], value) for path, value in flat.items()}
     resolved: Config = _build(Config, unflatten_dict(values, sep="."))
     return resolved
+
+
+def completed(flat: FlatConfig) -> FlatConfig:
+    """A stored configuration with the keys that it is older than.
+
+    Args:
+      flat: dotted keys to values.
+
+    Returns:
+      The same, and for every key that it lacks the behavior that there was before that key.
+
+    >>> completed({"train.epochs": 5})["model.init"]
+    'fan_out'
+    """
+    return {path: key.default for path, key in SCHEMA.items()} | flat
 
 
 def _check_keys(flat: FlatConfig) -> None:
@@ -78,7 +93,7 @@ def _fill_in(flat: FlatConfig) -> None:
 def _typed(key: Key, value: Any) -> Any:
     """A value that was checked, in the type of its key: JSON has no tuples, and 1 is a float."""
     if value is None or len(key.types) > 1:
-        return value
+        return tuple(value) if isinstance(value, list) else value
     return key.types[0](value)
 
 

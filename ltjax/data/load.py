@@ -18,6 +18,7 @@ from ltjax.data.longtail import (
     subset_indices,
 )
 from ltjax.data.sources import Source, Splits
+from ltjax.data.statistics import STATISTICS
 from ltjax.data.tfds import read_tfds
 from ltjax.errors import (
     FLAG,
@@ -111,6 +112,7 @@ class DataConfig:
         f"side in pixels of the network's square input; None: as stored, or {DEFAULT_SIZE} where "
         "images differ in size",
     )
+    statistics: str | tuple[float, ...] = STATISTICS.field()
     residency: str = option(
         "auto",
         one_of(*RESIDENCIES),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.augment.host import HostAugment
-from ltjax.data.sources import ArraySource, EncodedSource, Source
+from ltjax.data.sources import EncodedSource, Source
 from ltjax.data.stream import LoadBatch, Stream, as_encoded, batches_in_order, read_ahead
 from ltjax.errors import InputError, require
 from ltjax.samplers import BatchSampler, PrefetchSampler
@@ -225,31 +225,3 @@ def is_resident(residency: str, source: Source, images: int, megabytes: int, on_
     if residency != "auto":
         return residency == "resident"
     return not on_host and images * int(np.prod(source.image_shape)) <= megabytes * 2**20
-
-
-def pixel_statistics(source: Source, *, sample: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation per channel, float32 `[C]`, in units of 0 ... 255.
-
-    Args:
-      source: if its images are in memory, all of them are used; otherwise a sample, as evaluation
-        sees them. An image that cannot be read is replaced by another of its class.
-      sample: size of the sample, which is evenly spaced.
-
-    Returns:
-      Mean and standard deviation; the latter is at least 0.001.
-    """
-    if isinstance(source, ArraySource):
-        images = source.images
-    else:
-        chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).astype(int))
-        load = LoadBatch(source, None, 0, skip_corrupt=True)
-        stream = Stream(chosen[:, None], load)  # one image per batch, to share the work
-        images = np.concatenate([stream[i] for i in range(len(chosen))])
-        stream.close()
-    histogram = np.zeros((images.shape[-1], 256))
-    for part in np.array_split(images.reshape(-1, images.shape[-1]), max(len(images) // 4096, 1)):
-        histogram += [np.bincount(channel, minlength=256) for channel in part.T]
-    level, total = np.arange(256.0), histogram[0].sum()
-    mean = histogram @ level / total
-    variance = (histogram * (level[None, :] - mean[:, None]) ** 2).sum(axis=1) / total
-    return mean.astype(np.float32), np.sqrt(np.maximum(variance, 1e-6)).astype(np.float32)

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax.models.layers import Computation, Normed, branching_conv_norm, conv_norm
+from ltjax.models.initialization import Initializer
+from ltjax.models.layers import FAN_OUT, Computation, Normed, branching_conv_norm, conv_norm
 
 
 class ResidualBlock(nn.Module):
@@ -42,6 +43,7 @@ class ConvNet(nn.Module):
       axis_name: mapped axis over which the statistics of batch norm are averaged.
       dtype: dtype of the computation; parameters are float32.
       native: whether to use native kernels where they are available.
+      kernel_init: initializer of the convolutions' kernels.
     """
 
     widths: tuple[int, ...] = (32, 64)
@@ -49,6 +51,7 @@ class ConvNet(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     native: bool = False
+    kernel_init: Initializer = FAN_OUT
 
     @property
     def features(self) -> int:
@@ -58,7 +61,7 @@ class ConvNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, widths[-1]]`."""
-        by = Computation(self.axis_name, self.dtype, self.native)
+        by = Computation(self.axis_name, self.dtype, self.native, self.kernel_init)
         y = conv_norm(x, self.widths[0], 3, 1, "stem", train, by, relu=True, same=True, images=True)
         for stage, width in enumerate(self.widths):
             for block in range(self.blocks):

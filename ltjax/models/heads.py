@@ -4,6 +4,7 @@ All heads except `CosineHead` are affine in their input: `as_dense` gives the ke
 which can be folded with the whitening before the head into one affine map.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.errors import InputError, Option, number
+from ltjax.models.initialization import INITIALIZATIONS, Initializer
 
 Params = Any
 
@@ -39,21 +41,28 @@ def normalized(x: jax.Array, axis: int, power: float | jax.Array = 1.0) -> jax.A
 
 
 class LinearHead(nn.Module):
-    """A linear classifier, `logits = z W + b`; W is initialized with small values, b with 0.
+    """A linear classifier, `logits = z W + b`.
 
     Attributes:
       num_classes: C.
+      kernel_init: initializer of W; small values by default.
+      bias_init: function from D, the number of features, to the initializer of b; 0 by default.
 
     Source: `flax.linen.Dense`.
     """
 
     num_classes: int
+    kernel_init: Initializer = INITIALIZATIONS["fan_out"].kernel
+    bias_init: Callable[[int], Initializer] = INITIALIZATIONS["fan_out"].bias
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """Features `[B, D]` to logits `[B, C]`."""
-        init = nn.initializers.normal(0.01)
-        return nn.Dense(self.num_classes, kernel_init=init, name="dense")(z)
+        bias_init = self.bias_init(z.shape[-1])
+        dense = nn.Dense(
+            self.num_classes, kernel_init=self.kernel_init, bias_init=bias_init, name="dense"
+        )
+        return dense(z)
 
     def as_dense(self, params: Params) -> tuple[jax.Array, jax.Array]:
         """The head as a dense layer.

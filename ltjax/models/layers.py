@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.kernels import units
+from ltjax.models.initialization import INITIALIZATIONS, Initializer
 
 BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5
-KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+FAN_OUT = INITIALIZATIONS["fan_out"].convolution
 # Images per piece of a kernel's gradient on CPU, as measured by experiments/train_speed.
 CPU_PIECE = 16
 
@@ -77,6 +78,7 @@ def conv(
     *,
     groups: int = 1,
     same: bool = False,
+    kernel_init: Initializer = FAN_OUT,
 ) -> nn.Conv:
     """A convolution without bias.
 
@@ -89,12 +91,12 @@ def conv(
       groups: number of groups of channels, each convolved separately.
       same: whether to pad like XLA's SAME, where a strided convolution pads one side more than the
         other. Otherwise both sides are padded alike, as in the networks of the papers.
+      kernel_init: initializer of the kernel.
 
     Returns:
       The layer.
 
-    Source: initialized as in He et al., Delving Deep into Rectifiers (ICCV 2015),
-    https://arxiv.org/abs/1502.01852
+    Source: `flax.linen.Conv`.
     """
     return nn.Conv(
         width,
@@ -103,7 +105,7 @@ def conv(
         padding="SAME" if same else [(size // 2, size // 2)] * 2,
         use_bias=False,
         feature_group_count=groups,
-        kernel_init=KERNEL_INIT,
+        kernel_init=kernel_init,
         dtype=dtype,
         name=name,
         conv_general_dilated=convolution,
@@ -154,11 +156,13 @@ class Computation(NamedTuple):
       axis_name: mapped axis over which the statistics of batch norm are averaged.
       dtype: dtype of the computation; parameters are float32.
       native: whether to use native kernels for the convolutions that they support.
+      kernel_init: initializer of the convolutions' kernels.
     """
 
     axis_name: str | None = None
     dtype: Any = jnp.float32
     native: bool = False
+    kernel_init: Initializer = FAN_OUT
 
 
 class Normed(NamedTuple):
@@ -197,9 +201,11 @@ class Normed(NamedTuple):
 class _Kernel(nn.Module):
     """Holds the parameter of `conv`, under the same name."""
 
+    kernel_init: Initializer
+
     @nn.compact
     def __call__(self, shape: tuple[int, ...]) -> jax.Array:
-        return self.param("kernel", KERNEL_INIT, shape, jnp.float32)
+        return self.param("kernel", self.kernel_init, shape, jnp.float32)
 
 
 class _Norm(nn.Module):
@@ -275,14 +281,17 @@ def conv_norm(
     names = (f"conv{number}", f"norm{number}") if word else (number, f"{number}_norm")
     before = x if isinstance(x, Normed) else Normed(x)
     if not _is_native(before.x, width, size, stride, by, groups=groups, same=same):
-        layer = conv(width, size, stride, names[0], by.dtype, groups=groups, same=same)
+        init = by.kernel_init
+        layer = conv(
+            width, size, stride, names[0], by.dtype, groups=groups, same=same, kernel_init=init
+        )
         given = before.value()
         y = layer(given)
         y = norm(y, train, by.axis_name, names[1], by.dtype, zero_scale=zero_scale)
         return Normed(y, relu=relu, given=given)
     if before.affine is None or not before.relu:
         before = Normed(before.value())
-    kernel = _Kernel(name=names[0])((3, 3, before.x.shape[-1], width))
+    kernel = _Kernel(by.kernel_init, name=names[0])((3, 3, before.x.shape[-1], width))
     given = before.x
     if before.affine is not None and (branching or before.shortcut is not None):
         z, sums, given = units.branching_unit(

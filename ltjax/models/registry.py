@@ -10,6 +10,7 @@ from ltjax.errors import FLAG, Option, integer, one_of, option, require
 from ltjax.models.classifier import Classifier
 from ltjax.models.convnet import ConvNet
 from ltjax.models.heads import HEAD_SCALE, CosineHead, LinearHead, TauNormHead, WeightScalingHead
+from ltjax.models.initialization import INIT, INITIALIZATIONS
 from ltjax.models.layers import DTYPES, Computation
 from ltjax.models.resnet import ResNet, Shape
 from ltjax.models.resnet_cifar import ResNetCifar
@@ -53,7 +54,8 @@ BACKBONES: dict[str, Callable[["ModelConfig", Computation], nn.Module]] = {
 
 
 def _linear(config: "ModelConfig", num_classes: int) -> LinearHead:
-    return LinearHead(num_classes)
+    how = INITIALIZATIONS[config.init]
+    return LinearHead(num_classes, how.kernel, how.bias)
 
 
 def _cosine(config: "ModelConfig", num_classes: int) -> CosineHead:
@@ -96,6 +98,7 @@ class ModelConfig:
     zero_residual: bool = option(
         False, FLAG, "resnets: whether blocks are initialized as the identity"
     )
+    init: str = INIT.field()
     head: str = option("auto", one_of("auto", *HEADS), "head, the classifier on the features")
     head_scale: float = HEAD_SCALE.field()
 
@@ -122,7 +125,10 @@ def make_backbone(
     one_of_them = one_of(*BACKBONES)
     require(one_of_them.check(config.name), "model.name", config.name, one_of_them.words)
     DTYPE.check("model.dtype", config.dtype)
-    by = Computation(axis_name, DTYPES[config.dtype], native)
+    INIT.check("model.init", config.init)
+    by = Computation(
+        axis_name, DTYPES[config.dtype], native, INITIALIZATIONS[config.init].convolution
+    )
     return BACKBONES[config.name](config, by)
 
 

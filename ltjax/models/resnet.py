@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax.models.layers import Computation, conv_norm
+from ltjax.models.initialization import Initializer
+from ltjax.models.layers import FAN_OUT, Computation, conv_norm
 
 
 class Shape(NamedTuple):
@@ -69,6 +70,7 @@ class ResNet(nn.Module):
       dtype: dtype of the computation; parameters are float32.
       zero_residual: whether every block is initialized as the identity.
       native: whether to use native kernels where they are available.
+      kernel_init: initializer of the convolutions' kernels.
 
     Source: He et al., Deep Residual Learning (CVPR 2016, https://arxiv.org/abs/1512.03385); Xie et
     al., Aggregated Residual Transformations (CVPR 2017, https://arxiv.org/abs/1611.05431).
@@ -79,6 +81,7 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
     zero_residual: bool = False
     native: bool = False
+    kernel_init: Initializer = FAN_OUT
 
     @property
     def features(self) -> int:
@@ -88,7 +91,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, 512 or 2048]`."""
-        by = Computation(self.axis_name, self.dtype, self.native)
+        by = Computation(self.axis_name, self.dtype, self.native, self.kernel_init)
         x = conv_norm(x, 64, 7, 2, "stem", train, by, relu=True).value()
         x = nn.max_pool(x, (3, 3), (2, 2), padding=[(1, 1), (1, 1)])
         for stage, blocks in enumerate(self.shape.blocks):

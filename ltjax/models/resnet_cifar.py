@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.errors import require
-from ltjax.models.layers import Computation, Normed, branching_conv_norm, conv_norm
+from ltjax.models.initialization import Initializer
+from ltjax.models.layers import FAN_OUT, Computation, Normed, branching_conv_norm, conv_norm
 
 
 class CifarBlock(nn.Module):
@@ -45,6 +46,7 @@ class ResNetCifar(nn.Module):
       dtype: dtype of the computation; parameters are float32.
       zero_residual: whether every block is initialized as the identity.
       native: whether to use native kernels where they are available.
+      kernel_init: initializer of the convolutions' kernels.
 
     Source: He et al., Deep Residual Learning (CVPR 2016, https://arxiv.org/abs/1512.03385),
     section 4.2.
@@ -55,6 +57,7 @@ class ResNetCifar(nn.Module):
     dtype: Any = jnp.float32
     zero_residual: bool = False
     native: bool = False
+    kernel_init: Initializer = FAN_OUT
 
     @property
     def features(self) -> int:
@@ -65,7 +68,7 @@ class ResNetCifar(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, 64]`."""
         require(self.depth % 6 == 2 and self.depth >= 8, "depth", self.depth, "6 n + 2")
-        by = Computation(self.axis_name, self.dtype, self.native)
+        by = Computation(self.axis_name, self.dtype, self.native, self.kernel_init)
         y = conv_norm(x, 16, 3, 1, "stem", train, by, relu=True, images=True)
         for stage, width in enumerate((16, 32, 64)):
             for block in range((self.depth - 2) // 6):

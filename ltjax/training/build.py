@@ -11,9 +11,10 @@ from ltjax.augment.host import HostAugment
 from ltjax.augment.mixing import BatchMixing, make_mixing
 from ltjax.config import Config
 from ltjax.data.load import load_splits
-from ltjax.data.loader import StreamSettings, is_resident, pixel_statistics
+from ltjax.data.loader import StreamSettings, is_resident
 from ltjax.data.longtail import stratified
 from ltjax.data.sources import ArraySource, Source, Splits
+from ltjax.data.statistics import normalization
 from ltjax.data.stream import decode_all
 from ltjax.losses import LossTransform, RunFacts, make_loss
 from ltjax.models import Classifier, make_model
@@ -37,8 +38,8 @@ class RunData(NamedTuple):
       test: test images.
       validation: training images held out of the training; None where there are none.
       resident: whether training and test images lie in device memory.
-      mean: of the training pixels, float32 `[channels]`, in units of 0 ... 255.
-      std: their standard deviation, float32 `[channels]`.
+      mean: what is subtracted from the pixels, float32 `[channels]`, in units of 0 ... 255.
+      std: what they are divided by then, float32 `[channels]`.
       damaged: how often other images took the place of each damaged one.
     """
 
@@ -127,7 +128,7 @@ def build(config: Config) -> Job:
     native = choose_native(config, total, data.train.image_shape)
     model = model_of(config, len(data.train.class_names), native=native.used)
     losses = [_loss(config, total, seed) for seed in config.seeds]
-    learning_rate = _learning_rate(config, samplers[0].steps_per_epoch)
+    learning_rate = learning_rate_of(config, samplers[0].steps_per_epoch)
     optimizer, mixing = optimizer_of(config, learning_rate), _mixing(config)
     return Job(
         data=data,
@@ -165,7 +166,7 @@ def read_data(config: Config) -> RunData:
     splits, resident, damaged = _place(load_splits(config.data), config)
     assert config.data.seed is not None  # a resolved configuration's is a number
     train, validation = _hold_out(splits.train, config.data.validation_fraction, config.data.seed)
-    mean, std = pixel_statistics(train)
+    mean, std = normalization(config.data.statistics, train)
     return RunData(train, splits.test, validation, resident, mean, std, damaged)
 
 
@@ -190,6 +191,7 @@ def optimizer_of(config: Config, schedule: optax.Schedule) -> optax.GradientTran
         momentum=optimizer.momentum,
         nesterov=optimizer.nesterov,
         weight_decay=optimizer.weight_decay,
+        decay=optimizer.decay,
         clip_norm=optimizer.clip_norm,
         head_rate=optimizer.head_rate,
     )
@@ -230,13 +232,15 @@ def _samplers(config: Config, train: Source) -> list[BatchSampler]:
     ]
 
 
-def _learning_rate(config: Config, steps_per_epoch: int) -> optax.Schedule:
+def learning_rate_of(config: Config, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate of each step."""
     optimizer = config.optimizer
     return learning_rate_schedule(
         name=optimizer.schedule,
         learning_rate=optimizer.learning_rate,
         warmup_steps=optimizer.warmup_epochs * steps_per_epoch,
         total_steps=config.training_epochs * steps_per_epoch,
+        warmup_stairs=optimizer.warmup_epochs if optimizer.warmup == "epochs" else 0,
         milestones=[epoch * steps_per_epoch for epoch in optimizer.milestones],
         milestone_factor=optimizer.milestone_factor,
     )

@@ -16,23 +16,28 @@ def learning_rate_schedule(
     learning_rate: float,
     warmup_steps: int,
     total_steps: int,
+    warmup_stairs: int = 0,
     milestones: Sequence[int] = (),
     milestone_factor: float = 0.01,
 ) -> optax.Schedule:
-    """Linear warm-up from 0, then cosine to 0, constant, or constant with steps down.
+    """Linear warm-up, then cosine to 0, constant, or constant with steps down.
 
     Args:
       name: "cosine", "constant" or "steps".
       learning_rate: peak.
       warmup_steps: length of the warm-up; 0 is none.
       total_steps: length of the training, warm-up included.
+      warmup_stairs: 0 lets the rate rise from 0 at every step of the warm-up; n lets it rise n
+        times, in equal stairs of `warmup_steps / n` steps, from `learning_rate / n`.
       milestones: of "steps": the steps from which the rate is multiplied once more.
       milestone_factor: of "steps".
 
     Returns:
       A function of the step.
 
-    Source: Goyal et al. (2017), warm-up; Loshchilov and Hutter (2017), cosine.
+    Source: Goyal et al. (2017), https://arxiv.org/abs/1706.02677, warm-up; the stairs are those of
+    https://github.com/kaidic/LDAM-DRW (Cao et al., 2019), which adjusts the rate once an epoch;
+    Loshchilov and Hutter (2017), https://arxiv.org/abs/1608.03983, cosine.
     """
     known = ("cosine", "constant", "steps")
     require(name in known, "optimizer.schedule", name, f"one of {', '.join(known)}")
@@ -47,14 +52,32 @@ def learning_rate_schedule(
         main = optax.schedules.piecewise_constant_schedule(learning_rate, scales)
     if warmup_steps:
         warmup = optax.schedules.linear_schedule(0.0, learning_rate, warmup_steps)
+        if warmup_stairs:
+            warmup = _stairs(learning_rate, warmup_steps, warmup_stairs)
         main = optax.schedules.join_schedules([warmup, main], [warmup_steps])
     # optax's schedules mix the integer step with floats, which strict promotion refuses.
     return lambda step: main(jnp.asarray(step, jnp.float32))
 
 
+def _stairs(learning_rate: float, steps: int, stairs: int) -> optax.Schedule:
+    """The rate of a warm-up that rises `stairs` times."""
+    require(steps % stairs == 0, "warmup_steps", steps, f"a multiple of {stairs}, warmup_stairs")
+
+    def rate(step: Any) -> Any:
+        # In integers: XLA may divide floats by a reciprocal, whose floor is one too small.
+        stair = jnp.asarray(step, jnp.int32) // (steps // stairs) + 1
+        return learning_rate / stairs * stair.astype(jnp.float32)
+
+    return rate
+
+
 def decay_mask(params: Any) -> Any:
     """True for kernels, which decay; False for biases and norms."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+# Masks of the parameters that decay, by name; None masks nothing.
+DECAYS: dict[str, Callable[[Any], Any] | None] = {"kernels": decay_mask, "all": None}
 
 
 def head_mask(params: Any) -> Any:
@@ -110,6 +133,7 @@ def make_optimizer(
     momentum: float,
     nesterov: bool,
     weight_decay: float,
+    decay: str = "kernels",
     clip_norm: float,
     head_rate: float = 1.0,
 ) -> optax.GradientTransformation:
@@ -121,17 +145,21 @@ def make_optimizer(
         (decoupled).
       momentum: of sgd.
       nesterov: of sgd.
-      weight_decay: of kernels only.
+      weight_decay: factor of the parameters that is added to their gradients, or, for adamw,
+        times the rate, subtracted from them.
+      decay: which parameters decay: "kernels", or "all", biases and normalization included.
       clip_norm: largest global norm of the gradient; 0 is off.
       head_rate: learning rate of the parameters under "head", as a multiple of the schedule's.
     """
     require(name in ("sgd", "adamw"), "optimizer.name", name, "sgd or adamw")
+    require(decay in DECAYS, "optimizer.decay", decay, f"one of {', '.join(DECAYS)}")
+    mask = DECAYS[decay]
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     if name == "sgd":
-        parts.append(optax.add_decayed_weights(weight_decay, mask=decay_mask))
+        parts.append(optax.add_decayed_weights(weight_decay, mask=mask))
         parts.append(optax.sgd(schedule, momentum=momentum, nesterov=nesterov))
     else:
-        parts.append(optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask))
+        parts.append(optax.adamw(schedule, weight_decay=weight_decay, mask=mask))
     if head_rate != 1:
         parts.append(optax.masked(optax.scale(head_rate), head_mask))
     return optax.chain(*parts)

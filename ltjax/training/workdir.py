@@ -72,7 +72,8 @@ class Workdir:
             ) from e
         stored = self.path / "config.json"
         if stored.exists():
-            changed = configs.differences(flat, configs.flatten(_object(stored)))
+            known = configs.completed(configs.flatten(_object(stored)))
+            changed = configs.differences(flat, known)
             if changed:
                 raise InputError(
                     f"workdir {self.path} belongs to another config (stored -> given: "

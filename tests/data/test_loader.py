@@ -3,9 +3,8 @@
 import jax
 import numpy as np
 
-from ltjax.augment.device import normalize, random_shift
-from ltjax.data.arrays import digits
-from ltjax.data.loader import eval_batches, gather, pixel_statistics, train_batch
+from ltjax.augment.device import random_shift
+from ltjax.data.loader import eval_batches, gather, train_batch
 from ltjax.samplers import PowerSampler
 
 
@@ -33,17 +32,6 @@ def test_gather():
     labels = np.arange(5)
     batch = train_batch(PowerSampler(labels, 3, power=1, seed=0), labels, 0)
     np.testing.assert_array_equal(gather(jax.numpy.asarray(images), batch), images[batch.indices])
-
-
-def test_pixel_statistics_and_normalize():
-    source = digits()
-    mean, std = pixel_statistics(source)
-    np.testing.assert_allclose(mean, source.images.astype(np.float64).mean(), rtol=1e-6)
-    np.testing.assert_allclose(std, source.images.astype(np.float64).std(), rtol=1e-6)
-    out = np.asarray(normalize(jax.numpy.asarray(source.images), mean, std))
-    assert out.dtype == np.float32
-    assert abs(out.mean()) < 1e-4
-    assert abs(out.std() - 1) < 1e-4
 
 
 def test_random_shift_shifts():

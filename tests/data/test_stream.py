@@ -11,9 +11,9 @@ from ltjax.data.loader import (
     TrainLoader,
     eval_batches,
     is_resident,
-    pixel_statistics,
 )
 from ltjax.data.sources import ArraySource
+from ltjax.data.statistics import pixel_statistics
 from ltjax.data.stream import LoadBatch, Stream, as_encoded, batches_in_order, decode_all
 from ltjax.errors import InputError
 from ltjax.samplers import PowerSampler
