@@ -11,6 +11,7 @@ from ltjax.kernels import units
 from ltjax.models.initialization import INITIALIZATIONS, Initializer
 
 BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 FAN_OUT = INITIALIZATIONS["fan_out"].convolution
 # Images per piece of a kernel's gradient on CPU, as measured by experiments/train_speed.
 CPU_PIECE = 16
@@ -69,16 +70,31 @@ def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> 
     return pieced(x, kernel)
 
 
+class Computation(NamedTuple):
+    """How a backbone computes; the same for all of its layers.
+
+    Attributes:
+      axis_name: mapped axis over which the statistics of batch norm are averaged.
+      dtype: dtype of the computation; parameters are float32.
+      native: whether to use native kernels for the convolutions that they support.
+      kernel_init: initializer of the convolutions' kernels.
+    """
+
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    native: bool = False
+    kernel_init: Initializer = FAN_OUT
+
+
 def conv(
     width: int,
     size: int,
     stride: int,
     name: str,
-    dtype: Any,
+    by: Computation,
     *,
     groups: int = 1,
     same: bool = False,
-    kernel_init: Initializer = FAN_OUT,
 ) -> nn.Conv:
     """A convolution without bias.
 
@@ -87,11 +103,10 @@ def conv(
       size: side of the square kernel, odd.
       stride: stride in both directions.
       name: name of the parameters.
-      dtype: dtype of the computation; parameters are float32.
+      by: how to compute.
       groups: number of groups of channels, each convolved separately.
       same: whether to pad like XLA's SAME, where a strided convolution pads one side more than the
         other. Otherwise both sides are padded alike, as in the networks of the papers.
-      kernel_init: initializer of the kernel.
 
     Returns:
       The layer.
@@ -105,8 +120,8 @@ def conv(
         padding="SAME" if same else [(size // 2, size // 2)] * 2,
         use_bias=False,
         feature_group_count=groups,
-        kernel_init=kernel_init,
-        dtype=dtype,
+        kernel_init=by.kernel_init,
+        dtype=by.dtype,
         name=name,
         conv_general_dilated=convolution,
     )
@@ -147,22 +162,6 @@ def norm(
         name=name,
     )
     return layer(x.astype(jnp.float32)).astype(dtype)
-
-
-class Computation(NamedTuple):
-    """How a backbone computes; the same for all of its layers.
-
-    Attributes:
-      axis_name: mapped axis over which the statistics of batch norm are averaged.
-      dtype: dtype of the computation; parameters are float32.
-      native: whether to use native kernels for the convolutions that they support.
-      kernel_init: initializer of the convolutions' kernels.
-    """
-
-    axis_name: str | None = None
-    dtype: Any = jnp.float32
-    native: bool = False
-    kernel_init: Initializer = FAN_OUT
 
 
 class Normed(NamedTuple):
@@ -281,10 +280,7 @@ def conv_norm(
     names = (f"conv{number}", f"norm{number}") if word else (number, f"{number}_norm")
     before = x if isinstance(x, Normed) else Normed(x)
     if not _is_native(before.x, width, size, stride, by, groups=groups, same=same):
-        init = by.kernel_init
-        layer = conv(
-            width, size, stride, names[0], by.dtype, groups=groups, same=same, kernel_init=init
-        )
+        layer = conv(width, size, stride, names[0], by, groups=groups, same=same)
         given = before.value()
         y = layer(given)
         y = norm(y, train, by.axis_name, names[1], by.dtype, zero_scale=zero_scale)
@@ -331,6 +327,3 @@ def _is_native(
     # A strided convolution with XLA's SAME padding pads an even side at its end only.
     one_border = stride == 1 or not same
     return one_border and units.supports(x.shape[-1], width, by.dtype, stride=stride)
-
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
