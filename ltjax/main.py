@@ -30,9 +30,11 @@ def console() -> None:
     # the small eigendecompositions of whitening take up to 200 times longer.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from ltjax.kernels.allocator import keep_memory
+    from ltjax.training.streams import flushed, open_streams
 
+    open_streams()
     keep_memory()  # before JAX's backend starts
-    sys.exit(main())
+    sys.exit(flushed(main()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,13 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(sys.argv if argv is None else argv)
     except InputError as e:
         print(f"ltjax: error: {e}", file=sys.stderr)
+    except BrokenPipeError:  # the reader of the output went away; everything else is done
+        return 0
     except OSError as e:
-        where = f" {e.filename}" if e.filename else ""
-        print(
-            f"ltjax: error: {e.strerror or e}{where}; make room or choose another --workdir, "
-            "then give the same command to resume",
-            file=sys.stderr,
-        )
+        from ltjax.training.safety import told
+
+        print(f"ltjax: error: {told(e)}", file=sys.stderr)
     except Interrupted as e:
         print(f"ltjax: {e}; the same command resumes", file=sys.stderr)
         return e.exit_code
@@ -230,7 +231,10 @@ def _train(given: "flags.FlagValues", config: "Config") -> None:
     if outcome.finished_before:
         print(f"{workdir} is finished already; its result:")
     if not outcome.finished_before or not (outcome.workdir / "report.html").exists():
-        write(outcome.workdir)
+        try:
+            write(outcome.workdir)
+        except OSError as e:  # the result is there, and the same command makes the report later
+            print(f"ltjax: the report cannot be written ({e})", file=sys.stderr)
     print_table(outcome.workdir)
 
 

@@ -20,3 +20,20 @@ def small_config(**overrides):
     for key, value in overrides.items():
         configs.put(config, key.replace("__", "."), value)
     return config
+
+
+def tiny_config(**overrides):
+    """Three epochs of seven steps of the smallest network, each with a checkpoint.
+
+    Args:
+      **overrides: see `small_config`.
+    """
+    settings = {
+        "cpu_devices": 1,
+        "method": "ce",
+        "model__width": 4,
+        "train__epochs": 3,
+        "evaluation__every_epochs": 3,
+        "checkpoint__every_epochs": 1,
+    }
+    return small_config(**(settings | overrides))

@@ -1,18 +1,23 @@
 """Orbax checkpoints: asynchronous, atomic, the newest and the best kept."""
 
 import contextlib
+import hashlib
 import inspect
+import json
+import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from ltjax.errors import InputError
+from ltjax.training.safety import advice
 from ltjax.training.state import TrainState
 
 
@@ -27,11 +32,20 @@ class DamagedError(InputError):
     """A checkpoint cannot be read."""
 
 
+# Is given the path of a checkpoint and what is stored beside its arrays.
+Check = Callable[[Path, dict[str, Any]], None]
+
+
+def _accept(path: Path, meta: dict[str, Any]) -> None:
+    """Goes on from any checkpoint."""
+
+
 class Checkpoints:
     """The checkpoints of a workdir.
 
     A checkpoint is written beside its final place and renamed, so a run that is killed
-    leaves whole checkpoints only.
+    leaves whole checkpoints only. Beside the arrays lies a SHA-256 of them, of their step and of
+    all that is stored with them; what does not agree with it when it is read is damaged.
 
     Args:
       directory: created if absent.
@@ -46,12 +60,14 @@ class Checkpoints:
             ]
         )
         self._directory = directory
-        self._manager = ocp.CheckpointManager(
-            directory.resolve(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy, enable_async_checkpointing=True
-            ),
-        )
+        hush_closed_loops()
+        with self._writing():
+            self._manager = ocp.CheckpointManager(
+                directory.resolve(),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=policy, enable_async_checkpointing=True
+                ),
+            )
 
     def save(self, step: int, state: TrainState, meta: dict[str, Any], score: float) -> None:
         """Starts writing a checkpoint; a failure of the one before is raised here.
@@ -59,6 +75,9 @@ class Checkpoints:
         Raises:
           InputError: a checkpoint could not be written.
         """
+        meta = json.loads(json.dumps(meta))  # as it will be read, so that the digest agrees
+        meta[DIGEST] = {"arrays": digest_of_arrays(state)}
+        meta[DIGEST]["meta"] = digest_of_meta(step, meta)
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         with self._writing():
             self._manager.save(step, args=args, metrics={"score": score})
@@ -67,13 +86,16 @@ class Checkpoints:
         """Steps of the checkpoints, the oldest first."""
         return sorted(self._manager.all_steps())
 
-    def restore_newest(self, like: TrainState) -> tuple[int, Restored, list[str]] | None:
+    def restore_newest(
+        self, like: TrainState, check: Check
+    ) -> tuple[int, Restored, list[str]] | None:
         """Reads the newest checkpoint that can be read.
 
         Newer ones that are damaged are moved to the folder `damaged` beside the checkpoints.
 
         Args:
           like: see `restore`.
+          check: see `restore`.
 
         Returns:
           Its step, its content, and a line about each damaged one; None where there is none.
@@ -84,7 +106,7 @@ class Checkpoints:
         failures: list[tuple[int, DamagedError]] = []
         for step in reversed(self.steps()):
             try:
-                restored = self.restore(step, like)
+                restored = self.restore(step, like, check)
             except DamagedError as e:
                 failures.append((step, e))
                 continue
@@ -103,12 +125,14 @@ class Checkpoints:
         reason = str(error).split("; ")[0]
         return f"{reason}; moved to {aside}; going on from step {good}"
 
-    def restore(self, step: int, like: TrainState) -> Restored:
+    def restore(self, step: int, like: TrainState, check: Check = _accept) -> Restored:
         """Reads a checkpoint.
 
         Args:
           step: its step.
           like: a state of the same shapes, placed as the restored one is to be.
+          check: is given its path and what is stored beside its arrays before these are read, and
+            raises `InputError` where the run may not go on from it.
 
         Raises:
           DamagedError: it cannot be read.
@@ -117,33 +141,41 @@ class Checkpoints:
         target = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
         )
-        try:
-            args = ocp.args.Composite(
-                state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
+        path = self._directory / str(step)
+        with self._reading(path):
+            meta = self._item(step, "meta", ocp.args.JsonRestore())
+            _verify_meta(step, meta)
+        check(path, meta)
+        with self._reading(path):
+            state = self._item(step, "state", ocp.args.StandardRestore(target))
+            pairs = zip(
+                jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(target), strict=True
             )
-            with _quiet_reads():
-                read = self._manager.restore(step, args=args)
             wrong = [
-                f"{jax.tree_util.keystr(path)} {a.shape}, not {b.shape}"
-                for (path, a), b in zip(
-                    jax.tree_util.tree_leaves_with_path(read.state),
-                    jax.tree.leaves(target),
-                    strict=True,
-                )
+                f"{jax.tree_util.keystr(name)} {a.shape}, not {b.shape}"
+                for (name, a), b in pairs
                 if a.shape != b.shape
             ]
+            if not wrong and DIGEST in meta and digest_of_arrays(state) != meta[DIGEST]["arrays"]:
+                raise ValueError("its arrays do not agree with their SHA-256")
+        if wrong:
+            raise InputError(
+                f"checkpoint {path} is of another model ({wrong[0]}); use another --workdir"
+            )
+        return Restored(state, meta)
+
+    def _item(self, step: int, name: str, args: Any) -> Any:
+        return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+
+    @contextlib.contextmanager
+    def _reading(self, path: Path) -> Iterator[None]:
+        try:
+            yield
         except Exception as e:
-            path = self._directory / str(step)
             raise DamagedError(
                 f"checkpoint {path} cannot be read ({_first_line(e)}), nor one before it; delete "
                 f"{self._directory} to start again, or use another --workdir"
             ) from e
-        if wrong:
-            raise InputError(
-                f"checkpoint {self._directory / str(step)} is of another model ({wrong[0]}); "
-                "use another --workdir"
-            )
-        return Restored(read.state, read.meta)
 
     def close(self) -> None:
         """Waits until all checkpoints are on disk."""
@@ -158,28 +190,83 @@ class Checkpoints:
         except Exception as e:  # a full disk surfaces as one of many types
             raise InputError(
                 f"a checkpoint in {self._directory} cannot be written ({_first_line(e)}); "
-                "make room there, then give the same command to resume"
+                f"{advice(e)}"
             ) from e
 
 
-@contextlib.contextmanager
-def _quiet_reads() -> Iterator[None]:
-    """Keeps a failed restore to the one exception it raises.
+# Key of the digests among what is stored beside the arrays, and of what every checkpoint that has
+# digests has too. Checkpoints of earlier versions have neither.
+DIGEST, SINCE_DIGESTS = "sha256", "environment"
 
-    orbax closes its event loop at the first array that cannot be read; the reads of the
-    others then find it closed, or are dropped unfinished, and would print a traceback each,
-    some of them after the exception is out. So on failure the filter stays.
+
+def digest_of_arrays(state: TrainState) -> str:
+    """SHA-256 of the values, types and shapes of all arrays of a state.
+
+    Args:
+      state: arrays, on the devices or as NumPy arrays.
+
+    Returns:
+      64 hexadecimal digits.
     """
-    previous = sys.unraisablehook
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(state):
+        array = np.ascontiguousarray(leaf)
+        found.update(f"{array.dtype} {np.shape(leaf)}".encode())
+        found.update(array.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
-    def hook(unraisable: Any) -> None:
-        closed = "Event loop is closed" in str(unraisable.exc_value)
-        if not (closed or inspect.iscoroutine(unraisable.object)):
-            previous(unraisable)
 
-    sys.unraisablehook = hook
-    yield
-    sys.unraisablehook = previous
+def digest_of_meta(step: int, meta: dict[str, Any]) -> str:
+    """SHA-256 of what is stored beside the arrays, with their digest and the step.
+
+    Args:
+      step: of the checkpoint.
+      meta: JSON; its own digest is left out.
+
+    Returns:
+      64 hexadecimal digits.
+    """
+    rest = {key: value for key, value in meta.items() if key != DIGEST}
+    text = json.dumps([step, rest, meta[DIGEST]["arrays"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _verify_meta(step: int, meta: Any) -> None:
+    """Raises `ValueError` unless what is stored beside the arrays is what was written."""
+    if not isinstance(meta, dict):
+        raise ValueError("what is stored beside its arrays is no JSON object")
+    if DIGEST not in meta and SINCE_DIGESTS not in meta:
+        return  # of an earlier version
+    if meta[DIGEST]["meta"] != digest_of_meta(step, meta):
+        raise ValueError("what is stored beside its arrays does not agree with its SHA-256")
+
+
+def hush_closed_loops() -> None:
+    """Keeps a failed read or write of a checkpoint to the one exception that it raises.
+
+    orbax closes its event loop at the first array that cannot be read or written; the others then
+    find it closed, or are dropped unfinished, and would print a traceback each, some of them after
+    the exception is out.
+    """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    if getattr(sys.unraisablehook, "hushed", False):
+        return
+    unraisable_hook, hook = sys.unraisablehook, sys.excepthook
+
+    def unraisable(found: Any) -> None:
+        closed = CLOSED in str(found.exc_value)
+        if not (closed or inspect.iscoroutine(found.object)):
+            unraisable_hook(found)
+
+    def uncaught(kind: Any, value: Any, trace: Any) -> None:
+        if CLOSED not in str(value):
+            hook(kind, value, trace)
+
+    unraisable.hushed = True  # type: ignore[attr-defined]
+    sys.unraisablehook, sys.excepthook = unraisable, uncaught
+
+
+CLOSED = "Event loop is closed"
 
 
 def _first_line(error: BaseException) -> str:

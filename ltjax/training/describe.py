@@ -13,8 +13,17 @@ from ltjax.samplers.counting import exposure, summary
 from ltjax.training.build import Job
 
 
-def describe_data(job: Job, config: Config) -> dict[str, Any]:
-    """What a report or a prediction needs to know of the data, for `dataset.json`."""
+def describe_data(job: Job, config: Config, content: dict[str, str]) -> dict[str, Any]:
+    """What a report or a prediction needs to know of the data, for `dataset.json`.
+
+    Args:
+      job: parts of the run.
+      config: resolved configuration.
+      content: fingerprints of the parts' content, by which a resumed run knows them again.
+
+    Returns:
+      JSON.
+    """
     train = job.data.train
     groups = shot_groups(train.class_counts, **config.evaluation.thresholds)
     return {
@@ -27,6 +36,7 @@ def describe_data(job: Job, config: Config) -> dict[str, Any]:
         "mean": job.data.mean.tolist(),
         "std": job.data.std.tolist(),
         "fingerprint": {"train": train.fingerprint(), "test": job.data.test.fingerprint()},
+        "content": content,
         "plan": repr(job.samplers[0]),
         "plan_fingerprints": [sampler.fingerprint() for sampler in job.samplers],
         "exposure": summary(

@@ -1,12 +1,14 @@
 """The training loop: the only one."""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ltjax.config import Config
-from ltjax.errors import InputError, Interrupted
+from ltjax.errors import Interrupted
+from ltjax.training import identity
 from ltjax.training.build import Job
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.clock import TrainingClock
@@ -33,6 +35,7 @@ class Loop:
       seeds: the seeds' states and steps.
       folder: workdir of the run.
       watcher: shows progress.
+      content: fingerprints of the data, as `ltjax.training.identity.content` gives them.
 
     Attributes:
       step: steps that are done, or under way on the devices.
@@ -42,9 +45,17 @@ class Loop:
       clock: training time.
     """
 
-    def __init__(self, config: Config, job: Job, seeds: Seeds, folder: Workdir, watcher: Watcher):
+    def __init__(
+        self,
+        config: Config,
+        job: Job,
+        seeds: Seeds,
+        folder: Workdir,
+        watcher: Watcher,
+        content: dict[str, str],
+    ):
         self.config, self.job, self.seeds, self.folder = config, job, seeds, folder
-        self.mapping, self.watcher = seeds.mapping, watcher
+        self.mapping, self.watcher, self._content = seeds.mapping, watcher, content
         self.step, self.skipped, self.score = 0, 0, 0.0
         self.facts: dict[str, Any] = {}
         self.clock, self._window = TrainingClock(), MetricsWindow()
@@ -66,25 +77,11 @@ class Loop:
         Raises:
           InputError: none can be read, or it is of another model or of other batches.
         """
-        found = self._checkpoints.restore_newest(self.seeds.stacked())
+        found = self._checkpoints.restore_newest(self.seeds.stacked(), self._check)
         if found is None:
             return False
         step, restored, damaged = found
         meta = restored.meta
-        if meta.get("plan") != self._samplers():
-            raise InputError(
-                f"checkpoint {self.folder.checkpoints / str(step)} was trained with the sampler "
-                f"{meta.get('plan')}, not {self._samplers()}; the data has changed, or the way "
-                "ltjax draws: restore them, or use another --workdir"
-            )
-        native = bool(meta.get("native", False))
-        if self.config.engine.native == "auto" and native != self.job.native.used:
-            raise InputError(
-                f"checkpoint {self.folder.checkpoints / str(step)} was trained "
-                f"{'with' if native else 'without'} native kernels, which this run would "
-                f"{'not use' if native else 'use'}{self.job.native.because}; set "
-                "config.engine.native to on or off to go on, with results equal up to rounding"
-            )
         for line in damaged:
             self.watcher.note(line)
         self.seeds.restore(restored.state)
@@ -94,6 +91,9 @@ class Loop:
         window = {name: np.array(values, np.float32) for name, values in meta["window"].items()}
         self._window = MetricsWindow(window)
         return True
+
+    def _check(self, path: Path, meta: dict[str, Any]) -> None:
+        identity.check_checkpoint(path, meta, self.config, self.job, self._content)
 
     def begin(self, states: list[TrainState], facts: dict[str, Any]) -> None:
         """Starts from given states instead of the initial ones.
@@ -113,7 +113,7 @@ class Loop:
           Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
         """
         if self.mapping.chief:
-            self._log_file = MetricsLog(self.folder.path, self.step)
+            self._log_file = MetricsLog(self.folder.path, self.step, self.watcher.note)
         self.watcher.start(self.step, self._schedule.total)
         try:
             with StopRequest() as request:
@@ -220,7 +220,9 @@ class Loop:
             meta = {
                 "seeds": list(self.job.seeds),
                 "config": self.folder.config,
-                "plan": self._samplers(),
+                "plan": identity.samplers(self.job),
+                "content": self._content,
+                "environment": identity.environment(),
                 "native": self.job.native.used,
                 "seconds": self.clock.seconds,
                 "images": self.clock.images,
@@ -235,9 +237,6 @@ class Loop:
     def _write(self, step: int, line: dict[str, float]) -> None:
         if self._log_file:
             self._log_file.write(step, line)
-
-    def _samplers(self) -> list[str]:
-        return [f"{s!r} (fingerprint {s.fingerprint()})" for s in self.job.samplers]
 
 
 def _schedule(config: Config, job: Job, mapping: Mapping) -> Schedule:

@@ -1,8 +1,9 @@
 """What a person sees of a run: metrics.jsonl, TensorBoard events, progress bar or log lines."""
 
-import functools
+import contextlib
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Any, Protocol
 import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ltjax.errors import is_integer
+from ltjax.training.events import Events
+from ltjax.training.workdir import append_line, write_bytes
 
 
 class MetricsLog:
@@ -22,47 +27,39 @@ class MetricsLog:
     Args:
       workdir: folder of the run.
       step: step the run starts from.
+      note: is told of what cannot be written, but need not end the run.
     """
 
-    def __init__(self, workdir: Path, step: int):
-        self._path = workdir / "metrics.jsonl"
-        kept = [line for line in read_metrics(self._path) if line["step"] <= step]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        temporary.replace(self._path)
-        self._file = open(self._path, "a")  # noqa: SIM115 - open for the whole run
-        self._folder, self._step = str(workdir / "tensorboard"), step
-
-    @functools.cached_property
-    def _events(self) -> Any:
-        # Imported at the first line, not before the first step: it looks for torch and loads it.
-        from tensorboardX import SummaryWriter
-
-        return SummaryWriter(self._folder, purge_step=self._step + 1)
+    def __init__(self, workdir: Path, step: int, note: Callable[[str], None]):
+        path = workdir / "metrics.jsonl"
+        kept = [line for line in read_metrics(path) if line["step"] <= step]
+        write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self._events = Events(workdir / "tensorboard", step, note)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Writes one line; metrics that are not finite are null in JSON."""
         line = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
-        self._file.write(json.dumps({"step": step, **line}) + "\n")
-        self._file.flush()
-        for name, value in metrics.items():
-            self._events.add_scalar(name, value, step)
+        append_line(self._file, json.dumps({"step": step, **line}))
+        self._events.write(step, metrics)
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
-        if "_events" in vars(self):
-            self._events.close()
+        os.close(self._file)
+        self._events.close()
 
 
-def read_metrics(path: Path) -> list[dict]:
-    """Lines of a `metrics.jsonl`; a last line cut off by a kill is left out."""
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Lines of a `metrics.jsonl`; what is no line of metrics is left out.
+
+    A kill leaves a last line that is cut off; a damaged disk may leave anything.
+    """
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
+    for text in path.read_bytes().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError, RecursionError):
+            line = json.loads(text)
+            if isinstance(line, dict) and is_integer(line.get("step")):
+                lines.append(line)
     return lines
 
 
@@ -144,20 +141,21 @@ class BarWatcher:
 
 
 class LineWatcher:
-    """Plain lines, for files and pipes."""
+    """Plain lines, for files and pipes; a pipe that is closed or a full disk end no run."""
 
     def start(self, step: int, total: int) -> None:
         self._total = total
-        print(f"training from step {step} of {total}", file=sys.stderr, flush=True)
+        self.note(f"training from step {step} of {total}")
 
     def update(self, step: int, text: str) -> None:
-        print(f"step {step}/{self._total}  {text}", file=sys.stderr, flush=True)
+        self.note(f"step {step}/{self._total}  {text}")
 
     def evaluated(self, step: int, text: str) -> None:
         self.update(step, text)
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError, ValueError):  # ValueError: stderr is closed
+            print(text, file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         pass

@@ -15,7 +15,7 @@ from ltjax.evaluation.diagnostics import correlation_matrix, describe, describe_
 from ltjax.evaluation.scores import scores, scores_of_seeds, tally
 from ltjax.models import Outputs
 from ltjax.training.multi_seed import Seeds
-from ltjax.training.workdir import write_json
+from ltjax.training.workdir import write_arrays, write_json
 
 
 def score_seeds(seeds: Seeds, groups: dict[str, int]) -> tuple[list[dict[str, Any]], list[Outputs]]:
@@ -94,7 +94,7 @@ def write_details(folder: Path, test: Source, first: Outputs, params: Mapping[st
         "after_whitening": describe(whitened),
         "classifier": describe_classifier(whitened, first.logits, test.labels, kernel),
     }
-    np.savez_compressed(
+    write_arrays(
         folder / "correlation.npz",
         before=correlation_matrix(features),
         after=correlation_matrix(whitened),
@@ -106,7 +106,7 @@ def write_details(folder: Path, test: Source, first: Outputs, params: Mapping[st
         images = test.images[worst]
     else:
         images = LoadBatch(test, None, 0, True)(0, np.array(worst, int)).images
-    np.savez_compressed(folder / "confused.npz", images=images)
+    write_arrays(folder / "confused.npz", images=images)
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.samplers.counting import sentence
-from ltjax.training import decoupled
+from ltjax.training import decoupled, identity
 from ltjax.training.build import Job, build
 from ltjax.training.describe import describe_data, versions
 from ltjax.training.devices import Mapping, choose_devices
@@ -18,8 +18,7 @@ from ltjax.training.loop import Loop
 from ltjax.training.multi_seed import Seeds
 from ltjax.training.progress import SilentWatcher, Watcher, default_watcher
 from ltjax.training.result import command_line, final_scores, write_details
-from ltjax.training.safety import locked
-from ltjax.training.workdir import Workdir, read_json, write_json
+from ltjax.training.workdir import Workdir, write_json
 
 
 class RunOutcome(NamedTuple):
@@ -59,26 +58,29 @@ def run(
     Source: ours.
     """
     config = configs.resolve(config)
-    first = None
-    if config.stage != "one" and not (Path(workdir) / "result.json").exists():
+    first, folder = None, Workdir(workdir, config)
+    if config.stage != "one" and not folder.result.exists():
         first = decoupled.read_stage_one(config)
     mapping = Mapping(choose_devices(config.cpu_devices), backend=config.engine.mapping)
     configs.check_devices(config, mapping.count)
+    if (result := folder.finished()) is not None:
+        return RunOutcome(folder.path, result, True, mapping.chief)
     job = build(config)
-    folder = Workdir(workdir, config, claim=mapping.chief)
-    with locked(folder.path) if mapping.chief else contextlib.nullcontext():
-        if folder.result.exists():
-            return RunOutcome(folder.path, read_json(folder.result), True, mapping.chief)
+    with folder.held() if mapping.chief else contextlib.nullcontext():
+        if (result := folder.finished()) is not None:  # by another process, meanwhile
+            return RunOutcome(folder.path, result, True, mapping.chief)
         watcher = (watcher or default_watcher()) if mapping.chief else SilentWatcher()
         seeds = Seeds(job, mapping)
-        loop = Loop(config, job, seeds, folder, watcher)
+        content, dataset = identity.content(job), folder.path / "dataset.json"
+        description = describe_data(job, config, content)
+        loop = Loop(config, job, seeds, folder, watcher, content)
         if not loop.restore() and first is not None:
             loop.begin(*decoupled.begin(first, config, seeds))
         if job.native.reason:
             watcher.note(f"native kernels are not used{job.native.because}")
         if mapping.chief:
-            description = describe_data(job, config)
-            write_json(folder.path / "dataset.json", description)
+            identity.check_dataset(dataset, description)
+            write_json(dataset, description)
             watcher.note(sentence(description["exposure"], description["class_names"]))
         loop.train()
         return RunOutcome(folder.path, _finish(config, job, loop), False, mapping.chief)

@@ -1,6 +1,7 @@
 """What keeps a run safe: one process per folder, orderly stops, and a watch on the numbers."""
 
 import contextlib
+import errno
 import os
 import signal
 import threading
@@ -13,6 +14,51 @@ import jax
 import numpy as np
 
 from ltjax.errors import InputError
+
+# What to do about an error of the operating system, by its number.
+_ADVICE = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT),
+        "make room there, then give the same command to go on, or use another --workdir",
+    ),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "change the permissions there, or give a folder you may write to with --workdir",
+    ),
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), then give the same command "
+    "to go on",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), then give the same command to go on",
+}
+
+
+def advice(error: BaseException) -> str:
+    """What to do about an error of the operating system.
+
+    Libraries wrap such errors in others; then the text tells which it was.
+
+    Args:
+      error: an `OSError`, or what a library made of one.
+
+    Returns:
+      The end of a message.
+
+    >>> advice(PermissionError(13, "Permission denied"))
+    'change the permissions there, or give a folder you may write to with --workdir'
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        number = next((n for n in _ADVICE if os.strerror(n) in str(error)), 0)
+    return _ADVICE.get(number, "check that disk, then give the same command to go on")
+
+
+def told(error: OSError) -> str:
+    """An error of the operating system in one line: what, where, and what to do.
+
+    >>> told(OSError(28, "No space left on device", "runs/a/config.json")).split("; ")[0]
+    'No space left on device: runs/a/config.json'
+    """
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}; {advice(error)}"
 
 
 class StopRequest:
@@ -58,12 +104,16 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as e:
+        holder = ""
+        with contextlib.suppress(OSError, ValueError):
+            holder = file.read_text(encoding="ascii").strip()
         raise InputError(
-            f"workdir {folder} is in use by process {file.read_text().strip() or 'unknown'}; "
+            f"workdir {folder} is in use by process {holder or 'unknown'}; "
             "wait for it, stop it, or use another --workdir"
         ) from e
     try:
-        file.write_text(str(os.getpid()))
+        with contextlib.suppress(OSError):  # the number is for messages only
+            file.write_text(str(os.getpid()))
         yield
     finally:
         lock.release()

@@ -1,26 +1,75 @@
 """The folder of a run: its config, metrics and result, written so that a kill loses nothing."""
 
+import contextlib
 import dataclasses
 import functools
+import io
 import json
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.errors import InputError
+from ltjax.training.safety import advice, locked
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file beside its final place and renames it: readers see all of it or none.
+
+    The temporary file has a name that nobody can guess and is gone if the writing fails.
+
+    Args:
+      path: of the file.
+      content: of the file.
+
+    Raises:
+      OSError: it cannot be written; what was there before is as it was.
+    """
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    # The permissions are the umask's, and a file or link of that name would be refused.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON beside the final place and renames it: readers see all of it or none."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    with open(temporary, "w") as f:
-        json.dump(value, f, indent=2)
-        f.write("\n")
-        f.flush()
-        os.fsync(f.fileno())
-    temporary.replace(path)
+    """Writes JSON as `write_bytes` does."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Writes a compressed `.npz` file as `write_bytes` does."""
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_bytes(path, content.getvalue())
+
+
+def append_line(descriptor: int, line: str) -> None:
+    """Appends a line to a file at once, past every buffer of Python.
+
+    A buffer would keep what a full disk refused, and raise again when the file is closed.
+
+    Args:
+      descriptor: of the file, opened for appending.
+      line: without its end.
+    """
+    rest = (line + "\n").encode()
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def read_json(path: Path) -> Any:
@@ -30,8 +79,8 @@ def read_json(path: Path) -> Any:
       InputError: the file is absent or damaged.
     """
     try:
-        return json.loads(path.read_text())
-    except (ValueError, OSError) as e:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as e:
         raise InputError(
             f"{path} cannot be read as JSON ({' '.join(str(e).split())}); "
             "restore it, or use another --workdir"
@@ -41,46 +90,70 @@ def read_json(path: Path) -> Any:
 class Workdir:
     """Files of one run.
 
-    Opening a folder claims it for a configuration: a new folder stores it, a folder of the
-    same configuration is resumed, any other is refused before anything is written.
+    A new folder stores the configuration, a folder of the same configuration is resumed, any
+    other is refused before anything is written.
 
     Args:
       path: the folder.
       config: resolved configuration.
-      claim: whether to claim it; with several hosts one does.
-
-    Raises:
-      InputError: it cannot be written, or belongs to another configuration.
     """
 
-    def __init__(self, path: str | Path, config: Config, *, claim: bool = True):
+    def __init__(self, path: str | Path, config: Config):
         self.path = Path(path)
         self.config = json.loads(json.dumps(config.nested()))
-        if claim:
-            self._claim(config.flat())
+        self._flat = config.flat()
 
-    def _claim(self, flat: dict[str, Any]) -> None:
+    def finished(self) -> dict[str, Any] | None:
+        """The result of a run that has finished, from a folder that need not be writable.
+
+        Returns:
+          Content of `result.json`; None where there is none yet.
+
+        Raises:
+          InputError: the folder belongs to another configuration, or the file is damaged.
+        """
+        if not self.result.exists():
+            return None
+        self._check_config()
+        return checked_result(self.result)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds the folder for this process, which stores its configuration there if it is new.
+
+        The lock comes first: of two processes that start together, the one that does not get it
+        writes nothing.
+
+        Raises:
+          InputError: the folder cannot be written, is held by another process, or belongs to
+            another configuration.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".write-test-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            probe = self.path / f".write-test-{secrets.token_hex(8)}"
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            os.unlink(probe)
         except OSError as e:
             raise InputError(
-                f"workdir {self.path} cannot be written ({e.strerror}); "
-                "give a folder you may write to with --workdir"
+                f"workdir {self.path} cannot be written ({e.strerror}); {advice(e)}"
             ) from e
+        with locked(self.path):
+            if not self._check_config():
+                write_json(self.path / "config.json", self.config)
+            yield
+
+    def _check_config(self) -> bool:
+        """Whether the folder has a configuration, which must be this one."""
         stored = self.path / "config.json"
-        if stored.exists():
-            known = configs.completed(configs.flatten(_object(stored)))
-            changed = configs.differences(flat, known)
-            if changed:
-                raise InputError(
-                    f"workdir {self.path} belongs to another config (stored -> given: "
-                    f"{'; '.join(changed)}); use another --workdir, or the stored config"
-                )
-        else:
-            write_json(stored, self.config)
+        if not stored.exists():
+            return False
+        changed = configs.differences(self._flat, configs.completed(configs.flatten(_object(stored))))
+        if changed:
+            raise InputError(
+                f"workdir {self.path} belongs to another config (stored -> given: "
+                f"{'; '.join(changed)}); use another --workdir, or the stored config"
+            )
+        return True
 
     @property
     def checkpoints(self) -> Path:
@@ -108,12 +181,12 @@ class FinishedRun:
     @functools.cached_property
     def dataset(self) -> dict[str, Any]:
         """Content of `dataset.json`: classes, image shape, normalization, fingerprints."""
-        return _object(self.path / "dataset.json")
+        return checked_dataset(self.path / "dataset.json")
 
     @functools.cached_property
     def result(self) -> dict[str, Any]:
         """Content of `result.json`."""
-        return _object(self.path / "result.json")
+        return checked_result(self.path / "result.json")
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -151,4 +224,56 @@ def _object(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; restore it, or use another --workdir")
+    return content
+
+
+def checked_result(path: Path) -> dict[str, Any]:
+    """Content of a `result.json`.
+
+    Raises:
+      InputError: it is damaged, or not what a finished run writes.
+    """
+    content = _object(path)
+    wanted: dict[str, type] = {"test": dict, "train": dict, "method": str}
+    return _checked(path, content, [k for k, t in wanted.items() if not _is(content.get(k), t)])
+
+
+def checked_dataset(path: Path) -> dict[str, Any]:
+    """Content of a `dataset.json`.
+
+    Raises:
+      InputError: it is damaged, or not what a run writes.
+    """
+    content = _object(path)
+    keys = ("class_names", "image_shape", "class_counts", "fingerprint")
+    values: list[Any] = [content.get(key) for key in keys]
+    names, shape, counts, prints = values
+    checks = {
+        "class_names": _list_of(names, str),
+        "image_shape": _list_of(shape, int, 3) and min(shape) > 0,
+        "class_counts": _list_of(names, str) and _list_of(counts, int, len(names)),
+        "mean": _list_of(content.get("mean"), int | float),
+        "std": _list_of(content.get("std"), int | float),
+        "fingerprint": isinstance(prints, dict) and {"train", "test"} <= set(prints),
+    }
+    wrong = [key for key, right in checks.items() if not right]
+    return _checked(path, content, wrong)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _list_of(value: Any, kind: Any, length: int | None = None) -> bool:
+    """Whether a value is a list of one kind, of that length or not empty."""
+    right = isinstance(value, list) and all(_is(one, kind) for one in value)
+    return right and (len(value) > 0 if length is None else len(value) == length)
+
+
+def _checked(path: Path, content: dict[str, Any], wrong: list[str]) -> dict[str, Any]:
+    if wrong:
+        raise InputError(
+            f"{path} is not what a run writes ({wrong[0]} is absent or wrong); restore it, or use "
+            "another --workdir"
+        )
     return content

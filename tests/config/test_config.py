@@ -52,10 +52,11 @@ def test_a_stored_configuration_stays_valid(tmp_path):
     assert later == {key: configs.SCHEMA[key].default for key in later}
     assert configs.differences(flat, configs.completed(stored)) == []
     (tmp_path / "config.json").write_text(json.dumps(STORED))
-    Workdir(tmp_path, resolved)  # a resume is not refused
+    with Workdir(tmp_path, resolved).held():  # a resume is not refused
+        pass
     other = dataclasses.replace(resolved, seed=1)
-    with pytest.raises(InputError, match=r"seed: 0 -> 1"):
-        Workdir(tmp_path, other)
+    with pytest.raises(InputError, match=r"seed: 0 -> 1"), Workdir(tmp_path, other).held():
+        pass
 
 
 def test_as_config_dict_can_be_changed_and_resolved_again():

@@ -218,9 +218,10 @@ def test_several_seeds(finished, tmp_path):
     assert last["test/balanced_accuracy/seed1"] == both[1]
 
 
-def test_second_process_is_refused(finished):
-    with locked(finished.workdir), pytest.raises(ValueError, match="is in use by process"):
-        run(small_config(), finished.workdir)
+def test_second_process_is_refused(finished, tmp_path):
+    folder = cut_short(finished, tmp_path)
+    with locked(folder), pytest.raises(ValueError, match="is in use by process"):
+        run(small_config(), folder)
 
 
 class SignalAt(SilentWatcher):
