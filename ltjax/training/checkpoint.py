@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -262,6 +263,7 @@ def hush_closed_loops() -> None:
         if CLOSED not in str(value):
             hook(kind, value, trace)
 
+    warnings.filterwarnings("ignore", r"coroutine '\w+' was never awaited", RuntimeWarning)
     unraisable.hushed = True  # type: ignore[attr-defined]
     sys.unraisablehook, sys.excepthook = unraisable, uncaught
 
