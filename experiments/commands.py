@@ -36,10 +36,15 @@ CIFAR_KEYS = ",".join(
 # What makes the results of each experiment, by the name of its folder.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "ablation": tuple(
-        with_protocol("ablation", name) for name in ("digits", "cifar10_small", "cifar100_small")
+        with_protocol("ablation", name)
+        for name in ("digits", "mnist_100", "cifar10_small", "cifar100_small")
     ),
     "baseline": tuple(
         with_protocol("baseline", name) for name in ("baseline_cifar10", "baseline_digits")
+    ),
+    "choice": tuple(
+        with_protocol("choice", name)
+        for name in ("choice_digits", "choice_cifar10", "choice_cifar100")
     ),
     "sensitivity": (
         with_protocol("sensitivity", "digits_20"),

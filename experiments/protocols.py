@@ -2,11 +2,16 @@
 
 import ast
 import importlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
 
+from experiments import mnist
 from ltjax import config as configs
+
+HELD_OUT = 0.2  # of each class's training images, where something is chosen on them
 
 
 class Protocol(NamedTuple):
@@ -21,6 +26,7 @@ class Protocol(NamedTuple):
         runs share one test set, which has as many images of every class.
       profile: images of the largest class, classes and imbalance factor of the training images of
         a protocol with one test set.
+      prepare: makes the file that `data.path` names, where it does not exist before.
     """
 
     words: str
@@ -29,6 +35,7 @@ class Protocol(NamedTuple):
     stage_two_epochs: int = 10
     split_ratio: float | None = None
     profile: tuple[int, int, float] = (1, 1, 1.0)
+    prepare: Callable[[], Path] | None = None
 
     def make(self) -> ml_collections.ConfigDict:
         """A fresh configuration, before the overrides."""
@@ -58,6 +65,22 @@ def _digits_of_equal_size(factor: int, largest: int) -> Protocol:
     overrides = {**protocol.overrides, "data.max_count": largest}
     return protocol._replace(
         words=f"{protocol.words}; largest class {largest}", overrides=overrides
+    )
+
+
+def _mnist(factor: float) -> Protocol:
+    return Protocol(
+        f"5,000 images of MNIST, 14 x 14, imbalance factor {factor:g}; the split follows the seed",
+        "configs.digits_lt",
+        {
+            "data.name": "npz",
+            "data.path": mnist.FILE,
+            "data.image_size": 14,
+            "data.imbalance_factor": factor,
+            "train.epochs": 40,
+        },
+        split_ratio=500 / 4500,
+        prepare=mnist.prepare,
     )
 
 
@@ -95,22 +118,42 @@ def _cifar(classes: int, small: bool) -> Protocol:
     )
 
 
+def _with(protocol: Protocol, words: str, **overrides: Any) -> Protocol:
+    """A protocol with more overrides, `SECTION__KEY`, and what they do in words."""
+    more = {name.replace("__", "."): value for name, value in overrides.items()}
+    return protocol._replace(words=protocol.words + words, overrides={**protocol.overrides, **more})
+
+
+def _choice(protocol: Protocol) -> Protocol:
+    words = "; a fifth of each class's training images is held out"
+    return _with(protocol, words, data__validation_fraction=HELD_OUT)
+
+
+def _subsets(protocol: Protocol) -> Protocol:
+    return _with(protocol, "; every seed has its own subset", data__seed=None)
+
+
 # The ridge of the rows of experiments/baseline, unless they name another, whatever the default
 # becomes.
-_RIDGE = {"whitening.shrinkage": 0.1}
 
 
 def _with_ridge(protocol: Protocol) -> Protocol:
-    return protocol._replace(overrides={**protocol.overrides, **_RIDGE})
+    return _with(protocol, "", whitening__shrinkage=0.1)
 
 
 PROTOCOLS: dict[str, Protocol] = {
     **{f"digits_{factor}": _digits(factor) for factor in (10, 20, 50)},
     **{EQUAL_SIZE[f]: _digits_of_equal_size(f, most) for f, most in _LARGEST.items()},
+    "mnist_100": _mnist(100),
     "cifar10_small": _cifar(10, True),
     "cifar100_small": _cifar(100, True),
     "baseline_cifar10": _with_ridge(_cifar(10, True)),
     "baseline_digits": _with_ridge(_digits(50)),
+    "choice_digits": _choice(_digits(20)),
+    "choice_cifar10": _choice(_cifar(10, True)),
+    "choice_cifar100": _choice(_cifar(100, True)),
+    "cifar10_small_subsets": _subsets(_cifar(10, True)),
+    "cifar100_small_subsets": _subsets(_cifar(100, True)),
     "cifar10": _cifar(10, False),
     "cifar100": _cifar(100, False),
 }
@@ -123,6 +166,7 @@ MAIN: dict[str, dict[str, Any]] = {
     "logit_adjustment": {"method": "logit_adjustment"},
     "bn": {"method": "ce", **_NORM},
     "bn_la": {"method": "logit_adjustment", **_NORM},
+    "bn_la_slow": {"method": "logit_adjustment", **_NORM, "optimizer.head_rate": 0.1},
     "cw": {"method": "cw"},
     "cw_la": {"method": "cw_la"},
     "cw_la_b3rs": {"method": "cw_la_b3rs"},

@@ -16,13 +16,14 @@ LEVEL = 0.95
 
 
 class Difference(NamedTuple):
-    """A mean difference, its 95% CI, the p-value of "there is none", and the number of seeds."""
+    """A mean difference, its 95% CI, the p-value of "there is none", seeds, standard error."""
 
     mean: float
     low: float
     high: float
     p: float
     seeds: int
+    error: float = 0.0
 
 
 def difference(mean: float, variance: float, freedom: float, seeds: int) -> Difference:
@@ -40,7 +41,7 @@ def difference(mean: float, variance: float, freedom: float, seeds: int) -> Diff
     error = float(np.sqrt(variance))
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
-    return Difference(mean, mean - half, mean + half, p, seeds)
+    return Difference(mean, mean - half, mean + half, p, seeds, error)
 
 
 def resampled(differences: np.ndarray, ratio: float) -> Difference:

@@ -24,11 +24,9 @@ import ml_collections
 import numpy as np
 
 from experiments import records
-from experiments.protocols import CLASSICAL, PROTOCOLS, Protocol, Trial, make_config
+from experiments.protocols import CLASSICAL, HELD_OUT, PROTOCOLS, Protocol, Trial, make_config
 from experiments.store import SCORES, Curve, Result, Run, Store
 from ltjax.errors import InputError
-
-HELD_OUT = 0.2
 
 
 class Extras(NamedTuple):
@@ -74,7 +72,10 @@ class Runner:
         return self._run(name, self._config(trial, init_from=start, tau=tau))
 
     def _config(self, trial: Trial, **more: Any) -> ml_collections.ConfigDict:
-        return make_config(self.protocol, trial, self.data_dir, **more)
+        config = make_config(self.protocol, trial, self.data_dir, **more)
+        if self.protocol.prepare is not None:
+            config.data.path = str(self.protocol.prepare())
+        return config
 
     def _run(self, name: str, config: ml_collections.ConfigDict) -> Run:
         from ltjax.training.progress import SilentWatcher
@@ -84,6 +85,8 @@ class Runner:
         result = run(config, workdir, watcher=SilentWatcher()).result
         found = _present(result["test"], SCORES)
         found["seconds"] = result["train"]["seconds"]
+        if "validation" in result:
+            found["held_out"] = result["validation"]["balanced_accuracy"]
         if "tau" in result["stage"]:
             found["tau"] = result["stage"]["tau"]
         found |= _scalars(json.loads((workdir / "diagnostics.json").read_text()))

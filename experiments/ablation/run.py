@@ -22,8 +22,11 @@ SHORT = {
     "digits_10": "digits, IF 10",
     "digits_20": "digits, IF 20",
     "digits_50": "digits, IF 50",
+    "mnist_100": "MNIST, IF 100",
     "cifar10_small": "CIFAR-10-LT, small network",
     "cifar100_small": "CIFAR-100-LT, small network",
+    "cifar10_small_subsets": "CIFAR-10-LT, small network, own subsets",
+    "cifar100_small_subsets": "CIFAR-100-LT, small network, own subsets",
     "cifar10": "CIFAR-10-LT",
     "cifar100": "CIFAR-100-LT",
 }
@@ -203,7 +206,7 @@ def main() -> None:
     """Runs what is missing; prints and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--protocol", choices=[*GROUPS, *PROTOCOLS], default="digits")
-    parser.add_argument("--seeds", type=int, default=None, help="number; 20 of digits, else 3")
+    parser.add_argument("--seeds", type=int, default=None, help="number; 20 of digits, else 5")
     parser.add_argument("--rows", default="main", help="main, losses, or names with commas")
     standard_arguments(parser)
     args = parser.parse_args()
@@ -211,7 +214,7 @@ def main() -> None:
         parser.error(f"--rows {','.join(unknown)}: allowed are main, losses, {', '.join(ROWS)}")
     for protocol in GROUPS.get(args.protocol, (args.protocol,)):
         names = rows_of(protocol, args.rows)
-        count = args.seeds or (20 if protocol.startswith("digits") else 3)
+        count = args.seeds or (20 if protocol.startswith("digits") else 5)
         # Row by row for every seed, so that what there is at any time compares.
         trials = [Trial(name, seed) for seed in range(count) for name in names]
         store = run_and_store(protocol, trials, args, parser)

@@ -45,7 +45,8 @@ def final_scores(seeds: Seeds, groups: dict[str, int]) -> tuple[dict[str, Any], 
 
     Returns:
       What `ltjax.evaluation.scores.scores_of_seeds` gives and, where images were held out of
-      training, the `post_hoc` scores of the first seed; and the outputs of every seed.
+      training, the first seed's scores on them, `validation`, and its `post_hoc` scores on the test
+      images; and the outputs of every seed.
     """
     data, outputs = seeds.job.data, _test_outputs(seeds)
     labels, counts = data.test.labels, data.train.class_counts
@@ -55,6 +56,7 @@ def final_scores(seeds: Seeds, groups: dict[str, int]) -> tuple[dict[str, Any], 
         held = HeldOut(
             data.validation.labels, seeds.outputs(data.validation, seeds.state_of(0)).logits
         )
+        found["validation"] = scores(tally(*held), counts, **groups)
         corrections = fit_corrections(held, counts)
         found["post_hoc"] = post_hoc(corrections, labels, logits[0], counts, **groups)
     return found, outputs
