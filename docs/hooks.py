@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 # The target of a link or picture in the repository; an address on the web has a colon.
 LINK = re.compile(r"""(\]\(|\bsrc="|\bsrcset=")([^)"#:\s]+)(?=[)"#\s])""")
 CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md")
 
 
 def _page_of(path: PurePosixPath) -> PurePosixPath:
@@ -18,10 +18,10 @@ def _page_of(path: PurePosixPath) -> PurePosixPath:
         return PurePosixPath(*path.parts[1:])
     if path == PurePosixPath("README.md"):
         return PurePosixPath("index.md")
-    if str(path) in PAGES:
-        return PurePosixPath(path.name.lower())
     if path.name == "README.md":
         return path.parent.with_suffix(".md")
+    if str(path) in PAGES:
+        return PurePosixPath(path.name.lower())
     return path
 
 

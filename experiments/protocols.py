@@ -135,8 +135,6 @@ def _subsets(protocol: Protocol) -> Protocol:
 
 # The ridge of the rows of experiments/baseline, unless they name another, whatever the default
 # becomes.
-
-
 def _with_ridge(protocol: Protocol) -> Protocol:
     return _with(protocol, "", whitening__shrinkage=0.1)
 

@@ -9,7 +9,7 @@ import numpy as np
 from experiments import records
 from experiments.protocols import PROTOCOLS
 from experiments.statistics import Design, OneTest, Splits
-from experiments.store import Rows, fingerprint, parse, read_correct
+from experiments.store import Rows, parse, read_correct
 from ltjax.data.longtail import exponential_counts, shot_groups
 
 POOLED = ("ablation", "baseline", "sensitivity")
@@ -34,14 +34,13 @@ def pooled(path: Path) -> Results:
     of one seed, which are the same, the first one counts.
     """
     own = records.read(path)
-    rows = {line["row"]: fingerprint(path.stem, line["row"]) for line in own}
     kinds = {(line["configuration"], line["processor"]): line["row"] for line in own}
     found = [(path, own)]
     for other in companions(path):
         lines = []
         for line in records.read(other):
             row = kinds.get((line["configuration"], line["processor"]))
-            if row is not None and line["configuration"] == rows[row]:
+            if row is not None:
                 lines.append({**line, "row": row, "stored_as": line["row"]})
         found.append((other, lines))
     return _results(path.stem, found)
