@@ -236,10 +236,16 @@ void scatter_patches(const Frame& f, int across, int stride, int first, int coun
 
 struct Unit {
   int batch, height, width, in, out, stride;
+  bool same = false;  // XLA's padding "SAME": no pixel before an even side that is halved
   int down() const { return (height - 1) / stride + 1; }
   int across() const { return (width - 1) / stride + 1; }
   int64_t input() const { return int64_t(height) * width * in; }
   int64_t output() const { return int64_t(down()) * across() * out; }
+  // Where the first patch begins in a padded image.
+  int64_t start() const {
+    const auto skipped = [this](int side) { return same && stride > 1 ? 1 - std::max((side - 1) / stride * stride + 3 - side, 0) / 2 : 0; };
+    return skipped(height) * input_frame().row() + int64_t(skipped(width)) * in;
+  }
   bool winograd() const { return stride == 1 && in % kVector == 0; }
   Frame input_frame() const { return frame(height, width, in); }
   Frame output_frame() const { return frame(down(), across(), out); }
@@ -305,7 +311,7 @@ void convolve_patches(const Unit& unit, const float* x, const float* w, float* y
   float* patches = scratch(kTiles, int64_t(size) * depth);
   float* products = scratch(kProducts, int64_t(size) * out);
   for_chunks(unit.down() * unit.across(), size, [&](const Tiles& part) {
-    gather_patches(f, unit.across(), unit.stride, part.first, part.count, x, patches);
+    gather_patches(f, unit.across(), unit.stride, part.first, part.count, x + unit.start(), patches);
     const bool whole = part.padded == part.count;  // else some rows of the block are no outputs
     float* to = whole ? y + int64_t(part.first) * out : products;
     multiply(patches, depth, w, out, to, out, part.padded, out, depth);
@@ -321,11 +327,11 @@ void gradients_patches(const Unit& unit, const float* x, const float* g, const f
   float* patches = scratch(kTiles, int64_t(size) * depth);
   for_chunks(unit.down() * unit.across(), size, [&](const Tiles& part) {
     const float* gradient = g + int64_t(part.first) * out;
-    gather_patches(f, unit.across(), unit.stride, part.first, part.count, x, patches);
+    gather_patches(f, unit.across(), unit.stride, part.first, part.count, x + unit.start(), patches);
     add_transposed(patches, depth, gradient, out, dk, out, depth, out, part.count);
     if (dx == nullptr) return;
     multiply(gradient, out, wt, depth, patches, depth, part.padded, depth, out);
-    scatter_patches(f, unit.across(), unit.stride, part.first, part.count, patches, dx);
+    scatter_patches(f, unit.across(), unit.stride, part.first, part.count, patches, dx + unit.start());
   });
 }
 
@@ -468,9 +474,9 @@ ffi::Error check(const Unit& unit, bool needs_vectors) {
   return ffi::Error::Success();
 }
 
-Unit unit_of(const Array& x, int out, int64_t stride) {
+Unit unit_of(const Array& x, int out, int64_t stride, bool same) {
   const auto d = x.dimensions();
-  return {int(d[0]), int(d[1]), int(d[2]), int(d[3]), out, int(stride)};
+  return {int(d[0]), int(d[1]), int(d[2]), int(d[3]), out, int(stride), same};
 }
 
 // f(in, out): the units of a stage keep their width, and are compiled for it.
@@ -481,8 +487,8 @@ void with_widths(const Unit& unit, const F& f) {
 }
 
 ffi::Error UnitForward(ffi::ThreadPool pool, Array x, Array affine, Array shortcut, Array w, Result y, Result sums,
-                       Result kept, int64_t stride) {
-  const Unit unit = unit_of(x, int(w.dimensions()[3]), stride);
+                       Result kept, int64_t stride, bool same) {
+  const Unit unit = unit_of(x, int(w.dimensions()[3]), stride, same);
   const Before before = {x.typed_data(), optional(affine), optional(shortcut)};
   if (ffi::Error e = check(unit, before.affine != nullptr); e.failure()) return e;
   with_widths(unit, [&](auto in, auto out) {
@@ -492,8 +498,9 @@ ffi::Error UnitForward(ffi::ThreadPool pool, Array x, Array affine, Array shortc
 }
 
 ffi::Error UnitBackward(ffi::ThreadPool pool, Array dy, Array y, Array k, Array x, Array affine, Array w, Array kept,
-                        Array du, Result dx, Result sums, Result dk, Result dshortcut, int64_t stride) {
-  const Unit unit = unit_of(x, int(w.dimensions()[3]), stride);
+                        Array du, Result dx, Result sums, Result dk, Result dshortcut, int64_t stride,
+                        bool same) {
+  const Unit unit = unit_of(x, int(w.dimensions()[3]), stride, same);
   const Before before = {x.typed_data(), optional(affine), nullptr};
   const Arriving given = {dy.typed_data(), y.typed_data(), k.typed_data(), optional(du), optional(kept)};
   const Leaving leaving = {optional(dx), sums->typed_data(), dk->typed_data(), optional(dshortcut)};
@@ -509,8 +516,8 @@ ffi::Error UnitBackward(ffi::ThreadPool pool, Array dy, Array y, Array k, Array 
 #define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_forward, UnitForward,
                               CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>()
-                                  .Ret<Array>().Attr<int64_t>("stride"));
+                                  .Ret<Array>().Attr<int64_t>("stride").Attr<bool>("same"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_backward, UnitBackward,
                               CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
                                   .Arg<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>()
-                                  .Attr<int64_t>("stride"));
+                                  .Attr<int64_t>("stride").Attr<bool>("same"));

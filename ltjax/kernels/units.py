@@ -55,6 +55,8 @@ def unit(
     kernel: jax.Array,
     stride: int = 1,
     input_gradient: bool = True,
+    *,
+    same: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
     """A 3 x 3 convolution with the norm and ReLU before it and the statistics after it.
 
@@ -63,6 +65,8 @@ def unit(
       affine: `(a, b)`, float32 `[2, C]`, of `relu(a x + b)`; None convolves `x` itself.
       kernel: float32 `[3, 3, C, O]`.
       stride: both ways; the border is one pixel of zeros.
+      same: whether to pad like XLA's SAME, which puts no zeros before a side whose length the
+        stride divides.
       input_gradient: False where no gradient of `x` is needed, as for images.
 
     Returns:
@@ -71,7 +75,7 @@ def unit(
     Source: Winograd's F(2 x 2, 3 x 3) for stride 1, Lavin and Gray
     (https://arxiv.org/abs/1509.09308); the fusion is ours.
     """
-    z, sums, _ = _unit(x, affine, None, kernel, _Kind(stride, input_gradient))
+    z, sums, _ = _unit(x, affine, None, kernel, _Kind(stride, same, input_gradient))
     return z, sums
 
 
@@ -81,6 +85,8 @@ def branching_unit(
     shortcut: jax.Array | None,
     kernel: jax.Array,
     stride: int = 1,
+    *,
+    same: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`unit` at the start of a residual block, whose input goes two ways and ends the block before.
 
@@ -90,13 +96,14 @@ def branching_unit(
       shortcut: float32 `[B, H, W, C]`, of the block before; None where there is none.
       kernel: as of `unit`.
       stride: as of `unit`.
+      same: as of `unit`.
 
     Returns:
       `z` and its sums as of `unit`, and the convolution's input `relu(a x + b + shortcut)`.
 
     Source: ours.
     """
-    kind = _Kind(stride, keep=True, joined=shortcut is not None)
+    kind = _Kind(stride, same, keep=True, joined=shortcut is not None)
     return _unit(x, affine, shortcut, kernel, kind)
 
 
@@ -105,15 +112,22 @@ class _Kind(NamedTuple):
 
     Attributes:
       stride: of the convolution.
+      same: whether it is padded like XLA's SAME.
       input_gradient: whether there is one.
       keep: whether the convolution's input is an output, too.
       joined: whether a shortcut is added to it.
     """
 
     stride: int
+    same: bool = False
     input_gradient: bool = True
     keep: bool = False
     joined: bool = False
+
+    @property
+    def attributes(self) -> dict[str, np.int64 | bool]:
+        """What the native calls are told of it."""
+        return {"stride": np.int64(self.stride), "same": self.same}
 
 
 def _shape(*shape: int) -> jax.ShapeDtypeStruct:
@@ -138,7 +152,7 @@ def _unit(
     )
     call = jax.ffi.ffi_call("ltjax_unit_forward", shapes)
     given = (_none() if a is None else a for a in (affine, shortcut))
-    z, sums, kept = call(x, *given, kernel, stride=np.int64(kind.stride))
+    z, sums, kept = call(x, *given, kernel, **kind.attributes)
     return z, sums, kept
 
 
@@ -163,7 +177,7 @@ def _unit_backward(kind, residuals, cotangents):
     aliases |= {7: 3} if kind.joined else {}
     call = jax.ffi.ffi_call("ltjax_unit_backward", shapes, input_output_aliases=aliases)
     given = dz, z, coefficients, x, _none() if affine is None else affine, kernel, kept, dkept
-    dx, sums, dk, dshortcut = call(*given, stride=np.int64(kind.stride))
+    dx, sums, dk, dshortcut = call(*given, **kind.attributes)
     if not kind.input_gradient:
         dx = jnp.zeros_like(x)
     daffine = None if affine is None else jnp.stack([sums[1], sums[0]])

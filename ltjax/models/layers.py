@@ -279,7 +279,7 @@ def conv_norm(
     word = number.isdigit()
     names = (f"conv{number}", f"norm{number}") if word else (number, f"{number}_norm")
     before = x if isinstance(x, Normed) else Normed(x)
-    if not _is_native(before.x, width, size, stride, by, groups=groups, same=same):
+    if not _is_native(before.x, width, size, stride, by, groups=groups):
         layer = conv(width, size, stride, names[0], by, groups=groups, same=same)
         given = before.value()
         y = layer(given)
@@ -291,10 +291,10 @@ def conv_norm(
     given = before.x
     if before.affine is not None and (branching or before.shortcut is not None):
         z, sums, given = units.branching_unit(
-            before.x, before.affine, before.shortcut, kernel, stride
+            before.x, before.affine, before.shortcut, kernel, stride, same=same
         )
     else:
-        z, sums = units.unit(before.x, before.affine, kernel, stride, not images)
+        z, sums = units.unit(before.x, before.affine, kernel, stride, not images, same=same)
     count = z.size // width
     affine = _Norm(zero_scale, name=names[1])(sums, count, train, by.axis_name)
     return Normed(z, affine, relu=relu, given=given if branching else None)
@@ -319,11 +319,9 @@ def branching_conv_norm(x: Normed, *args: Any, **options: Any) -> tuple[Normed, 
 
 
 def _is_native(
-    x: jax.Array, width: int, size: int, stride: int, by: Computation, *, groups: int, same: bool
+    x: jax.Array, width: int, size: int, stride: int, by: Computation, *, groups: int
 ) -> bool:
     """Whether a native kernel computes this convolution."""
     if not by.native or size != 3 or groups != 1 or x.dtype != jnp.float32:
         return False
-    # A strided convolution with XLA's SAME padding pads an even side at its end only.
-    one_border = stride == 1 or not same
-    return one_border and units.supports(x.shape[-1], width, by.dtype, stride=stride)
+    return units.supports(x.shape[-1], width, by.dtype, stride=stride)

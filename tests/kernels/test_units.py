@@ -1,5 +1,7 @@
 """Native units against float64 convolutions, and their gradients against each other."""
 
+import functools
+
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -38,15 +40,17 @@ def cases(draw):
     return batch, height, width, into, out, draw(st.sampled_from((1, 2)))
 
 
-@given(cases(), st.integers(0, 99))
+@given(cases(), st.booleans(), st.integers(0, 99))
 @settings(max_examples=40)
-def test_value_and_gradients(shape, seed):
+def test_value_and_gradients(shape, same, seed):
     batch, height, width, into, out, stride = shape
     rng = np.random.default_rng(seed)
     x, kernel = normal(rng, batch, height, width, into), normal(rng, 3, 3, into, out)
-    y, vjp = jax.vjp(lambda x, k: units.unit(x, None, k, stride, into % 16 == 0), x, kernel)
+    gradient = into % 16 == 0
+    call = functools.partial(units.unit, stride=stride, input_gradient=gradient, same=same)
+    y, vjp = jax.vjp(lambda x, k: call(x, None, k), x, kernel)
     wide = x.astype(np.float64), kernel.astype(np.float64)
-    wanted = reference.convolve(*wide, stride)
+    wanted = reference.convolve(*wide, stride, same)
     assert error(y[0], wanted) < 1e-6
     assert error(y[1][1], (wanted**2).sum((0, 1, 2))) < 1e-5
     # Sums of both signs cancel: their error is relative to what was added.
@@ -55,7 +59,7 @@ def test_value_and_gradients(shape, seed):
     dy, ds = normal(rng, *wanted.shape), normal(rng, 2, out)
     dx, dk = vjp((jnp.asarray(dy), jnp.asarray(ds)))
     whole = dy + ds[0].astype(np.float64) + 2 * wanted * ds[1]
-    want_dx, want_dk = reference.gradients(*wide, whole, stride)
+    want_dx, want_dk = reference.gradients(*wide, whole, stride, same)
     if into % 16 == 0:
         assert error(dx, want_dx) < 1e-6
     assert error(dk, want_dk) < 1e-5
