@@ -178,6 +178,72 @@ void norm_gradient_line(Channels c, int64_t line, const float* dy, const float* 
       store(to + w + i, load(dy + w + i) + (load(y + w + i) * load(k + i) + load(k + c + i)));
 }
 
+// ---------------------------------------------------------------------------------------------
+// Around a convolution: what stands before it, and what passes it on the way back.
+
+// u = x, or u = relu(a x + b), or u = relu(a x + b + shortcut).
+struct Before {
+  const float *x, *affine, *shortcut;  // affine = (a, b); the last two may be null
+};
+
+// `count` numbers of u from element `at` of the batch on, the first of a pixel; also to `kept` where
+// that is not null.
+template <class Channels>
+void compute_input(Channels c, const Before& before, int64_t at, int64_t count, float* to, float* kept) {
+  const float *x = before.x + at, *a = before.affine;
+  if (a == nullptr) {
+    memcpy(to, x, count * sizeof(float));
+    return;
+  }
+  for (int64_t w = 0; w < count; w += c)
+    for (int i = 0; i < c; i += kVector) {
+      Vec v = load(x + w + i) * load(a + i) + load(a + c + i);
+      if (before.shortcut != nullptr) v += load(before.shortcut + at + w + i);
+      v = where_positive(v, v);
+      store(to + w + i, v);
+      if (kept != nullptr) store(kept + at + w + i, v);
+    }
+}
+
+// What arrives in the backward pass: the gradients of y, of its sums (`norm_gradient_line`), and of u
+// where that is an output; `kept` is u.
+struct Arriving {
+  const float *dy, *y, *k, *du, *kept;
+};
+
+// What leaves it. The gradient of a x + b is `dshortcut`, which may be null, and a times it is dx,
+// which is null where it is not wanted; `sums` are those of the gradient of a x + b and of its
+// product with x.
+struct Leaving {
+  float *dx, *sums, *dk, *dshortcut;
+};
+
+// Ends the gradient of `count` elements of the input from element `first` of the batch on, where dx
+// holds the convolution's part of the gradient of u. `u` are those elements of u, or null where they
+// are to be computed.
+template <class Channels>
+void end_gradient(Channels c, const Before& before, const Arriving& given, const float* u, int64_t first, int64_t count,
+                  const Leaving& out, float* sums) {
+  const float *a = before.affine, *x = before.x + first;
+  if (u == nullptr && given.kept != nullptr) u = given.kept + first;
+  float* dx = out.dx + first;
+  for (int i = 0; i < c; i += kVector) {
+    const Vec scale = load(a + i), shift = load(a + c + i);
+    Vec sum = {}, product = {};
+    for (int64_t e = i; e < count; e += c) {
+      const Vec z = load(x + e);
+      Vec g = load(dx + e);
+      if (given.du != nullptr) g += load(given.du + first + e);
+      g = where_positive(u != nullptr ? load(u + e) : z * scale + shift, g);
+      sum += g, product += g * z;
+      if (out.dshortcut != nullptr) store(out.dshortcut + first + e, g);
+      store(dx + e, g * scale);
+    }
+    store(sums + i, load(sums + i) + sum);
+    store(sums + c + i, load(sums + c + i) + product);
+  }
+}
+
 // Parts of a batch: they depend on the shapes alone, so that sums do not depend on the number of
 // threads. Each part has `size` sums of its own, which are cleared and added: large ones only twice.
 int parts_of(int batch, int64_t size) {

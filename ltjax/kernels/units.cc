@@ -1,15 +1,16 @@
 // Convolutions of a residual network's training step, fused with the batch norms around them.
 //
-// float32, NHWC, kernels of 3 x 3 with a border of one zero. Two calls for XLA's CPU backend:
+// float32, NHWC, kernels of 3 x 3, stride 1, with a border of one zero (others are in products.cc).
+// Two calls for XLA's CPU backend:
 //
 //   unit_forward    y = conv(u, k), u = x or relu(a x + b) or relu(a x + b + shortcut), and the sums
 //                   of y and y^2 per channel; u itself where it is the next shortcut
 //   unit_backward   the gradients of x, k, (a, b) and the shortcut; the gradient of the sums enters
 //                   as k0 y + k1
 //
-// Everything rests on two matrix products of small blocks that live in registers. A convolution of
-// stride 1 becomes 16 of them by Winograd's F(2 x 2, 3 x 3), which needs 2.25 times fewer products
-// (Lavin and Gray, arXiv:1509.09308); any other one becomes a product with the patches of its input.
+// Everything rests on two matrix products of small blocks that live in registers. A convolution
+// becomes 16 of them by Winograd's F(2 x 2, 3 x 3), which needs 2.25 times fewer products (Lavin and
+// Gray, arXiv:1509.09308).
 
 #include "blocks.h"
 
@@ -17,7 +18,7 @@ namespace {
 
 // ---------------------------------------------------------------------------------------------
 // Images with a border of zeros. `Frame` is the geometry of one: its border is one pixel above and
-// to the left, and on the other sides as wide as tiles of 2 x 2 outputs, or patches, reach.
+// to the left, and on the other sides as wide as tiles of 2 x 2 outputs reach.
 
 struct Frame {
   int height, width, channels;  // of the image
@@ -44,35 +45,14 @@ void fill(const Frame& f, float* out, F pixel) {
   memset(out + (f.height + 1) * f.row(), 0, (f.rows - f.height - 1) * f.row() * sizeof(float));
 }
 
-// What stands before a convolution: u = x, or u = relu(a x + b), or u = relu(a x + b + shortcut).
-struct Before {
-  const float *x, *affine, *shortcut;  // affine = (a, b); the last two may be null
-};
-
-// One image of u with a border, from pixel `at` of the batch on; and to `kept` where that is not null.
+// One image of u with a border, from element `at` of the batch on; also to `kept` where that is not null.
 template <class Channels>
 void pad_input(Channels c, const Frame& f, const Before& before, int64_t at, float* kept, float* out) {
   const int64_t line = f.width * c;
-  const float* a = before.affine;
-  fill(f, out, [&](int h, float* to) {
-    const int64_t first = at + h * line;
-    const float* from = before.x + first;
-    if (a == nullptr) {
-      memcpy(to, from, line * sizeof(float));
-      return;
-    }
-    for (int64_t w = 0; w < line; w += c)
-      for (int i = 0; i < c; i += kVector) {
-        Vec v = load(from + w + i) * load(a + i) + load(a + c + i);
-        if (before.shortcut != nullptr) v += load(before.shortcut + first + w + i);
-        v = where_positive(v, v);
-        store(to + w + i, v);
-        if (kept != nullptr) store(kept + first + w + i, v);
-      }
-  });
+  fill(f, out, [&](int h, float* to) { compute_input(c, before, at + h * line, line, to, kept); });
 }
 
-// The same of a whole image, with a border.
+// dy + k0 y + k1 of a whole image, with a border.
 template <class Channels>
 void pad_gradient(Channels c, const Frame& f, const float* dy, const float* y, const float* k, float* out) {
   const int64_t line = int64_t(f.width) * c;
@@ -205,60 +185,22 @@ void transform_output(Channels c, int height, int width, const Grid& grid, const
 }
 
 // ---------------------------------------------------------------------------------------------
-// Patches: the 3 x 3 pixels below an output, as one row of 9 channels.
-
-// Rows [count, 9 C] of the outputs first ... first + count - 1 of one image.
-void gather_patches(const Frame& f, int across, int stride, int first, int count, const float* x, float* out) {
-  const int64_t run = 3 * f.channels;
-  for (int t = 0; t < count; t++) {
-    const int at = first + t;
-    const float* from = x + int64_t(at / across) * stride * f.row() + int64_t(at % across) * stride * f.channels;
-    for (int i = 0; i < 3; i++) memcpy(out + (3 * t + i) * run, from + i * f.row(), run * sizeof(float));
-  }
-}
-
-// Adds such rows to the image that they are patches of.
-void scatter_patches(const Frame& f, int across, int stride, int first, int count, const float* rows, float* x) {
-  const int64_t run = 3 * f.channels;
-  for (int t = 0; t < count; t++) {
-    const int at = first + t;
-    float* to = x + int64_t(at / across) * stride * f.row() + int64_t(at % across) * stride * f.channels;
-    for (int i = 0; i < 3; i++)
-      for (int64_t e = 0; e < run; e += kVector) {
-        float* p = to + i * f.row() + e;
-        store(p, load(p) + load(rows + (3 * t + i) * run + e));
-      }
-  }
-}
-
-// ---------------------------------------------------------------------------------------------
 // One convolution.
 
 struct Unit {
-  int batch, height, width, in, out, stride;
-  bool same = false;  // XLA's padding "SAME": no pixel before an even side that is halved
-  int down() const { return (height - 1) / stride + 1; }
-  int across() const { return (width - 1) / stride + 1; }
+  int batch, height, width, in, out;
   int64_t input() const { return int64_t(height) * width * in; }
-  int64_t output() const { return int64_t(down()) * across() * out; }
-  // Where the first patch begins in a padded image.
-  int64_t start() const {
-    const auto skipped = [this](int side) { return same && stride > 1 ? 1 - std::max((side - 1) / stride * stride + 3 - side, 0) / 2 : 0; };
-    return skipped(height) * input_frame().row() + int64_t(skipped(width)) * in;
-  }
-  bool winograd() const { return stride == 1 && in % kVector == 0; }
+  int64_t output() const { return int64_t(height) * width * out; }
   Frame input_frame() const { return frame(height, width, in); }
-  Frame output_frame() const { return frame(down(), across(), out); }
-  Grid grid() const { return {up(across(), 2) / 2, up(down(), 2) / 2}; }
+  Frame output_frame() const { return frame(height, width, out); }
+  Grid grid() const { return {up(width, 2) / 2, up(height, 2) / 2}; }
   // Tiles in a chunk: what the cache of a core holds, or more where the kernels do not fit it.
   int chunk() const {
     if (int64_t(in) * out >= 128 * 128) return 64;
     return std::min(64, std::max(16, up((1 << 18) / (64 * (in + out)), 16)));
   }
-  // Rows of patches in a chunk.
-  int rows() const { return std::max(kRows, std::min(64, (1 << 17) / (36 * in) / kRows * kRows)); }
   // Images whose tiles are worked on together, so that small images fill a chunk.
-  int group() const { return winograd() ? std::min(8, (chunk() - 1) / grid().each() + 1) : 1; }
+  int group() const { return std::min(8, (chunk() - 1) / grid().each() + 1); }
 };
 
 template <class F>
@@ -304,46 +246,12 @@ void kernel_gradient_tiles(In in, Out out, const Unit& unit, int images, const f
   });
 }
 
-// y = x * w of one padded image by patches.
-void convolve_patches(const Unit& unit, const float* x, const float* w, float* y) {
-  const Frame f = unit.input_frame();
-  const int size = unit.rows(), depth = 9 * unit.in, out = unit.out;
-  float* patches = scratch(kTiles, int64_t(size) * depth);
-  float* products = scratch(kProducts, int64_t(size) * out);
-  for_chunks(unit.down() * unit.across(), size, [&](const Tiles& part) {
-    gather_patches(f, unit.across(), unit.stride, part.first, part.count, x + unit.start(), patches);
-    const bool whole = part.padded == part.count;  // else some rows of the block are no outputs
-    float* to = whole ? y + int64_t(part.first) * out : products;
-    multiply(patches, depth, w, out, to, out, part.padded, out, depth);
-    if (!whole) memcpy(y + int64_t(part.first) * out, products, int64_t(part.count) * out * sizeof(float));
-  });
-}
-
-// dk [9 in, out] += and, where `dx` is not null, dx (padded, of zeros) += of one image; x padded, g
-// [outputs, out] not padded but followed by kRows rows that may be read; wt [out, 9 in].
-void gradients_patches(const Unit& unit, const float* x, const float* g, const float* wt, float* dk, float* dx) {
-  const Frame f = unit.input_frame();
-  const int size = unit.rows(), depth = 9 * unit.in, out = unit.out;
-  float* patches = scratch(kTiles, int64_t(size) * depth);
-  for_chunks(unit.down() * unit.across(), size, [&](const Tiles& part) {
-    const float* gradient = g + int64_t(part.first) * out;
-    gather_patches(f, unit.across(), unit.stride, part.first, part.count, x + unit.start(), patches);
-    add_transposed(patches, depth, gradient, out, dk, out, depth, out, part.count);
-    if (dx == nullptr) return;
-    multiply(gradient, out, wt, depth, patches, depth, part.padded, depth, out);
-    scatter_patches(f, unit.across(), unit.stride, part.first, part.count, patches, dx + unit.start());
-  });
-}
-
 template <class In, class Out, class Pool>
 void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before, const float* w, float* y, float* sums,
              float* kept) {
   const int parts = parts_of(unit.batch, 2 * out);
-  std::vector<float> partial(size_t(parts) * 2 * out), u;
-  if (unit.winograd()) {
-    u.resize(16 * in * out);
-    transform_kernel(w, u.data(), in * out);
-  }
+  std::vector<float> partial(size_t(parts) * 2 * out), u(16 * in * out);
+  transform_kernel(w, u.data(), in * out);
   const Frame f = unit.input_frame();
   in_parallel(pool, parts, [&](int part) {
     float* padded = scratch(kPaddedInput, f.size() * unit.group());
@@ -352,81 +260,43 @@ void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before,
       const int images = std::min(unit.group(), end - n);
       for (int i = 0; i < images; i++) pad_input(in, f, before, (n + i) * unit.input(), kept, padded + i * f.size());
       float* to = y + n * unit.output();
-      if (unit.winograd()) convolve_tiles(in, out, unit, f, images, padded, u.data(), to);
-      else convolve_patches(unit, padded, w, to);
+      convolve_tiles(in, out, unit, f, images, padded, u.data(), to);
       add_sums(out, to, to, images * (unit.output() / out), partial.data() + size_t(part) * 2 * out);
     }
   });
   add_parts(partial, 2 * out, sums);
 }
 
-// What arrives in the backward pass: the gradients of y, of its sums (`norm_gradient_line`), and of u where that
-// is an output; `kept` is u.
-struct Arriving {
-  const float *dy, *y, *k, *du, *kept;
-};
-
-// What leaves it. The gradient of a x + b is `dshortcut`, which may be null, and a times it is dx,
-// which is null where it is not wanted; `sums` are those of the gradient of a x + b and of its
-// product with x.
-struct Leaving {
-  float *dx, *sums, *dk, *dshortcut;
-};
-
-// Ends the gradient of some images' input, from element `first` of the batch on, where dx holds the
-// convolution's part of the gradient of u.
+// `end_gradient` of some images' input, whose u is padded.
 template <class In>
-void finish_input_gradient(In in, const Unit& unit, int images, const Before& before, const Arriving& given,
-                           const float* padded, int64_t first, const Leaving& out, float* sums) {
+void end_gradients(In in, const Unit& unit, int images, const Before& before, const Arriving& given,
+                   const float* padded, int64_t first, const Leaving& out, float* sums) {
   const Frame f = unit.input_frame();
   const int64_t line = int64_t(unit.width) * in;
-  const float *du = given.du, *a = before.affine;
-  float* dshortcut = out.dshortcut;
   for (int i = 0; i < images; i++)
     for (int h = 0; h < unit.height; h++) {
       const float* u = padded + i * f.size() + (h + 1) * f.row() + in;
-      const int64_t at = first + i * unit.input() + h * line;
-      const float* x = before.x + at;
-      float* dx = out.dx + at;
-      for (int c = 0; c < in; c += kVector) {
-        const Vec scale = load(a + c);
-        Vec sum = {}, product = {};
-        for (int64_t e = c; e < line; e += in) {
-          Vec g = load(dx + e);
-          if (du != nullptr) g += load(du + at + e);
-          g = where_positive(load(u + e), g);
-          sum += g, product += g * load(x + e);
-          if (dshortcut != nullptr) store(dshortcut + at + e, g);
-          store(dx + e, g * scale);
-        }
-        store(sums + c, load(sums + c) + sum);
-        store(sums + in + c, load(sums + in + c) + product);
-      }
+      end_gradient(in, before, given, u, first + i * unit.input() + h * line, line, out, sums);
     }
 }
 
 template <class In, class Out, class Pool>
 void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before, const Arriving& given, const float* w,
               const Leaving& leaving) {
-  const bool tiles = unit.winograd();
-  const int64_t one = in * out, kernel = (tiles ? 16 : 9) * one;
+  const int64_t one = in * out, kernel = 16 * one;
   const int parts = parts_of(unit.batch, kernel);
-  std::vector<float> turned(9 * one), partial(size_t(parts) * 2 * in), kernels(parts * kernel), u;
-  for (int t = 0; t < 9; t++)  // tiles: [9, out, in], turned by half a circle; patches: [out, 9, in]
+  std::vector<float> turned(9 * one), partial(size_t(parts) * 2 * in), kernels(parts * kernel), u(kernel);
+  for (int t = 0; t < 9; t++)  // [9, out, in], turned by half a circle
     for (int o = 0; o < out; o++)
-      for (int c = 0; c < in; c++)
-        turned[tiles ? ((8 - t) * int64_t(out) + o) * in + c : (int64_t(o) * 9 + t) * in + c] = w[t * one + c * out + o];
-  if (tiles) {
-    u.resize(16 * one);
-    transform_kernel(turned.data(), u.data(), one);
-  }
+      for (int c = 0; c < in; c++) turned[((8 - t) * int64_t(out) + o) * in + c] = w[t * one + c * out + o];
+  transform_kernel(turned.data(), u.data(), one);
   const Frame fx = unit.input_frame(), fg = unit.output_frame();
   // Where u was kept it is not computed again.
   const Before input = given.kept == nullptr ? before : Before{given.kept, nullptr, nullptr};
   float* dx = leaving.dx;
   in_parallel(pool, parts, [&](int part) {
-    float* g = scratch(kPaddedGradient, std::max(fg.size() * unit.group(), unit.output() + kRows * out));
-    float* padded = scratch(kPaddedInput, fx.size() * (unit.group() + 1));
+    float* g = scratch(kPaddedGradient, fg.size() * unit.group());
+    float* padded = scratch(kPaddedInput, fx.size() * unit.group());
     float* own = kernels.data() + part * kernel;
     const int end = unit.batch * (part + 1) / parts;
     for (int n = unit.batch * part / parts; n < end; n += unit.group()) {
@@ -434,49 +304,34 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before
       const int64_t first = n * unit.input();
       for (int i = 0; i < images; i++) {
         const int64_t at = (n + i) * unit.output();
-        if (tiles) pad_gradient(out, fg, given.dy + at, given.y + at, given.k, g + i * fg.size());
-        else norm_gradient_line(out, unit.output(), given.dy + at, given.y + at, given.k, g);
+        pad_gradient(out, fg, given.dy + at, given.y + at, given.k, g + i * fg.size());
         pad_input(in, fx, input, first + i * unit.input(), nullptr, padded + i * fx.size());
       }
-      if (tiles) {
-        kernel_gradient_tiles(in, out, unit, images, padded, g, own);
-        if (dx != nullptr) convolve_tiles(out, in, unit, fg, images, g, u.data(), dx + first);
-      } else {
-        float* frame = dx == nullptr ? nullptr : padded + fx.size();
-        if (frame != nullptr) memset(frame, 0, fx.size() * sizeof(float));
-        gradients_patches(unit, padded, g, turned.data(), own, frame);
-        if (frame != nullptr)
-          for (int h = 0; h < unit.height; h++)
-            memcpy(dx + first + int64_t(h) * unit.width * in, frame + (h + 1) * fx.row() + in,
-                   int64_t(unit.width) * in * sizeof(float));
-      }
+      kernel_gradient_tiles(in, out, unit, images, padded, g, own);
+      if (dx != nullptr) convolve_tiles(out, in, unit, fg, images, g, u.data(), dx + first);
       if (dx != nullptr && before.affine != nullptr)
-        finish_input_gradient(in, unit, images, before, given, padded, first, leaving,
-                              partial.data() + size_t(part) * 2 * in);
+        end_gradients(in, unit, images, before, given, padded, first, leaving,
+                      partial.data() + size_t(part) * 2 * in);
     }
   });
-  if (tiles) {
-    std::vector<float> sum(kernel);
-    add_parts(kernels, kernel, sum.data());
-    transform_back(sum.data(), leaving.dk, one);
-  } else {
-    add_parts(kernels, kernel, leaving.dk);
-  }
+  std::vector<float> sum(kernel);
+  add_parts(kernels, kernel, sum.data());
+  transform_back(sum.data(), leaving.dk, one);
   add_parts(partial, 2 * in, leaving.sums);
 }
 
 // ---------------------------------------------------------------------------------------------
 // The calls.
 
-ffi::Error check(const Unit& unit, bool needs_vectors) {
-  if (unit.out % kVector != 0 || (needs_vectors && unit.in % kVector != 0))
+ffi::Error check(const Unit& unit) {
+  if (unit.out % kVector != 0 || unit.in % kVector != 0)
     return ffi::Error::InvalidArgument("channels are no multiple of a vector's width");
   return ffi::Error::Success();
 }
 
-Unit unit_of(const Array& x, int out, int64_t stride, bool same) {
+Unit unit_of(const Array& x, const Array& w) {
   const auto d = x.dimensions();
-  return {int(d[0]), int(d[1]), int(d[2]), int(d[3]), out, int(stride), same};
+  return {int(d[0]), int(d[1]), int(d[2]), int(d[3]), int(w.dimensions()[3])};
 }
 
 // f(in, out): the units of a stage keep their width, and are compiled for it.
@@ -487,10 +342,10 @@ void with_widths(const Unit& unit, const F& f) {
 }
 
 ffi::Error UnitForward(ffi::ThreadPool pool, Array x, Array affine, Array shortcut, Array w, Result y, Result sums,
-                       Result kept, int64_t stride, bool same) {
-  const Unit unit = unit_of(x, int(w.dimensions()[3]), stride, same);
+                       Result kept) {
+  const Unit unit = unit_of(x, w);
   const Before before = {x.typed_data(), optional(affine), optional(shortcut)};
-  if (ffi::Error e = check(unit, before.affine != nullptr); e.failure()) return e;
+  if (ffi::Error e = check(unit); e.failure()) return e;
   with_widths(unit, [&](auto in, auto out) {
     forward(in, out, pool, unit, before, w.typed_data(), y->typed_data(), sums->typed_data(), optional(kept));
   });
@@ -498,13 +353,12 @@ ffi::Error UnitForward(ffi::ThreadPool pool, Array x, Array affine, Array shortc
 }
 
 ffi::Error UnitBackward(ffi::ThreadPool pool, Array dy, Array y, Array k, Array x, Array affine, Array w, Array kept,
-                        Array du, Result dx, Result sums, Result dk, Result dshortcut, int64_t stride,
-                        bool same) {
-  const Unit unit = unit_of(x, int(w.dimensions()[3]), stride, same);
+                        Array du, Result dx, Result sums, Result dk, Result dshortcut) {
+  const Unit unit = unit_of(x, w);
   const Before before = {x.typed_data(), optional(affine), nullptr};
   const Arriving given = {dy.typed_data(), y.typed_data(), k.typed_data(), optional(du), optional(kept)};
   const Leaving leaving = {optional(dx), sums->typed_data(), dk->typed_data(), optional(dshortcut)};
-  if (ffi::Error e = check(unit, leaving.dx != nullptr); e.failure()) return e;
+  if (ffi::Error e = check(unit); e.failure()) return e;
   with_widths(unit, [&](auto in, auto out) {
     backward(in, out, pool, unit, before, given, w.typed_data(), leaving);
   });
@@ -516,8 +370,7 @@ ffi::Error UnitBackward(ffi::ThreadPool pool, Array dy, Array y, Array k, Array 
 #define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_forward, UnitForward,
                               CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>()
-                                  .Ret<Array>().Attr<int64_t>("stride").Attr<bool>("same"));
+                                  .Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_backward, UnitBackward,
                               CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
-                                  .Arg<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>()
-                                  .Attr<int64_t>("stride").Attr<bool>("same"));
+                                  .Arg<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>());

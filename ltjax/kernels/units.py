@@ -1,6 +1,6 @@
 """Convolutions fused with the batch norms around them, as differentiable JAX functions.
 
-A unit is a 3 x 3 convolution, what comes before it and what is measured after it:
+A unit is a convolution, what comes before it and what is measured after it:
 
     z = conv(u, k),    s = (sum z, sum z^2) per channel,
     u = x  or  relu(a x + b)  or  relu(a x + b + shortcut)
@@ -28,25 +28,20 @@ def _none() -> jax.Array:
     return jnp.zeros((1,), FLOAT)
 
 
-def supports(
-    in_channels: int, out_channels: int, dtype: jax.typing.DTypeLike, *, stride: int = 1
-) -> bool:
-    """Whether a unit can be computed here, and is faster than XLA's operators.
+def supports(in_channels: int, out_channels: int, dtype: jax.typing.DTypeLike) -> bool:
+    """Whether a unit can be computed here.
 
     Args:
       in_channels: those of images (1 or 3), or a multiple of 16.
       out_channels: a multiple of 16.
       dtype: float32 alone.
-      stride: of the convolution.
 
     Returns:
-      False also where there is no library (`ltjax.kernels.build.load` says why), and for kernels
-      of more weights than a core's cache holds, where XLA's are faster.
+      False also where there is no library (`ltjax.kernels.build.load` says why).
     """
     widths = out_channels % 16 == 0 and (in_channels % 16 == 0 or in_channels in (1, 3))
-    fits = in_channels * out_channels <= (256 if stride == 1 else 128) ** 2
     on_cpu = jax.default_backend() == "cpu"
-    return bool(widths and fits and dtype == FLOAT and on_cpu and load().path is not None)
+    return bool(widths and dtype == FLOAT and on_cpu and load().path is not None)
 
 
 def unit(
@@ -58,21 +53,20 @@ def unit(
     *,
     same: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """A 3 x 3 convolution with the norm and ReLU before it and the statistics after it.
+    """A convolution with the norm and ReLU before it and the statistics after it.
 
     Args:
       x: float32 `[B, H, W, C]`.
       affine: `(a, b)`, float32 `[2, C]`, of `relu(a x + b)`; None convolves `x` itself.
-      kernel: float32 `[3, 3, C, O]`.
-      stride: both ways; the border is one pixel of zeros.
-      same: whether to pad like XLA's SAME, which puts no zeros before a side whose length the
-        stride divides.
+      kernel: float32 `[size, size, C, O]`, of odd size.
+      stride: both ways; the border of zeros is half a kernel wide.
+      same: whether to pad like XLA's SAME, which may put less zeros before a side than after it.
       input_gradient: False where no gradient of `x` is needed, as for images.
 
     Returns:
       `z` `[B, H', W', O]` and the sums of `z` and `z^2`, `[2, O]`.
 
-    Source: Winograd's F(2 x 2, 3 x 3) for stride 1, Lavin and Gray
+    Source: Winograd's F(2 x 2, 3 x 3) for kernels of that size and stride 1, Lavin and Gray
     (https://arxiv.org/abs/1509.09308); the fusion is ours.
     """
     z, sums, _ = _unit(x, affine, None, kernel, _Kind(stride, same, input_gradient))
@@ -124,10 +118,14 @@ class _Kind(NamedTuple):
     keep: bool = False
     joined: bool = False
 
-    @property
-    def attributes(self) -> dict[str, np.int64 | bool]:
-        """What the native calls are told of it."""
-        return {"stride": np.int64(self.stride), "same": self.same}
+
+def _call(kernel: jax.Array, kind: _Kind) -> tuple[str, dict[str, np.int64 | bool]]:
+    """The native calls for a kernel, `unit` or `product`, and their attributes."""
+    size, _, width, out = kernel.shape
+    # Larger kernels, transformed by Winograd's algorithm, do not fit a core's cache.
+    if size == 3 and kind.stride == 1 and width % 16 == 0 and width * out <= 256**2:
+        return "unit", {}
+    return "product", {"stride": np.int64(kind.stride), "same": kind.same}
 
 
 def _shape(*shape: int) -> jax.ShapeDtypeStruct:
@@ -150,9 +148,10 @@ def _unit(
         _shape(2, out),
         _shape(*(x.shape if kind.keep else (1,))),
     )
-    call = jax.ffi.ffi_call("ltjax_unit_forward", shapes)
+    name, attributes = _call(kernel, kind)
     given = (_none() if a is None else a for a in (affine, shortcut))
-    z, sums, kept = call(x, *given, kernel, **kind.attributes)
+    call = jax.ffi.ffi_call(f"ltjax_{name}_forward", shapes)
+    z, sums, kept = call(x, *given, kernel, **attributes)
     return z, sums, kept
 
 
@@ -172,12 +171,14 @@ def _unit_backward(kind, residuals, cotangents):
         _shape(*kernel.shape),
         _shape(*(x.shape if kind.joined else (1,))),
     )
-    # The gradients of an image are written when those that arrive have been read.
-    aliases = {0: 0} if kind.input_gradient and dz.shape == x.shape else {}
+    name, attributes = _call(kernel, kind)
+    # The gradients of an image, or of a pixel, are written when those that arrive have been read.
+    in_place = name == "unit" or (len(kernel) == 1 and kind.stride == 1)
+    aliases = {0: 0} if in_place and kind.input_gradient and dz.shape == x.shape else {}
     aliases |= {7: 3} if kind.joined else {}
-    call = jax.ffi.ffi_call("ltjax_unit_backward", shapes, input_output_aliases=aliases)
+    call = jax.ffi.ffi_call(f"ltjax_{name}_backward", shapes, input_output_aliases=aliases)
     given = dz, z, coefficients, x, _none() if affine is None else affine, kernel, kept, dkept
-    dx, sums, dk, dshortcut = call(*given, **kind.attributes)
+    dx, sums, dk, dshortcut = call(*given, **attributes)
     if not kind.input_gradient:
         dx = jnp.zeros_like(x)
     daffine = None if affine is None else jnp.stack([sums[1], sums[0]])

@@ -251,8 +251,8 @@ def conv_norm(
 ) -> Normed:
     """A convolution and the batch norm after it; to be called inside a compact module.
 
-    A native kernel for 3 x 3 convolutions computes the batch norm, the shortcut and the ReLU before
-    the convolution, too, and the statistics of the batch norm after it. The parameters are the
+    A native kernel computes the batch norm, the shortcut and the ReLU before the convolution, too,
+    and the statistics of the batch norm after it. The parameters are the
     same with and without native kernels.
 
     Args:
@@ -279,7 +279,7 @@ def conv_norm(
     word = number.isdigit()
     names = (f"conv{number}", f"norm{number}") if word else (number, f"{number}_norm")
     before = x if isinstance(x, Normed) else Normed(x)
-    if not _is_native(before.x, width, size, stride, by, groups=groups):
+    if not _is_native(before.x, width, by, groups=groups):
         layer = conv(width, size, stride, names[0], by, groups=groups, same=same)
         given = before.value()
         y = layer(given)
@@ -287,7 +287,7 @@ def conv_norm(
         return Normed(y, relu=relu, given=given)
     if before.affine is None or not before.relu:
         before = Normed(before.value())
-    kernel = _Kernel(by.kernel_init, name=names[0])((3, 3, before.x.shape[-1], width))
+    kernel = _Kernel(by.kernel_init, name=names[0])((size, size, before.x.shape[-1], width))
     given = before.x
     if before.affine is not None and (branching or before.shortcut is not None):
         z, sums, given = units.branching_unit(
@@ -318,10 +318,8 @@ def branching_conv_norm(x: Normed, *args: Any, **options: Any) -> tuple[Normed, 
     return y, y.given
 
 
-def _is_native(
-    x: jax.Array, width: int, size: int, stride: int, by: Computation, *, groups: int
-) -> bool:
+def _is_native(x: jax.Array, width: int, by: Computation, *, groups: int) -> bool:
     """Whether a native kernel computes this convolution."""
-    if not by.native or size != 3 or groups != 1 or x.dtype != jnp.float32:
+    if not by.native or groups != 1 or x.dtype != jnp.float32:
         return False
-    return units.supports(x.shape[-1], width, by.dtype, stride=stride)
+    return units.supports(x.shape[-1], width, by.dtype)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.models.initialization import Initializer
-from ltjax.models.layers import FAN_OUT, Computation, conv_norm
+from ltjax.models.layers import FAN_OUT, Computation, Normed, branching_conv_norm, conv_norm
 
 
 class Shape(NamedTuple):
@@ -40,25 +40,22 @@ class ImageNetBlock(nn.Module):
     zero_residual: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: Normed, *, train: bool) -> Normed:
         """`[B, H, W, C] -> [B, H / stride, W / stride, width or 4 width]`."""
-
-        def apply(x, width, size, stride, number, *, last=False, groups=1):
-            zero = last and self.zero_residual
-            options = {"relu": not last, "groups": groups, "zero_scale": zero}
-            return conv_norm(x, width, size, stride, number, train, self.by, **options)
-
-        if self.shape.bottleneck:
-            inner = self.width * self.shape.group_width // 64 * self.shape.groups
-            y = apply(x, inner, 1, 1, "1")
-            y = apply(y, inner, 3, self.stride, "2", groups=self.shape.groups)
-            y = apply(y, 4 * self.width, 1, 1, "3", last=True).value()
+        width, stride, shape, by = self.width, self.stride, self.shape, self.by
+        last: Any = {"zero_scale": self.zero_residual}
+        if shape.bottleneck:
+            inner = width * shape.group_width // 64 * shape.groups
+            y, shortcut = branching_conv_norm(x, inner, 1, 1, "1", train, by, relu=True)
+            y = conv_norm(y, inner, 3, stride, "2", train, by, relu=True, groups=shape.groups)
+            y = conv_norm(y, 4 * width, 1, 1, "3", train, by, **last)
         else:
-            y = apply(x, self.width, 3, self.stride, "1")
-            y = apply(y, self.width, 3, 1, "2", last=True).value()
-        if x.shape != y.shape:
-            x = conv_norm(x, y.shape[-1], 1, self.stride, "shortcut", train, self.by).value()
-        return nn.relu(x + y)
+            y, shortcut = branching_conv_norm(x, width, 3, stride, "1", train, by, relu=True)
+            y = conv_norm(y, width, 3, 1, "2", train, by, **last)
+        if shortcut.shape != y.x.shape:
+            projected = conv_norm(shortcut, y.x.shape[-1], 1, stride, "shortcut", train, by)
+            shortcut = projected.value()
+        return y._replace(shortcut=shortcut, relu=True)
 
 
 class ResNet(nn.Module):
@@ -92,13 +89,13 @@ class ResNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, 512 or 2048]`."""
         by = Computation(self.axis_name, self.dtype, self.native, self.kernel_init)
-        x = conv_norm(x, 64, 7, 2, "stem", train, by, relu=True).value()
-        x = nn.max_pool(x, (3, 3), (2, 2), padding=[(1, 1), (1, 1)])
+        x = conv_norm(x, 64, 7, 2, "stem", train, by, relu=True, images=True).value()
+        y = Normed(nn.max_pool(x, (3, 3), (2, 2), padding=[(1, 1), (1, 1)]))
         for stage, blocks in enumerate(self.shape.blocks):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
                 width = 64 * 2**stage
                 layer = ImageNetBlock(width, stride, self.shape, by, self.zero_residual, name=name)
-                x = layer(x, train=train)
-        return jnp.mean(x, axis=(1, 2))
+                y = layer(y, train=train)
+        return jnp.mean(y.value(), axis=(1, 2))
