@@ -57,6 +57,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         command("kernel_speed", networks="resnet32_cifar"),
         command("kernel_speed", networks="resnet32_cifar", cores="2"),
     ),
+    "kernel_accuracy": (command("kernel_accuracy", data_dir="TFDS_DIR"),),
     "whitening_speed": (command("whitening_speed"), command("whitening_speed", program="step")),
     "sampler_speed": (command("sampler_speed"), command("sampler_speed", program="covariance")),
     "input_speed": tuple(command("input_speed", part=part) for part in ("streamed", "resident")),

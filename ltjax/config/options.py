@@ -134,7 +134,7 @@ class EngineConfig:
         None, integer(1), "most steps per dispatch to the devices; None: 2 on CPU, 20 elsewhere"
     )
     native: str = option(
-        "off",
+        "auto",
         one_of("off", "on", "auto"),
         "native kernels for training on CPU; auto: where a run is long enough to pay for the build",
     )

@@ -13,6 +13,8 @@ from ltjax.config.schema import SCHEMA, Config, Key, flatten, get, suggestion
 from ltjax.errors import InputError
 
 FlatConfig = dict[str, Any]  # dotted keys to values
+# Keys whose default is not the behavior that there was before them.
+BEFORE = {"engine.native": "off"}
 
 
 def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
@@ -62,7 +64,7 @@ def completed(flat: FlatConfig) -> FlatConfig:
     >>> completed({"train.epochs": 5})["model.init"]
     'fan_out'
     """
-    return {path: key.default for path, key in SCHEMA.items()} | flat
+    return {path: key.default for path, key in SCHEMA.items()} | BEFORE | flat
 
 
 def _check_keys(flat: FlatConfig) -> None:

@@ -113,11 +113,12 @@ TRAINED_IN_STAGE: dict[str, Trainable] = {
 }
 
 
-def build(config: Config) -> Job:
+def build(config: Config, *, began_native: bool | None = None) -> Job:
     """Builds the parts of a run.
 
     Args:
       config: resolved configuration.
+      began_native: see `choose_native`.
 
     Raises:
       InputError: values that do not go together, or data that cannot be read.
@@ -125,7 +126,7 @@ def build(config: Config) -> Job:
     data = read_data(config)
     samplers = _samplers(config, data.train)
     total = config.training_epochs * samplers[0].steps_per_epoch
-    native = choose_native(config, total, data.train.image_shape)
+    native = choose_native(config, total, data.train.image_shape, began=began_native)
     model = model_of(config, len(data.train.class_names), native=native.used)
     losses = [_loss(config, total, seed) for seed in config.seeds]
     learning_rate = learning_rate_of(config, samplers[0].steps_per_epoch)

@@ -76,11 +76,11 @@ def check_checkpoint(
         )
     check_environment(path, meta)
     native = bool(meta.get("native", False))
-    if config.engine.native == "auto" and native != job.native.used:
+    if config.engine.native == "auto" and native and not job.native.used:
         raise InputError(
-            f"checkpoint {path} was trained {'with' if native else 'without'} native kernels, "
-            f"which this run would {'not use' if native else 'use'}{job.native.because}; set "
-            "config.engine.native to on or off to go on, with results equal up to rounding"
+            f"checkpoint {path} was trained with native kernels, which this run cannot "
+            f"use{job.native.because}; set config.engine.native to off to go on, with results "
+            "equal up to rounding"
         )
 
 

@@ -1,6 +1,8 @@
 """Decides whether a run trains on native kernels (`ltjax.kernels`)."""
 
+import json
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -30,16 +32,40 @@ class Native(NamedTuple):
         return f" ({self.reason})" if self.reason else ""
 
 
-def choose_native(config: Config, total_steps: int, image_shape: tuple[int, ...]) -> Native:
+def began_native(checkpoints: Path) -> bool | None:
+    """Whether the run of some checkpoints has trained on native kernels.
+
+    Args:
+      checkpoints: the folder; it need not exist.
+
+    Returns:
+      What the newest checkpoint that can be read says; None where there is none. Checkpoints of
+      earlier versions say nothing, and were trained without.
+    """
+    found = checkpoints.iterdir() if checkpoints.is_dir() else ()
+    for step in sorted((int(path.name) for path in found if path.name.isdigit()), reverse=True):
+        try:
+            meta = json.loads((checkpoints / str(step) / "meta" / "metadata").read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(meta, dict):
+            return bool(meta.get("native", False))
+    return None
+
+
+def choose_native(
+    config: Config, total_steps: int, image_shape: tuple[int, ...], *, began: bool | None = None
+) -> Native:
     """Decides on native kernels; the same configuration, data and machine decide the same.
 
-    So a run that is resumed goes on with what it began with. Whether the kernels have been built
-    before plays no part.
+    Whether the kernels have been built before plays no part.
 
     Args:
       config: resolved configuration.
       total_steps: steps of the training.
       image_shape: `(H, W, C)` of the images that the network sees.
+      began: whether the run that is resumed has used them so far, which "auto" keeps to; None for
+        a new run.
 
     Returns:
       The decision. Native kernels are built here if they are to be used and are not there yet.
@@ -47,7 +73,8 @@ def choose_native(config: Config, total_steps: int, image_shape: tuple[int, ...]
     pixels = total_steps * config.train.batch_size * math.prod(image_shape[:2])
     if config.engine.native == "off" or jax.default_backend() != "cpu":
         return Native(False)
-    if config.engine.native == "auto" and pixels < PAYS_FROM_PIXELS:
+    pays = pixels >= PAYS_FROM_PIXELS if began is None else began
+    if config.engine.native == "auto" and not pays:
         return Native(False)
     if config.model.dtype != "float32":
         return Native(False, f"they compute in float32, not in {config.model.dtype}")

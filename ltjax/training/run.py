@@ -16,6 +16,7 @@ from ltjax.training.describe import describe_data, versions
 from ltjax.training.devices import Mapping, choose_devices
 from ltjax.training.loop import Loop
 from ltjax.training.multi_seed import Seeds
+from ltjax.training.native import began_native
 from ltjax.training.progress import SilentWatcher, Watcher, default_watcher
 from ltjax.training.result import command_line, final_scores, write_details
 from ltjax.training.workdir import Workdir, write_json
@@ -65,7 +66,7 @@ def run(
     configs.check_devices(config, mapping.count)
     if (result := folder.finished()) is not None:
         return RunOutcome(folder.path, result, True, mapping.chief)
-    job = build(config)
+    job = build(config, began_native=began_native(folder.checkpoints))
     with folder.held() if mapping.chief else contextlib.nullcontext():
         if (result := folder.finished()) is not None:  # by another process, meanwhile
             return RunOutcome(folder.path, result, True, mapping.chief)

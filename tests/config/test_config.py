@@ -20,7 +20,8 @@ def test_default_resolves_without_auto():
     flat = configs.flatten(configs.default())
     assert set(flat) == set(configs.SCHEMA)
     values = configs.flatten(resolved)
-    assert [key for key, value in values.items() if value == "auto"] == ["data.residency"]
+    kept = ["data.residency", "engine.native"]  # the data and the run's length decide
+    assert [key for key, value in values.items() if value == "auto"] == kept
     assert resolved.data.seed == 0
     with pytest.raises(AttributeError):
         resolved.seed = 1
@@ -42,6 +43,7 @@ def test_a_stored_configuration_stays_valid(tmp_path):
     """The config.json of a run of the digits, written before options were dataclasses."""
     config = configs.default()
     config.checkpoint.every_epochs = 50
+    config.engine.native = "off"  # what there was before the key
     resolved = configs.resolve(config)
     assert configs.resolve(STORED) == resolved
     flat, stored = resolved.flat(), configs.flatten(STORED)
@@ -49,6 +51,7 @@ def test_a_stored_configuration_stays_valid(tmp_path):
         key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()
     }
     later = {key: flat[key] for key in flat if key not in stored}
+    assert later.pop("engine.native") == "off"
     assert later == {key: configs.SCHEMA[key].default for key in later}
     assert configs.differences(flat, configs.completed(stored)) == []
     (tmp_path / "config.json").write_text(json.dumps(STORED))

@@ -1,7 +1,5 @@
 """Runs on native kernels: when they are used, what they change, and resume bit for bit."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -113,16 +111,29 @@ def test_it_is_the_same_training_up_to_rounding(tmp_path):
 
 @pytest.mark.slow
 @needs_kernels
-def test_auto_goes_on_with_what_a_run_began_with(tmp_path, monkeypatch):
+@pytest.mark.parametrize("began", ["on", "off"])
+def test_auto_goes_on_with_what_a_run_began_with(tmp_path, monkeypatch, began):
+    config = small_config(model__width=16, engine__native=began)
     with pytest.raises(KeyboardInterrupt):
-        run(wide(), tmp_path, watcher=KillAt(21))
-    stored = json.loads((tmp_path / "config.json").read_text())
-    assert stored["engine"]["native"] == "on"
-    auto = small_config(model__width=16, engine__native="auto")
-    with pytest.raises(ValueError, match="was trained with native kernels"):
-        run(auto, tmp_path, watcher=SilentWatcher())
-    run(small_config(model__width=16, engine__native="off"), tmp_path, watcher=SilentWatcher())
-    assert (tmp_path / "result.json").exists()
+        run(config, tmp_path, watcher=KillAt(21))
+    auto = small_config(model__width=16)
+    assert auto.engine.native == "auto"
+    # It would decide otherwise if it began today.
+    monkeypatch.setattr(native, "PAYS_FROM_PIXELS", 0 if began == "off" else 10**12)
+    if began == "on":
+        monkeypatch.setattr(native, "load", lambda: Built(None, "there is no C++ compiler"))
+        with pytest.raises(ValueError, match="was trained with native kernels"):
+            run(auto, tmp_path, watcher=SilentWatcher())
+        monkeypatch.setattr(native, "load", load)
+    outcome = run(auto, tmp_path, watcher=SilentWatcher())
+    assert ("kernels" in outcome.result["versions"]) is (began == "on")
+
+
+@needs_kernels
+def test_auto_of_a_new_run_decides_by_its_length():
+    assert choose_native(config_of(), *LENGTH).used
+    assert not choose_native(config_of(), *LENGTH, began=False).used
+    assert choose_native(config_of(), 10, (8, 8, 1), began=True).used
 
 
 def test_no_kernels_but_on_a_cpu(monkeypatch):
