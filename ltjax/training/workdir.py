@@ -147,7 +147,9 @@ class Workdir:
         stored = self.path / "config.json"
         if not stored.exists():
             return False
-        changed = configs.differences(self._flat, configs.completed(configs.flatten(_object(stored))))
+        changed = configs.differences(
+            self._flat, configs.completed(configs.flatten(_object(stored)))
+        )
         if changed:
             raise InputError(
                 f"workdir {self.path} belongs to another config (stored -> given: "
