@@ -17,11 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from absl import flags
-    from ml_collections import ConfigDict
 
     from ltjax.config import Config
-
-USAGE = "python -m ltjax.main --config configs/digits_lt.py [--workdir DIR] [--config.KEY=VALUE]"
 
 
 def console() -> None:
@@ -46,19 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       0 on success, 2 for input that cannot be used (one line on stderr), 130 on Ctrl-C.
     """
-    from ltjax.errors import InputError, Interrupted
+    from ltjax.errors import InputError, Interrupted, one_line, print_any_text
 
+    print_any_text(sys.stdout, sys.stderr)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # our messages are one line each
     try:
         return _run(sys.argv if argv is None else argv)
     except InputError as e:
-        print(f"ltjax: error: {e}", file=sys.stderr)
+        print(f"ltjax: error: {one_line(e, most=3000)}", file=sys.stderr)
     except BrokenPipeError:  # the reader of the output went away; everything else is done
         return 0
     except OSError as e:
         from ltjax.training.safety import told
 
-        print(f"ltjax: error: {told(e)}", file=sys.stderr)
+        print(f"ltjax: error: {one_line(told(e), most=3000)}", file=sys.stderr)
     except Interrupted as e:
         print(f"ltjax: {e}; the same command resumes", file=sys.stderr)
         return e.exit_code
@@ -73,13 +71,14 @@ def _run(argv: Sequence[str]) -> int:
 
     with needs_train_extra("The command line"):
         from ltjax import config as configs
+        from ltjax.config.command_line import override, parse_flags, read_config_file
     given = _define_flags()
-    changes = _parse(given, argv, known_only=True)  # what is left: --config.KEY=VALUE
+    changes = parse_flags(given, argv, known_only=True)  # what is left: --config.KEY=VALUE
     if given.help:
         print(f"{__doc__}\nFlags:\n{given.get_help()}")
         return 0
     if given.mode == "train":
-        config = configs.resolve(_override(_read_config_file(given.config), changes))
+        config = configs.resolve(override(read_config_file(given.config), changes))
     elif given.config:
         raise InputError(
             f"--config does not go with --mode={given.mode}, which uses the configuration of the "
@@ -130,77 +129,15 @@ def _define_flags() -> "flags.FlagValues":
     return values
 
 
-def _parse(
-    values: "flags.FlagValues", argv: Sequence[str], *, known_only: bool = False
-) -> list[str]:
-    """Parses arguments into `values`; returns the program's name and what is no flag of theirs."""
-    from absl import flags
-
-    from ltjax.errors import InputError
-
-    try:
-        return list(values(list(argv), known_only=known_only))
-    except flags.Error as e:
-        raise InputError(_one_line(e)) from e
-
-
-def _read_config_file(path: str | None) -> "ConfigDict":
-    """What get_config() of the file returns."""
-    from ml_collections.config_flags.config_flags import ConfigFileFlagParser
-
-    from ltjax.errors import InputError
-
-    if not path:
-        raise InputError(f"--config is missing; usage: {USAGE}")
-    try:
-        config: ConfigDict = ConfigFileFlagParser("config", lock_config=False).parse(path)
-        config.keys()  # ml_collections raises only now if it could not load the file
-    except Exception as e:  # whatever the file raises
-        raise InputError(
-            f"config file: {_one_line(e)}; give a Python file with get_config(), such as "
-            "configs/digits_lt.py"
-        ) from e
-    return config
-
-
-def _override(config: "ConfigDict", changes: Sequence[str]) -> "ConfigDict":
-    """The configuration changed by flags --config.KEY=VALUE, the only ones in `changes`."""
-    from absl import flags
-    from ml_collections import config_flags
-
-    from ltjax.errors import InputError
-
-    values = flags.FlagValues()
-    try:
-        # New keys are accepted here and refused by `resolve`, which suggests the right one.
-        config_flags.DEFINE_config_dict(
-            "config",
-            config,
-            flag_values=values,
-            lock_config=False,
-            accept_new_attributes=True,
-            sys_argv=list(changes),
-        )
-    except (KeyError, AttributeError) as e:  # a section that does not exist
-        raise InputError(
-            f"a flag --config.KEY=VALUE names no key or section of the configuration "
-            f"({_one_line(e)}); the keys are listed in docs/config.md"
-        ) from e
-    rest = _parse(values, changes)[1:]
-    if rest:
-        raise InputError(f"argument {rest[0]!r} is not a flag; usage: {USAGE}")
-    changed: ConfigDict = values.config
-    return changed
-
-
 def _stored_config(workdir: str, changes: Sequence[str]) -> "Config":
     """The configuration of a finished run, changed by flags --config.data.KEY=VALUE."""
     from ltjax import config as configs
+    from ltjax.config.command_line import override
     from ltjax.errors import InputError
     from ltjax.training.workdir import read_finished
 
     stored = read_finished(workdir).config
-    config = configs.resolve(_override(configs.as_config_dict(stored), changes))
+    config = configs.resolve(override(configs.as_config_dict(stored), changes))
     before = stored.flat()
     for key, value in config.flat().items():
         if value != before[key] and not key.startswith("data."):
@@ -208,10 +145,6 @@ def _stored_config(workdir: str, changes: Sequence[str]) -> "Config":
                 f"config.{key} cannot be changed after training; only config.data keys can"
             )
     return config
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]
 
 
 def _train(given: "flags.FlagValues", config: "Config") -> None:
@@ -239,7 +172,7 @@ def _train(given: "flags.FlagValues", config: "Config") -> None:
 
 
 def _default_workdir(file: str, config: "Config") -> str:
-    name = Path(file.split(":")[0]).stem  # what follows a colon is the argument of get_config
+    name = Path(file.split(":")[0]).stem
     stage = "" if config.stage == "one" else f"-{config.stage}"
     return f"runs/{name}-{config.method}{stage}-seed{config.seed}"
 

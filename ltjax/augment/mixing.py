@@ -10,7 +10,7 @@ from ltjax.errors import Option, number, require
 from ltjax.losses.base import safe_counts
 
 MIXING_ALPHA = Option(
-    1.0, number(0, open_low=True), "mixup, remix: parameter of the Beta distribution of the shares"
+    1.0, number(1e-3), "mixup, remix: parameter of the Beta distribution of the shares"
 )
 REMIX_KAPPA = Option(
     3.0, number(1), "remix: ratio of class counts from which on a class is much rarer"

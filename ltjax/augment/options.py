@@ -10,15 +10,15 @@ class AugmentConfig:
     """Augmentation of the training images."""
 
     max_shift: int = option(
-        1, integer(0), "largest random shift in pixels, of the zero-padded image"
+        1, integer(0, 4096), "largest random shift in pixels, of the zero-padded image"
     )
     flip: bool = option(False, FLAG, "mirror each image left to right with probability 1/2")
     rand_ops: int = option(
-        0, integer(0), "number of RandAugment operations per image; 0 turns it off"
+        0, integer(0, 16), "number of RandAugment operations per image; 0 turns it off"
     )
     rand_magnitude: float = option(9.0, number(0, 10), "strength of the RandAugment operations")
     cutout: int = option(
-        0, integer(0), "side in pixels of the square that Cutout erases; 0 turns it off"
+        0, integer(0, 4096), "side in pixels of the square that Cutout erases; 0 turns it off"
     )
     crop_area: float = option(
         1.0,

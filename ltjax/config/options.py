@@ -7,24 +7,33 @@ from ltjax.augment.mixing import MIXING_ALPHA, MIXINGS, REMIX_KAPPA, REMIX_TAU
 from ltjax.data.longtail import FEW_BELOW, MANY_ABOVE
 from ltjax.errors import FLAG, Allowed, integer, number, one_of, option
 
+# More than anybody trains, and a count of steps that an int32 holds.
+MOST_EPOCHS = 100_000
+LARGEST_SEED = 2**32 - 1  # JAX drops the higher bits, and the seeds would be equal
 
-def integers(low: int) -> Allowed:
-    """Tuples of different integers `>= low`.
+
+def integers(low: int, high: int, *, most: int) -> Allowed:
+    """Tuples of different integers in an interval.
 
     Args:
       low: smallest integer that is allowed.
+      high: largest integer that is allowed.
+      most: largest number of integers.
 
     Returns:
       The check, and the same in words.
 
-    >>> [integers(1).check(value) for value in ((1, 2), (1, 1), (0,))]
-    [True, False, False]
+    >>> [integers(1, 9, most=2).check(value) for value in ((1, 2), (1, 1), (0,), (1, 2, 3), "12")]
+    [True, False, False, False, False]
     """
+    one = integer(low, high)
 
     def check(v: Any) -> bool:
-        return len(set(v)) == len(v) and all(type(x) is int and x >= low for x in v)
+        if not isinstance(v, tuple | list) or len(v) > most or not all(map(one.check, v)):
+            return False
+        return len(set(v)) == len(v)
 
-    return Allowed(check, f"a tuple of different integers >= {low}")
+    return Allowed(check, f"a tuple of at most {most} different integers >= {low} and <= {high}")
 
 
 @dataclass(frozen=True)
@@ -54,12 +63,16 @@ class OptimizerConfig:
         "shape of the learning rate after the warmup",
     )
     milestones: tuple[int, ...] = option(
-        (160, 180), integers(1), "steps: epochs at which the learning rate drops"
+        (160, 180),
+        integers(1, MOST_EPOCHS, most=100),
+        "steps: epochs at which the learning rate drops",
     )
     milestone_factor: float = option(
         0.01, number(0, 1), "steps: factor of the learning rate at each milestone"
     )
-    warmup_epochs: int = option(5, integer(0), "epochs in which the learning rate rises linearly")
+    warmup_epochs: int = option(
+        5, integer(0, MOST_EPOCHS), "epochs in which the learning rate rises linearly"
+    )
     warmup: str = option(
         "steps",
         one_of("steps", "epochs"),
@@ -80,9 +93,9 @@ class OptimizerConfig:
 class TrainConfig:
     """Length, batches and mixing of the training."""
 
-    batch_size: int = option(64, integer(1), "training images per step, over all devices")
+    batch_size: int = option(64, integer(1, 2**20), "training images per step, over all devices")
     epochs: int = option(
-        100, integer(1), "epochs of ceil(N / batch_size) steps each, in either stage"
+        100, integer(1, MOST_EPOCHS), "epochs of ceil(N / batch_size) steps each, in either stage"
     )
     mixing: str = option("auto", one_of("auto", *MIXINGS), "mixing of images and labels")
     mixing_alpha: float = MIXING_ALPHA.field()
@@ -93,7 +106,7 @@ class TrainConfig:
         one_of("stop", "skip"),
         "after a loss that is not finite: stop the run, or skip the update",
     )
-    log_every_steps: int = option(20, integer(1), "steps between two lines of metrics.jsonl")
+    log_every_steps: int = option(20, integer(1, 10**6), "steps between two lines of metrics.jsonl")
 
 
 @dataclass(frozen=True)
@@ -112,8 +125,10 @@ class DecoupledConfig:
 class EvaluationConfig:
     """Evaluation on the test images, and the groups of classes by training images."""
 
-    batch_size: int = option(256, integer(1), "test images per step, over all devices")
-    every_epochs: int = option(10, integer(1), "epochs between two evaluations during training")
+    batch_size: int = option(256, integer(1, 2**20), "test images per step, over all devices")
+    every_epochs: int = option(
+        10, integer(1, MOST_EPOCHS), "epochs between two evaluations during training"
+    )
     many_above: int = MANY_ABOVE.field()
     few_below: int = FEW_BELOW.field()
 
@@ -131,7 +146,9 @@ class EngineConfig:
         "pmap", one_of("pmap", "shard_map"), "JAX transformation that maps a step over the devices"
     )
     steps_per_call: int | None = option(
-        None, integer(1), "most steps per dispatch to the devices; None: 2 on CPU, 20 elsewhere"
+        None,
+        integer(1, 1000),
+        "most steps per dispatch to the devices; None: 2 on CPU, 20 elsewhere",
     )
     native: str = option(
         "auto",
@@ -145,6 +162,10 @@ class CheckpointConfig:
     """When checkpoints are written, and how many are kept."""
 
     every_epochs: int = option(
-        10, integer(1), "epochs between two checkpoints; there is one at the end in any case"
+        10,
+        integer(1, MOST_EPOCHS),
+        "epochs between two checkpoints; there is one at the end in any case",
     )
-    keep: int = option(2, integer(1), "number of latest checkpoints to keep, besides the best one")
+    keep: int = option(
+        2, integer(1, 1000), "number of latest checkpoints to keep, besides the best one"
+    )

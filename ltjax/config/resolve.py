@@ -5,12 +5,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
+import numpy as np
 from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
 from ltjax.config.recipes import METHODS, STAGES
-from ltjax.config.schema import SCHEMA, Config, Key, flatten, get, suggestion
-from ltjax.errors import InputError
+from ltjax.config.schema import SCHEMA, SECTIONS, Config, Key, flatten, get, suggestion
+from ltjax.errors import InputError, one_line, require
 
 FlatConfig = dict[str, Any]  # dotted keys to values
 # Keys whose default is not the behavior that there was before them.
@@ -37,7 +38,7 @@ def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
     >>> resolve(config).loss.name
     'logit_adjustment'
     """
-    flat = flatten(config)
+    flat = {path: _plain(value) for path, value in flatten(config).items()}
     if not isinstance(config, ConfigDict):
         flat = completed(flat)
     _check_keys(flat)
@@ -67,10 +68,21 @@ def completed(flat: FlatConfig) -> FlatConfig:
     return {path: key.default for path, key in SCHEMA.items()} | BEFORE | flat
 
 
+def _plain(value: Any) -> Any:
+    """A value of NumPy as Python's, also within a sequence; others as they are."""
+    if isinstance(value, tuple | list):
+        return tuple(x.item() if isinstance(x, np.generic) else x for x in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _check_keys(flat: FlatConfig) -> None:
+    for section in sorted(SECTIONS & set(flat)):
+        keys = ", ".join(key for key in SCHEMA if key.startswith(f"{section}."))
+        require(False, f"config.{section}", flat[section], f"the keys of this section: {keys}")
     unknown = sorted(set(flat) - set(SCHEMA))
     if unknown:
-        raise InputError(f"config.{unknown[0]} is not a key; {suggestion(unknown[0])}")
+        name = one_line(unknown[0], most=100)
+        raise InputError(f"config.{name} is not a key; {suggestion(name)}")
     missing = sorted(set(SCHEMA) - set(flat))
     if missing:
         raise InputError(f"config.{missing[0]} is missing; start from ltjax.config.default()")
@@ -78,8 +90,11 @@ def _check_keys(flat: FlatConfig) -> None:
 
 def _check_values(flat: FlatConfig) -> None:
     for path, value in flat.items():
-        if value is not None or not SCHEMA[path].optional:
-            SCHEMA[path].option.check(f"config.{path}", value)
+        key = SCHEMA[path]
+        if value is not None or not key.optional:
+            plain = isinstance(value, bool | int | float | str | tuple)
+            require(plain, f"config.{path}", value, key.allowed)
+            key.option.check(f"config.{path}", value)
 
 
 def _fill_in(flat: FlatConfig) -> None:

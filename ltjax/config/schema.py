@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints
 
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict, FieldReference
 
 from ltjax.augment.options import AugmentConfig
 from ltjax.config.options import (
+    LARGEST_SEED,
     CheckpointConfig,
     DecoupledConfig,
     EngineConfig,
@@ -21,7 +22,18 @@ from ltjax.config.options import (
 )
 from ltjax.config.recipes import METHODS, STAGES, UNTRAINED_STAGES
 from ltjax.data.load import DataConfig
-from ltjax.errors import FLAG, TEXT, Allowed, Option, integer, one_of, option
+from ltjax.errors import (
+    FLAG,
+    TEXT,
+    Allowed,
+    InputError,
+    Option,
+    integer,
+    one_line,
+    one_of,
+    option,
+    require,
+)
 from ltjax.losses.registry import LossConfig
 from ltjax.models.registry import ModelConfig
 from ltjax.samplers.registry import SamplerConfig
@@ -53,10 +65,14 @@ class Key(NamedTuple):
 
 
 def _interval() -> Allowed:
-    def check(v: Any) -> bool:
-        return len(v) == 0 or (len(v) == 2 and 0 <= v[0] < v[1])
+    step = integer(0)
 
-    return Allowed(check, "() or (FIRST, LAST), 0 <= FIRST < LAST")
+    def check(v: Any) -> bool:
+        if not isinstance(v, tuple | list) or not all(map(step.check, v)):
+            return False
+        return len(v) == 0 or (len(v) == 2 and v[0] < v[1])
+
+    return Allowed(check, "() or integers (FIRST, LAST), 0 <= FIRST < LAST")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +94,17 @@ class Config:
     )
     init_from: str = option("", TEXT, "stage two: workdir of the finished stage one")
     seed: int = option(
-        0, integer(0), "seed of the split, the batches, the initialization and the augmentation"
+        0,
+        integer(0, LARGEST_SEED),
+        "seed of the split, the batches, the initialization and the augmentation",
     )
     seeds: tuple[int, ...] = option(
-        (), integers(0), "seeds to train side by side on one split; () is (seed,)"
+        (),
+        integers(0, LARGEST_SEED, most=100),
+        "seeds to train side by side on one split; () is (seed,)",
     )
     cpu_devices: int = option(
-        2, integer(1), "number of JAX host devices to train on where there is only a CPU"
+        2, integer(1, 256), "number of JAX host devices to train on where there is only a CPU"
     )
     runlocal: bool = option(False, FLAG, "shrink the run to about a minute on two CPU cores")
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
@@ -117,7 +137,7 @@ class Config:
         >>> Config().flat()["train.epochs"]
         100
         """
-        return flatten(self.nested())
+        return flatten(self)
 
     def nested(self) -> dict[str, Any]:
         """The configuration as `config.json` holds it, where a tuple becomes a list.
@@ -147,6 +167,7 @@ def _keys(section: type, prefix: str = "") -> dict[str, Key]:
 
 
 SCHEMA: dict[str, Key] = _keys(Config)
+SECTIONS = frozenset(path.rpartition(".")[0] for path in SCHEMA) - {""}
 
 
 def default() -> ConfigDict:
@@ -232,14 +253,34 @@ def flatten(config: Mapping[str, Any] | ConfigDict | Config) -> dict[str, Any]:
     Returns:
       Dotted keys to values.
 
+    Raises:
+      InputError: it is no tree of names and values.
+
     >>> flatten({"data": {"limit": 100}})
     {'data.limit': 100}
     """
-    if isinstance(config, Config):
-        return config.flat()
-    nested = config.to_dict() if isinstance(config, ConfigDict) else config
-    flat: dict[str, Any] = flatten_dict(nested, sep=".")
+    if isinstance(config, ConfigDict):
+        try:
+            config = config.to_dict()
+        except Exception as e:  # a value that is computed only now, or a placeholder without one
+            raise InputError(f"the configuration has no values: {one_line(e, most=500)}") from e
+    nested = dataclasses.asdict(config) if isinstance(config, Config) else config
+    require(isinstance(nested, Mapping), "the configuration", nested, "a ConfigDict or a mapping")
+    flat: dict[str, Any] = {}
+    _flatten(nested, "", flat)
     return flat
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str, flat: dict[str, Any]) -> None:
+    for name, value in nested.items():
+        require(isinstance(name, str), f"a name in config.{prefix}", name, "text")
+        path = prefix + name
+        if isinstance(value, Mapping) and (value or path in SECTIONS):
+            require(path.count(".") < 9, f"config.{path}", value, "keys in sections, not deeper")
+            _flatten(value, f"{path}.", flat)
+        else:
+            require(path not in flat, f"a second config.{path}", value, "one value per key")
+            flat[path] = value
 
 
 def suggestion(name: str) -> str:

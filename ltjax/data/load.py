@@ -93,7 +93,10 @@ class DataConfig:
 
     name: str = option(
         "digits",
-        Allowed(lambda v: v != "", f"{', '.join(SOURCES)}, or the name of a TFDS data set"),
+        Allowed(
+            lambda v: TEXT.check(v) and v != "",
+            f"{', '.join(SOURCES)}, or the name of a TFDS data set",
+        ),
         "data set to read",
     )
     path: str = option("", TEXT, "npz: the file; list: the training list, lines of `path label`")
@@ -108,7 +111,7 @@ class DataConfig:
     test_split: str = option("test", TEXT, "TFDS: name of the test split")
     image_size: int | None = option(
         None,
-        integer(1),
+        integer(1, 4096),
         f"side in pixels of the network's square input; None: as stored, or {DEFAULT_SIZE} where "
         "images differ in size",
     )
@@ -120,19 +123,21 @@ class DataConfig:
         "auto: resident if they fit",
     )
     resident_megabytes: int = option(
-        4096, integer(0), "largest data set that auto keeps in device memory, in MiB"
+        4096, integer(0, 2**24), "largest data set that auto keeps in device memory, in MiB"
     )
     workers: int = option(
-        0, integer(0), "number of decoding processes; 0 decodes in threads of the main process"
+        0, integer(0, 256), "number of decoding processes; 0 decodes in threads of the main process"
     )
     threads: int = option(
-        2, integer(1), "number of decoding threads in the main process or in each worker"
+        2, integer(1, 256), "number of decoding threads in the main process or in each worker"
     )
     skip_corrupt: bool = option(
         False, FLAG, "replace an unreadable image with another of its class instead of stopping"
     )
     limit: int | None = option(
-        None, integer(1), "keep about this many images of each part, every class in proportion"
+        None,
+        integer(1, 10**9),
+        "keep about this many images of each part, every class in proportion",
     )
     profile: str = option(
         "exponential", one_of(*PROFILES), "shape of the long tail; as_is keeps every image"
@@ -141,14 +146,14 @@ class DataConfig:
         20.0, number(1), "ratio of the largest to the smallest class of the long tail"
     )
     max_count: int | None = option(
-        None, integer(1), "images of the largest class; None: as many as the profile permits"
+        None, integer(1, 10**9), "images of the largest class; None: as many as the profile permits"
     )
     test_per_class: int = option(
-        50, integer(1), "test images per class to hold out, if the data set has no test part"
+        50, integer(1, 10**9), "test images per class to hold out, if the data set has no test part"
     )
     seed: int | None = option(
         None,
-        integer(0),
+        integer(0, 2**32 - 1),
         "seed of the split and of the long tail; None: same as seed; 0 gives the subsets of the "
         "published CIFAR-LT code",
     )

@@ -268,10 +268,10 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
 
 
 MANY_ABOVE = Option(
-    100, integer(0), "classes with more training images than this are in the group many"
+    100, integer(0, 10**9), "classes with more training images than this are in the group many"
 )
 FEW_BELOW = Option(
-    20, integer(0), "classes with fewer training images than this are in the group few"
+    20, integer(0, 10**9), "classes with fewer training images than this are in the group few"
 )
 
 

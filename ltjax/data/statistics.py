@@ -19,12 +19,14 @@ CONSTANTS: dict[str, tuple[float, ...]] = {
 
 
 def _statistics(value: Any) -> bool:
-    """Whether it is a name, or means and as many standard deviations > 0."""
+    """Whether it is a name, or means and as many standard deviations."""
     if isinstance(value, str):
         return value == "dataset" or value in CONSTANTS
+    if not isinstance(value, tuple | list):
+        return False
     half = len(value) // 2
-    numbers = all(type(x) in (int, float) and abs(x) < float("inf") for x in value)
-    return half > 0 and len(value) == 2 * half and numbers and min(value[half:]) > 0
+    numbers = all(type(x) in (int, float) and abs(x) <= 1000 for x in value)
+    return half > 0 and len(value) == 2 * half and numbers and min(value[half:]) >= 1e-6
 
 
 STATISTICS = Option(
@@ -32,7 +34,7 @@ STATISTICS = Option(
     Allowed(
         _statistics,
         f"one of dataset, {', '.join(CONSTANTS)}, or (MEAN, ..., STD, ...), each channel's mean "
-        "and then each channel's std > 0",
+        "and then each channel's std >= 1e-6",
     ),
     "what pixels are normalized with: the mean and std of the training images, constants of the "
     "field's code, or given numbers, for pixels of 0 to 1",

@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ltjax.errors.base import is_integer, require
 
 
@@ -24,25 +26,33 @@ class Allowed(NamedTuple):
     words: str
 
 
-def integer(low: int) -> Allowed:
-    """Integers `>= low`.
+# Where an option names no largest value: what an int32 and an index of an array can be, and far
+# more than any factor, rate or exponent that trains.
+LARGEST_INTEGER, LARGEST_NUMBER = 2**31 - 1, 1e6
+
+
+def integer(low: int, high: int = LARGEST_INTEGER) -> Allowed:
+    """Integers in an interval.
 
     Args:
       low: smallest integer that is allowed.
+      high: largest integer that is allowed.
 
     Returns:
       The allowed values.
 
-    >>> [integer(1).check(value) for value in (1, 0, 1.5, True)]
-    [True, False, False, False]
+    >>> [integer(1, 9).check(value) for value in (1, 0, 10, 1.5, True)]
+    [True, False, False, False, False]
     """
-    return Allowed(lambda v: is_integer(v) and v >= low, f"an integer >= {low}")
+    return Allowed(
+        lambda v: is_integer(v) and low <= v <= high, f"an integer >= {low} and <= {high}"
+    )
 
 
 def number(
-    low: float, high: float = float("inf"), *, open_low: bool = False, open_high: bool = False
+    low: float, high: float = LARGEST_NUMBER, *, open_low: bool = False, open_high: bool = False
 ) -> Allowed:
-    """Numbers in an interval.
+    """Numbers in an interval; one above an open lower end is above it in float32 too.
 
     Args:
       low: lower end.
@@ -55,14 +65,18 @@ def number(
 
     >>> number(0, 1, open_low=True).words
     'a number > 0 and <= 1'
+    >>> number(0, open_low=True).check(1e-60)
+    False
     """
-    words = f"a number {'>' if open_low else '>='} {low:g}"
-    if high != float("inf"):
-        words += f" and {'<' if open_high else '<='} {high:g}"
+    below = f"{high:.0f}" if high >= 1 and float(high).is_integer() else f"{high:g}"
+    words = f"a number {'>' if open_low else '>='} {low:g} and {'<' if open_high else '<='} {below}"
 
     def check(v: Any) -> bool:
-        above = not isinstance(v, bool) and (v > low if open_low else v >= low)
-        return bool(above and (v < high if open_high else v <= high))
+        if isinstance(v, bool) or not (low <= v <= high):  # NaN fails every comparison
+            return False
+        if open_high and v >= high:
+            return False
+        return not open_low or float(np.float32(v)) > low  # 1e-60 is 0 where networks compute
 
     return Allowed(check, words)
 
@@ -79,7 +93,7 @@ def one_of(*names: str) -> Allowed:
     >>> one_of("zca", "none").words
     'one of zca, none'
     """
-    return Allowed(lambda v: v in names, "one of " + ", ".join(names))
+    return Allowed(lambda v: isinstance(v, str) and v in names, "one of " + ", ".join(names))
 
 
 def number_or(numbers: Allowed, *names: str) -> Allowed:
@@ -92,8 +106,8 @@ def number_or(numbers: Allowed, *names: str) -> Allowed:
     Returns:
       The allowed values.
 
-    >>> number_or(number(0), "auto").words
-    'a number >= 0, or one of auto'
+    >>> number_or(number(0, 1), "auto").words
+    'a number >= 0 and <= 1, or one of auto'
     """
 
     def either(value: Any) -> bool:
@@ -106,7 +120,8 @@ def number_or(numbers: Allowed, *names: str) -> Allowed:
 
 
 FLAG = Allowed(lambda v: isinstance(v, bool), "True or False")
-TEXT = Allowed(lambda v: isinstance(v, str), "text")
+# The system's calls end a path at its first NUL.
+TEXT = Allowed(lambda v: isinstance(v, str) and "\0" not in v, "text")
 
 
 class Option(NamedTuple):
@@ -147,8 +162,8 @@ class Option(NamedTuple):
         if value is None and self.default is None:
             return
         try:
-            ok = bool(self.allowed.check(value))  # NaN fails every comparison
-        except TypeError:  # of a type that does not compare
+            ok = bool(self.allowed.check(value))
+        except (TypeError, ValueError, ArithmeticError):  # of a type that does not compare
             ok = False
         require(ok, name, value, self.allowed.words)
 
@@ -186,9 +201,9 @@ def options_of(config: Any) -> dict[str, Option]:
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Config:
-    ...     epochs: int = option(100, integer(1), "passes over the data")
+    ...     epochs: int = option(100, integer(1, 1000), "passes over the data")
     >>> options_of(Config)["epochs"].allowed.words
-    'an integer >= 1'
+    'an integer >= 1 and <= 1000'
     """
     fields = dataclasses.fields(config)
     return {f.name: f.metadata["option"] for f in fields if "option" in f.metadata}

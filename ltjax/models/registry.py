@@ -91,9 +91,9 @@ class ModelConfig:
 
     name: str = option("convnet", one_of(*BACKBONES), "backbone")
     width: int = option(
-        32, integer(1), "convnet: channels of the first stage; the features are twice as many"
+        32, integer(1, 1024), "convnet: channels of the first stage; the features are twice as many"
     )
-    blocks: int = option(1, integer(1), "convnet: residual blocks per stage")
+    blocks: int = option(1, integer(1, 64), "convnet: residual blocks per stage")
     dtype: str = DTYPE.field()
     zero_residual: bool = option(
         False, FLAG, "resnets: whether blocks are initialized as the identity"

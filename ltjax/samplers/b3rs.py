@@ -11,7 +11,7 @@ from ltjax.samplers.shuffle import batch_shuffle, cyclic_times, narrow
 
 PARTITIONS = ("classes", "log_count", "images")
 
-NUM_BLOCKS = Option(5, integer(1), "B3RS: number of blocks of classes")
+NUM_BLOCKS = Option(5, integer(1, 10**6), "B3RS: number of blocks of classes")
 BALANCE = Option(0.5, number(0, 1), "B3RS: 0 is instance-balanced, 1 class-balanced")
 PARTITION = Option("classes", one_of(*PARTITIONS), "B3RS: how classes are cut into blocks")
 

@@ -19,7 +19,9 @@ THRESHOLD = Option(
     number(0, 1, open_low=True),
     "repeat_factor: share of the images below which a class is repeated",
 )
-IMAGES_PER_CLASS = Option(4, integer(1), "class_aware: number of images taken of each class drawn")
+IMAGES_PER_CLASS = Option(
+    4, integer(1, 10**6), "class_aware: number of images taken of each class drawn"
+)
 
 
 class WeightedSampler(LabelSampler):

@@ -9,7 +9,7 @@ import numpy as np
 from ltjax.errors import Option, integer, number, require, require_integer
 from ltjax.samplers.base import BatchSampler
 
-EVERY = Option(1, integer(1), "BET: number of steps from one embedded batch to the next")
+EVERY = Option(1, integer(1, 10**6), "BET: number of steps from one embedded batch to the next")
 FRACTION = Option(0.5, number(0, 1, open_low=True), "BET: share of such a batch that is embedded")
 
 

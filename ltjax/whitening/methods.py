@@ -10,7 +10,7 @@ from ltjax.whitening.batch import Batch
 from ltjax.whitening.moments import gram, matmul, psum
 from ltjax.whitening.newton_schulz import STEPS
 from ltjax.whitening.roots import decorrelate, eigh, inverse_sqrt
-from ltjax.whitening.shrinkage import ESTIMATES, SHRINKAGE
+from ltjax.whitening.shrinkage import ESTIMATES, FLOOR, SHRINKAGE
 
 # The whitened rows and the intensity `a` that was used.
 Result = tuple[jax.Array, jax.Array]
@@ -235,6 +235,11 @@ def check_options(
         raise InputError(
             f"shrinkage = {shrinkage!r} is not allowed with method {method}, which has no full "
             "covariance to estimate it from; use a number or auto"
+        )
+    if method == "newton_schulz" and not isinstance(shrinkage, str) and shrinkage < FLOOR:
+        raise InputError(
+            f"shrinkage = {shrinkage!r} is not allowed with method newton_schulz, which diverges "
+            f"if there are fewer rows than channels; use a number >= {FLOOR:g} and <= 1, or zca"
         )
     require(
         groups >= 1 and size % groups == 0, "groups", groups, f"a divisor of the {size} channels"

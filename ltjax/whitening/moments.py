@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ltjax.errors import Option, integer
 
 GROUPS = Option(
-    1, integer(1), "number of equal, contiguous channel groups, each whitened separately"
+    1, integer(1, 2**16), "number of equal, contiguous channel groups, each whitened separately"
 )
 HIGHEST = jax.lax.Precision.HIGHEST
 

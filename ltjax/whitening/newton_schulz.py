@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from ltjax.errors import Option, integer
 from ltjax.whitening.moments import matmul
 
-STEPS = Option(
-    None, integer(1), "Newton-Schulz: number of steps; None iterates to rounding accuracy"
-)
 # After this many steps rounding limits the accuracy, not convergence.
 MAX_STEPS = 60
+STEPS = Option(
+    None,
+    integer(1, MAX_STEPS),
+    "Newton-Schulz: number of steps; None iterates to rounding accuracy",
+)
 
 
 def newton_schulz(matrix: jax.Array, *, steps: int | None = STEPS.default) -> jax.Array:

@@ -20,7 +20,7 @@ _BELOW_ONE = number(0, 1, open_high=True)
 MOMENTUM = Option(0.9, _BELOW_ONE, "weight of the past in the running statistics")
 MEMORY = Option(0.0, _BELOW_ONE, "share of the running covariance in training")
 STATS_EVERY = Option(
-    1, integer(1), "number of steps from one update of the running statistics to the next"
+    1, integer(1, 10**6), "number of steps from one update of the running statistics to the next"
 )
 
 

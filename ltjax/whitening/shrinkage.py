@@ -13,9 +13,11 @@ from ltjax.whitening.moments import psum
 # The rules that estimate `a` from a full covariance.
 ESTIMATES = ("ledoit_wolf", "oas")
 RULES = ("auto", *ESTIMATES)
+# A smaller ridge disappears in the rounding of float32.
+SMALLEST = 1e-9
 SHRINKAGE = Option(
     0.1,
-    number_or(number(0, 1, open_low=True), *RULES),
+    number_or(number(SMALLEST, 1), *RULES),
     "ridge relative to the mean variance; auto is D / (D + 2 N)",
 )
 # The estimates can be 0 (two rows, say), where a singular covariance has no root.

@@ -86,9 +86,9 @@ WRONG_TYPES = {
     "optimizer.momentum": False,
     "optimizer.nesterov": 1,
     "seeds": 0,
-    "seeds ": ["0"],
+    "seeds ": ("0",),
     "profile_steps": 3,
-    "whitening.shrinkage": [0.1],
+    "whitening.shrinkage": (0.1,),
     "train.log_every_steps": None,
 }
 
