@@ -36,6 +36,9 @@ inline Vec all(float f) { return f - Vec{}; }
 // g where x > 0, else 0.
 inline Vec where_positive(Vec x, Vec g) { return (Vec)((Bits)g & (x > Vec{})); }
 
+// max(x, 0); NaN stays.
+inline Vec relu(Vec x) { return (Vec)((Bits)x & ~(x < Vec{})); }
+
 int up(int n, int step) { return (n + step - 1) / step * step; }
 
 // A number of channels that the compiler knows, so that it unrolls the loops over them; the loops
@@ -199,7 +202,7 @@ void compute_input(Channels c, const Before& before, int64_t at, int64_t count, 
     for (int i = 0; i < c; i += kVector) {
       Vec v = load(x + w + i) * load(a + i) + load(a + c + i);
       if (before.shortcut != nullptr) v += load(before.shortcut + at + w + i);
-      v = where_positive(v, v);
+      v = relu(v);
       store(to + w + i, v);
       if (kept != nullptr) store(kept + at + w + i, v);
     }

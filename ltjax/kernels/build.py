@@ -21,10 +21,14 @@ from typing import NamedTuple
 
 import jax
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("units.cc", "products.cc"))
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("units.cc", "products.cc", "pooling.cc")
+)
 HEADERS = (Path(__file__).with_name("blocks.h"),)
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
-CALLS = ("unit_forward", "unit_backward", "product_forward", "product_backward")
+CALLS = tuple(
+    f"{name}_{way}" for name in ("unit", "product", "pool") for way in ("forward", "backward")
+)
 # A compiler that hangs must not hang a training.
 MOST_SECONDS = 300
 

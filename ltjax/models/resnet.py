@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.models.initialization import Initializer
-from ltjax.models.layers import FAN_OUT, Computation, Normed, branching_conv_norm, conv_norm
+from ltjax.models.layers import (
+    FAN_OUT,
+    Computation,
+    Normed,
+    branching_conv_norm,
+    conv_norm,
+    max_pool,
+)
 
 
 class Shape(NamedTuple):
@@ -89,8 +96,7 @@ class ResNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, 512 or 2048]`."""
         by = Computation(self.axis_name, self.dtype, self.native, self.kernel_init)
-        x = conv_norm(x, 64, 7, 2, "stem", train, by, relu=True, images=True).value()
-        y = Normed(nn.max_pool(x, (3, 3), (2, 2), padding=[(1, 1), (1, 1)]))
+        y = max_pool(conv_norm(x, 64, 7, 2, "stem", train, by, relu=True, images=True))
         for stage, blocks in enumerate(self.shape.blocks):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1

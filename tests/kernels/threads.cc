@@ -5,21 +5,22 @@
 #include <functional>
 #include <mutex>
 
+#include "../../ltjax/kernels/pooling.cc"
 #include "../../ltjax/kernels/products.cc"
 #include "../../ltjax/kernels/units.cc"
 
 namespace {
 
-struct Pool {
+struct Threads {
   std::mutex mutex;
   std::condition_variable wake;
   std::deque<std::function<void()>> tasks;
   std::vector<std::thread> threads;
   bool ended = false;
-  explicit Pool(int count) {
+  explicit Threads(int count) {
     for (int t = 0; t < count; t++) threads.emplace_back([this] { run(); });
   }
-  ~Pool() {
+  ~Threads() {
     {
       std::lock_guard<std::mutex> lock(mutex);
       ended = true;
@@ -58,13 +59,13 @@ std::vector<float> numbers(size_t n) {
 
 // One convolution forward and backward on `threads` threads; a checksum of all that comes out.
 double run(const Product& p, int threads) {
-  Pool pool(threads - 1);
+  Threads pool(threads - 1);
   const int64_t in = p.in, out = p.out;
   const bool norm = in % kVector == 0;
   const auto x = numbers(p.batch * p.input()), w = numbers(p.kernel()), affine = numbers(2 * in);
   const auto dy = numbers(p.batch * p.pixels() * out), z = numbers(dy.size()), k = numbers(2 * out);
   const auto shortcut = numbers(x.size());
-  std::vector<float> y(dy.size()), sums(2 * out), kept(x.size()), dx(x.size());
+  std::vector<float> y(dy.size()), sums(2 * out), kept(x.size()), dx(x.size()), pooled(x.size());
   std::vector<float> dsums(2 * in), dk(w.size()), dshortcut(x.size());
   const Before before = {x.data(), norm ? affine.data() : nullptr, norm ? shortcut.data() : nullptr};
   float* keep = norm ? kept.data() : nullptr;
@@ -80,8 +81,13 @@ double run(const Product& p, int threads) {
     forward(pool, p, before, w.data(), y.data(), sums.data(), keep);
     backward(pool, p, before, given, w.data(), leaving);
   }
+  if (norm) {
+    const Pool windows = {p.batch, p.height, p.width, p.in};
+    forward(pool, windows, x.data(), affine.data(), pooled.data());
+    backward(pool, windows, pooled.data(), x.data(), affine.data(), kept.data(), dsums.data());
+  }
   double total = 0;
-  for (const auto* v : {&y, &sums, &kept, &dx, &dsums, &dk, &dshortcut})
+  for (const auto* v : {&pooled, &y, &sums, &kept, &dx, &dsums, &dk, &dshortcut})
     for (size_t i = 0; i < v->size(); i++) total += double((*v)[i]) * double(i % 97 + 1);
   return total;
 }

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.models.layers import convolution
+from ltjax.models.convolution import convolution
 
 SAME = {
     "window_strides": (1, 1),

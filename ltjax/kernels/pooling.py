@@ -1,0 +1,44 @@
+"""Max pooling fused with the batch norm and ReLU before it, as a differentiable JAX function."""
+
+import jax
+import jax.numpy as jnp
+
+from ltjax.kernels.units import FLOAT
+
+
+def _shape(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, FLOAT)
+
+
+@jax.custom_vjp
+def max_pool(x: jax.Array, affine: jax.Array) -> jax.Array:
+    """Largest value of `relu(a x + b)` in windows of 3 x 3 with stride 2 and a border of one.
+
+    The gradient goes to the first largest value of a window, row by row, as by XLA's operator.
+
+    Args:
+      x: float32 `[B, H, W, C]`, C a multiple of 16.
+      affine: `(a, b)`, float32 `[2, C]`.
+
+    Returns:
+      `[B, ceil(H / 2), ceil(W / 2), C]`.
+
+    Source: ours.
+    """
+    batch, height, width, channels = x.shape
+    out = _shape(batch, (height + 1) // 2, (width + 1) // 2, channels)
+    return jax.ffi.ffi_call("ltjax_pool_forward", out)(x, affine)
+
+
+def _forward(x, affine):
+    return max_pool(x, affine), (x, affine)
+
+
+def _backward(residuals, dy):
+    x, affine = residuals
+    shapes = _shape(*x.shape), _shape(*affine.shape)
+    dx, sums = jax.ffi.ffi_call("ltjax_pool_backward", shapes)(dy, x, affine)
+    return dx, jnp.stack([sums[1], sums[0]])
+
+
+max_pool.defvjp(_forward, _backward)

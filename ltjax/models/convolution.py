@@ -1,0 +1,63 @@
+"""XLA's convolution, whose kernel's gradient is faster on CPU."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# Images per piece of a kernel's gradient on CPU, as measured by experiments/train_speed.
+CPU_PIECE = 16
+
+
+def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> jax.Array:
+    """`jax.lax.conv_general_dilated` whose kernel's gradient is taken piece by piece on CPU.
+
+    The gradient of the kernel is a convolution whose window is the whole image and whose
+    channels are the batch; XLA's CPU runs it on one core and out of cache. The gradients of
+    pieces of 16 images are about three times faster; their sum is the same up to rounding. The
+    gradient of a kernel of one pixel is a matrix product of the input and the gradient behind it,
+    four times faster than XLA's convolution.
+
+    Args:
+      x: `[B, H, W, C]`.
+      kernel: `[h, w, C / groups, O]`.
+      *args: further arguments of `jax.lax.conv_general_dilated`.
+      **options: its keyword arguments.
+
+    Returns:
+      `[B, H', W', O]`.
+    """
+
+    def whole(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(x, kernel, *args, **options)
+
+    def kernel_gradient(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+        return jax.vjp(lambda k: whole(x, k), kernel)[1](dy)[0]
+
+    def in_pieces(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+        parts = (jnp.split(a, len(a) // CPU_PIECE) for a in (x, dy))
+        pieces = [kernel_gradient(a, kernel, b) for a, b in zip(*parts, strict=True)]
+        return functools.reduce(jnp.add, pieces)
+
+    def as_product(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+        down, across = args[0] if args else options["window_strides"]
+        taken = x[:, ::down, ::across]
+        return jnp.einsum("bhwc,bhwo->co", taken, dy)[None, None]
+
+    def backward(residuals, dy):
+        x, kernel = residuals
+        dx = jax.vjp(lambda a: whole(a, kernel), x)[1](dy)[0]
+        cpu = as_product if one_pixel else in_pieces
+        dk = jax.lax.platform_dependent(x, kernel, dy, cpu=cpu, default=kernel_gradient)
+        return dx, dk
+
+    one_pixel = kernel.shape[:2] == (1, 1) and kernel.shape[2] == x.shape[-1]
+    # Small batches, and small products, fit the cache as they are.
+    in_cache = kernel.size < 64 * 64 if one_pixel else x.size // x.shape[-1] < 4096
+    free = not isinstance(x.shape[0], int)  # an exported network, which has no gradient
+    if free or in_cache or (len(x) % CPU_PIECE and not one_pixel):
+        return whole(x, kernel)
+    pieced = jax.custom_vjp(whole)
+    pieced.defvjp(lambda x, kernel: (whole(x, kernel), (x, kernel)), backward)
+    return pieced(x, kernel)
