@@ -76,7 +76,7 @@ def plain_step(config: Config) -> tuple[Callable[[int], None], float]:
     layer = None if layer is None else layer.clone(axis_name=None)
     backbone = job.model.backbone.clone(axis_name=None)
     model = job.model.clone(backbone=backbone, whitening=layer)
-    loss_state = job.losses[0].init(jnp.asarray(job.loss_counts[0]))
+    loss_state = job.losses[0].init(*map(jnp.asarray, job.classes[0]))
     shape, size = job.data.train.image_shape, config.train.batch_size
     images = jax.random.normal(jax.random.key(1), (size, *shape))
     labels = jnp.asarray(job.data.train.labels[:size], jnp.int32)

@@ -154,6 +154,7 @@ class EngineConfig:
         "auto",
         one_of("off", "on", "auto"),
         "native kernels for training on CPU; auto: where a run is long enough to pay for the build",
+        older="off",
     )
 
 

@@ -14,8 +14,6 @@ from ltjax.config.schema import SCHEMA, SECTIONS, Config, Key, flatten, get, sug
 from ltjax.errors import InputError, one_line, require
 
 FlatConfig = dict[str, Any]  # dotted keys to values
-# Keys whose default is not the behavior that there was before them.
-BEFORE = {"engine.native": "off"}
 
 
 def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
@@ -62,10 +60,10 @@ def completed(flat: FlatConfig) -> FlatConfig:
     Returns:
       The same, and for every key that it lacks the behavior that there was before that key.
 
-    >>> completed({"train.epochs": 5})["model.init"]
-    'fan_out'
+    >>> completed({"train.epochs": 5})["loss.prior"]
+    'data'
     """
-    return {path: key.default for path, key in SCHEMA.items()} | BEFORE | flat
+    return {path: key.older for path, key in SCHEMA.items()} | flat
 
 
 def _plain(value: Any) -> Any:

@@ -59,6 +59,11 @@ class Key(NamedTuple):
         return self.option.default
 
     @property
+    def older(self) -> Any:
+        """Value in a stored configuration that lacks the key."""
+        return self.default if self.option.older is ... else self.option.older
+
+    @property
     def allowed(self) -> str:
         """What may be used, in words."""
         return self.option.allowed.words

@@ -131,6 +131,8 @@ class Option(NamedTuple):
       default: its value where none is given.
       allowed: the values it may have; None is allowed too where it is the default.
       help: its meaning, in one line.
+      older: its value in a stored configuration that lacks it, which is older than the option;
+        `...` is the default.
 
     >>> MOMENTUM = Option(0.9, number(0, 1), "weight of the old value")
     >>> def update(old: float, new: float, momentum: float = MOMENTUM.default) -> float:
@@ -148,6 +150,7 @@ class Option(NamedTuple):
     default: Any
     allowed: Allowed
     help: str
+    older: Any = ...
 
     def check(self, name: str, value: Any) -> None:
         """Checks a value.
@@ -176,18 +179,19 @@ class Option(NamedTuple):
         return dataclasses.field(default=self.default, metadata={"option": self})
 
 
-def option(default: Any, allowed: Allowed, help: str) -> Any:
+def option(default: Any, allowed: Allowed, help: str, older: Any = ...) -> Any:
     """A field of a frozen dataclass, for an option that no function declares.
 
     Args:
       default: its value if none is given.
       allowed: the values that it may have.
       help: its meaning, in one line.
+      older: its value in a stored configuration that lacks it; `...` is the default.
 
     Returns:
       The field, with the option in its metadata.
     """
-    return Option(default, allowed, help).field()
+    return Option(default, allowed, help, older).field()
 
 
 def options_of(config: Any) -> dict[str, Option]:

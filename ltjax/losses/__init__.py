@@ -6,10 +6,12 @@ from ltjax.losses.combine import (
     LossInputs,
     LossTransform,
     batch_loss,
+    by_epoch,
     chain,
     identity,
     loss_inputs,
 )
+from ltjax.losses.focal import focal, focal_transform
 from ltjax.losses.lade import lade, lade_transform
 from ltjax.losses.logit_adjustment import (
     adjusted_logits,
@@ -27,8 +29,6 @@ from ltjax.losses.reweighting import (
     class_balanced_weights,
     class_weights_transform,
     drw_transform,
-    focal,
-    focal_transform,
     inverse_frequency_transform,
     inverse_frequency_weights,
     scheduled_weights,
@@ -58,6 +58,7 @@ __all__ = [
     "balanced_softmax_transform",
     "batch_loss",
     "bet_weights",
+    "by_epoch",
     "chain",
     "class_balanced_transform",
     "class_balanced_weights",

@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 
 from ltjax.errors import InputError, require
 
-# Images per class: a list, a NumPy array, or a JAX array, which may be traced.
+# Images per class, or shares of the classes: a list, a NumPy array, or a JAX array, which may be
+# traced.
 Counts = ArrayLike | Sequence[int] | Sequence[float]
 
 
@@ -132,17 +133,23 @@ def one_class(logits: jax.Array, targets: ArrayLike, name: str) -> jax.Array:
 
 
 def safe_counts(class_counts: Counts) -> jax.Array:
-    """Class counts of at least 1, so that their logarithms and quotients are finite.
+    """Class counts above 0, so that their logarithms and quotients are finite.
 
     Args:
-      class_counts: training images of each class, `[C]`.
+      class_counts: training images of each class, or shares of the classes, `[C]`.
 
     Returns:
-      float32 `[C]`; a class without images counts as one image.
+      float32 `[C]`; a class without images counts as one image, and a class whose share is 0 as the
+      rarest of the others.
 
     Source: ours.
+
+    >>> safe_counts([3, 0]).tolist(), safe_counts([0.75, 0.25, 0.0]).tolist()
+    ([3.0, 1.0], [0.75, 0.25, 0.25])
     """
-    return jnp.maximum(jnp.asarray(class_counts, jnp.float32), 1.0)
+    counts = jnp.asarray(class_counts, jnp.float32)
+    present = counts > 0
+    return jnp.where(present, counts, jnp.min(jnp.where(present, counts, 1.0)))
 
 
 def of_classes(values: jax.Array, logits: jax.Array) -> jax.Array:
@@ -187,10 +194,10 @@ def log_counts(class_counts: Counts) -> jax.Array:
     """Logarithms of the class counts, `log n_c`.
 
     Args:
-      class_counts: training images of each class, `[C]`.
+      class_counts: training images of each class, or shares of the classes, `[C]`.
 
     Returns:
-      float32 `[C]`; a class without images counts as one image.
+      float32 `[C]`; for a class without images see `safe_counts`.
 
     Source: ours.
     """
@@ -201,10 +208,11 @@ def log_prior(class_counts: Counts) -> jax.Array:
     """Logarithms of the class prior, `log pi_c = log(n_c / sum n)`.
 
     Args:
-      class_counts: training images of each class, `[C]`.
+      class_counts: training images of each class, or shares of the classes, such as a sampler's
+        `class_prior()`, `[C]`.
 
     Returns:
-      float32 `[C]`; a class without images counts as one image.
+      float32 `[C]`; for a class without images see `safe_counts`.
 
     Source: ours.
 
@@ -219,12 +227,14 @@ def log_prior_in_numpy(class_counts: Counts) -> "np.ndarray[tuple[int, ...], np.
     """Like `log_prior`, but computed by NumPy in float64.
 
     Args:
-      class_counts: training images of each class, `[C]`.
+      class_counts: training images of each class, or shares of the classes, `[C]`.
 
     Returns:
-      float64 `[C]`; a class without images counts as one image.
+      float64 `[C]`; for a class without images see `safe_counts`.
 
     Source: ours.
     """
-    counts = np.maximum(np.asarray(class_counts, np.float64), 1.0)
+    counts = np.asarray(class_counts, np.float64)
+    present = counts > 0
+    counts = np.where(present, counts, np.min(np.where(present, counts, 1.0)))
     return np.asarray(np.log(counts / counts.sum()), np.float64)

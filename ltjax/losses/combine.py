@@ -12,13 +12,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ltjax.errors import InputError
-from ltjax.losses.base import (
-    Counts,
-    checked_targets,
-    cross_entropy,
-    soft_targets,
-    widened,
-)
+from ltjax.losses.base import Counts, checked_targets, cross_entropy, soft_targets, widened
+from ltjax.losses.constants import Init, no_state
 
 
 class LossInputs(NamedTuple):
@@ -28,11 +23,14 @@ class LossInputs(NamedTuple):
       logits: `[B, C]`.
       targets: class numbers int `[B]`, or probabilities `[B, C]`.
       weights: `[B]`; the batch loss is the mean of `weights * cross entropy`.
+      divisor: `[B]`, by whose mean the batch loss is divided; None is 1. Losses that average by
+        their class weights set it.
     """
 
     logits: jax.Array
     targets: jax.Array
     weights: jax.Array
+    divisor: jax.Array | None = None
 
     def soft_targets(self) -> jax.Array:
         """Targets as probabilities `[B, C]`, in the dtype of the logits.
@@ -59,7 +57,8 @@ class LossTransform(NamedTuple):
     """A loss as a pair of pure functions, like `optax.GradientTransformation`.
 
     Attributes:
-      init: `class_counts [C] -> state`, a pytree of constants such as log priors.
+      init: `(class_counts [C], prior [C] or None) -> state`, a pytree of constants such as log
+        priors; see `Init`.
       apply: `(inputs, state, *, step) -> inputs`.
       roles: what the transform does; `chain` refuses combinations and orders of roles that make no
         sense.
@@ -70,7 +69,7 @@ class LossTransform(NamedTuple):
     https://optax.readthedocs.io/en/latest/api/transformations.html
     """
 
-    init: Callable[[Counts], Any]
+    init: Init
     apply: Apply
     roles: tuple[str, ...] = ()
     regularizer: Regularizer | None = None
@@ -120,23 +119,8 @@ def loss_inputs(logits: ArrayLike, targets: ArrayLike) -> LossInputs:
     return LossInputs(wide, checked_targets(wide, targets), weights)
 
 
-def no_state(class_counts: Counts) -> tuple[()]:
-    """The `init` of a transform that needs no constants.
-
-    Args:
-      class_counts: training images of each class, `[C]`; not used.
-
-    Returns:
-      An empty state.
-
-    Source: ours.
-    """
-    del class_counts
-    return ()
-
-
 def of_logits(
-    constants: Callable[[Counts], Any],
+    init: Init,
     edit: Callable[[jax.Array, jax.Array, Any], jax.Array],
     roles: tuple[str, ...],
     regularizer: Regularizer | None = None,
@@ -144,7 +128,7 @@ def of_logits(
     """Makes a transform that edits the logits and leaves targets and weights as they are.
 
     Args:
-      constants: class counts `[C]` to the state, a pytree of constants.
+      init: makes the state, a pytree of constants; see `Init`.
       edit: `(logits, targets, state) -> logits`.
       roles: see `LossTransform`.
       regularizer: see `LossTransform`.
@@ -159,7 +143,7 @@ def of_logits(
         del step
         return inputs._replace(logits=edit(inputs.logits, inputs.targets, state))
 
-    return LossTransform(constants, apply, roles, regularizer)
+    return LossTransform(init, apply, roles, regularizer)
 
 
 def identity() -> LossTransform:
@@ -201,8 +185,8 @@ def chain(*transforms: LossTransform) -> LossTransform:
     roles = tuple(role for t in transforms for role in t.roles)
     _check_order(roles)
 
-    def init(class_counts: Counts) -> tuple[Any, ...]:
-        return tuple(t.init(class_counts) for t in transforms)
+    def init(class_counts: Counts, prior: Counts | None = None) -> tuple[Any, ...]:
+        return tuple(t.init(class_counts, prior) for t in transforms)
 
     def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
         for transform, own in zip(transforms, state, strict=True):
@@ -233,6 +217,46 @@ def _check_order(roles: tuple[str, ...]) -> None:
                 )
 
 
+def by_epoch(transform: LossTransform, steps_per_epoch: int) -> LossTransform:
+    """A loss whose prior changes from epoch to epoch, as that of progressive sampling does.
+
+    Args:
+      transform: the loss of one epoch.
+      steps_per_epoch: steps of an epoch.
+
+    Returns:
+      A transform whose `init` takes a prior `[E, C]`, one row per epoch, and whose state has a
+      leading axis of epochs. Epochs after the last row use that row.
+
+    Source: ours.
+
+    >>> from ltjax.losses import balanced_softmax_transform
+    >>> loss = by_epoch(balanced_softmax_transform(), steps_per_epoch=10)
+    >>> loss.init([3, 1], [[0.75, 0.25], [0.5, 0.5]]).shape
+    (2, 2)
+    """
+
+    def init(class_counts: Counts, prior: Counts | None = None) -> Any:
+        rows = jnp.asarray([class_counts] if prior is None else prior)
+        return jax.tree.map(
+            lambda *each: jnp.stack(each), *(transform.init(class_counts, row) for row in rows)
+        )
+
+    def now(state: Any, step: ArrayLike) -> Any:
+        epoch = jnp.asarray(step) // steps_per_epoch
+        return jax.tree.map(lambda x: x[jnp.minimum(epoch, len(x) - 1)], state)
+
+    def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
+        return transform.apply(inputs, now(state, step), step=step)
+
+    def regularizer(inputs: LossInputs, state: Any, *, step: ArrayLike) -> jax.Array:
+        assert transform.regularizer is not None  # else this function is not used
+        return transform.regularizer(inputs, now(state, step), step=step)
+
+    extra = None if transform.regularizer is None else regularizer
+    return LossTransform(init, apply, transform.roles, extra)
+
+
 def batch_loss(
     transform: LossTransform,
     inputs: LossInputs,
@@ -240,10 +264,13 @@ def batch_loss(
     *,
     step: ArrayLike,
     bet: jax.Array | None,
+    axis_name: str | None = None,
 ) -> jax.Array:
     """The scalar loss of a batch: transforms the inputs and averages the cross entropy.
 
-        mean_i (w_i b_i CE(z_i, t_i) + regularizer)
+        mean_i(w_i b_i CE(z_i, t_i)) / mean_i(b_i d_i) + regularizer
+
+    `d` is the divisor of losses that average by their class weights, and 1 for all others.
 
     Inside a mapped axis this is the part of one device; the mean over the devices is the loss of
     the batch.
@@ -255,6 +282,8 @@ def batch_loss(
       step: training step, int `[]`, for schedules.
       bet: `b`, BET's weights `[B]`, which `bet_weights` makes of the sampler's flags, or None if no
         example is embedded. There is no default, so that BET cannot be left out by oversight.
+      axis_name: mapped axis over which the batch is spread; the divisor is averaged over all
+        devices.
 
     Returns:
       The loss, `[]`.
@@ -269,8 +298,13 @@ def batch_loss(
     if transform.regularizer is not None:
         extra = transform.regularizer(inputs, state, step=step)
     inputs = transform.apply(inputs, state, step=step)
-    weights = inputs.weights
+    weights, divisor = inputs.weights, inputs.divisor
     if bet is not None:
         weights = weights * bet.astype(weights.dtype)
     each = weights * cross_entropy(inputs.logits, inputs.targets)
+    if divisor is not None:
+        counted = jnp.mean(divisor if bet is None else divisor * bet.astype(divisor.dtype))
+        if axis_name is not None:
+            counted = jax.lax.pmean(counted, axis_name)
+        each = each / jnp.maximum(counted, jnp.finfo(counted.dtype).tiny)
     return jnp.mean(each if extra is None else each + extra)

@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from ltjax.errors import Option, number, require
 from ltjax.losses.base import Counts, checked_targets, log_prior, soft_targets, widened
 from ltjax.losses.combine import PRIOR, LossInputs, LossTransform
+from ltjax.losses.constants import of_prior
 from ltjax.losses.logit_adjustment import balanced_softmax, balanced_softmax_transform
 
 LADE_ALPHA = Option(0.1, number(0), "lade: weight of the regularizer")
@@ -85,8 +86,8 @@ def lade_transform(
     _check(alpha, penalty)
     balanced = balanced_softmax_transform()
 
-    def init(class_counts: Counts) -> tuple[jax.Array, jax.Array]:
-        return balanced.init(class_counts), log_prior(class_counts)
+    def constants(prior: Counts) -> tuple[jax.Array, jax.Array]:
+        return balanced.init(prior), log_prior(prior)
 
     def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
         return balanced.apply(inputs, state[0], step=step)
@@ -96,7 +97,7 @@ def lade_transform(
         soft = inputs.soft_targets()
         return alpha * _regularizer(inputs.logits, soft, state[1], penalty, axis_name)
 
-    return LossTransform(init, apply, (PRIOR,), regularizer)
+    return LossTransform(of_prior(constants), apply, (PRIOR,), regularizer)
 
 
 def _check(alpha: float, penalty: float) -> None:

@@ -19,6 +19,7 @@ from ltjax.losses.base import (
     widened,
 )
 from ltjax.losses.combine import PRIOR, LossTransform, of_logits
+from ltjax.losses.constants import of_prior
 
 TAU = Option(1.0, number(0), "strength of logit_adjustment, vs and posthoc_la")
 VS_GAMMA = Option(0.15, number(0), "vs: exponent of the scale of the logits")
@@ -34,7 +35,8 @@ def logit_adjusted_cross_entropy(
     Args:
       logits: `z`, `[B, C]`.
       labels: class numbers `y`, int `[B]`, or probabilities `[B, C]`.
-      class_counts: training images of each class, `n`, `[C]`.
+      class_counts: images of each class in what is sampled, `n`, `[C]`: those of the training set,
+        or shares such as a sampler's `class_prior()`.
       tau: strength, >= 0; 1 is Fisher consistent for the balanced error, 0 is plain cross entropy.
 
     Returns:
@@ -70,7 +72,7 @@ def logit_adjustment_transform(tau: float = TAU.default) -> LossTransform:
     Source: see `logit_adjusted_cross_entropy`.
     """
     TAU.check("tau", tau)
-    return of_logits(lambda counts: tau * log_prior(counts), _shift, (PRIOR,))
+    return of_logits(of_prior(lambda prior: tau * log_prior(prior)), _shift, (PRIOR,))
 
 
 def shifted(logits: jax.Array, shift: jax.Array) -> jax.Array:
@@ -124,8 +126,9 @@ def adjusted_logits(
     Args:
       logits: `z`, `[..., C]`. For a NumPy array, NumPy computes the result, with `log pi` in
         float64.
-      class_counts: training images of each class, `n`, `[C]`; a class without images counts as one
-        image.
+      class_counts: images of each class in what the network was trained on, `n`, `[C]`: those of
+        the training set, or shares such as its sampler's `class_prior()`. For a class without
+        images see `safe_counts`.
       tau: strength, of either sign.
       axis: the axis of the classes.
 
@@ -156,7 +159,8 @@ def balanced_softmax(logits: ArrayLike, labels: ArrayLike, class_counts: Counts)
     Args:
       logits: `z`, `[B, C]`.
       labels: class numbers `y`, int `[B]`, or probabilities `[B, C]`.
-      class_counts: training images of each class, `n`, `[C]`.
+      class_counts: images of each class in what is sampled, `n`, `[C]`: those of the training set,
+        or shares such as a sampler's `class_prior()`.
 
     Returns:
       `[B]`.
@@ -183,7 +187,7 @@ def balanced_softmax_transform() -> LossTransform:
 
     Source: see `balanced_softmax`.
     """
-    return of_logits(log_counts, _shift, (PRIOR,))
+    return of_logits(of_prior(log_counts), _shift, (PRIOR,))
 
 
 def vector_scaling(
@@ -200,7 +204,8 @@ def vector_scaling(
     Args:
       logits: `z`, `[B, C]`.
       labels: class numbers `y`, int `[B]`, or probabilities `[B, C]`.
-      class_counts: training images of each class, `n`, `[C]`.
+      class_counts: images of each class in what is sampled, `n`, `[C]`: those of the training set,
+        or shares such as a sampler's `class_prior()`.
       gamma: exponent of the scale, >= 0; 0 is logit adjustment.
       tau: strength of the shift, >= 0.
 
@@ -219,7 +224,7 @@ def vector_scaling(
     """
     _check_scaling(gamma, tau)
     z = widened(logits)
-    constants = _scale_and_shift(class_counts, gamma, tau)
+    constants = _scale(class_counts, gamma), tau * log_prior(class_counts)
     return cross_entropy(_scaled_and_shifted(z, constants), labels)
 
 
@@ -233,7 +238,9 @@ def vector_scaling_transform(
       tau: strength of the shift, >= 0.
 
     Returns:
-      The transform; its state is `(g, tau log pi)`, each float32 `[C]`.
+      The transform; its state is `(g, tau log pi)`, each float32 `[C]`. Like a margin, the scale
+      `g` follows the images that there are, so it is made of the class counts, and `pi` is the
+      prior where one is given.
 
     Raises:
       InputError: `gamma` or `tau` below 0.
@@ -241,10 +248,13 @@ def vector_scaling_transform(
     Source: see `vector_scaling`.
     """
     _check_scaling(gamma, tau)
+
+    def init(class_counts: Counts, prior: Counts | None = None) -> tuple[jax.Array, jax.Array]:
+        sampled = class_counts if prior is None else prior
+        return _scale(class_counts, gamma), tau * log_prior(sampled)
+
     return of_logits(
-        lambda counts: _scale_and_shift(counts, gamma, tau),
-        lambda logits, targets, state: _scaled_and_shifted(logits, state),
-        (PRIOR,),
+        init, lambda logits, targets, state: _scaled_and_shifted(logits, state), (PRIOR,)
     )
 
 
@@ -253,9 +263,9 @@ def _check_scaling(gamma: float, tau: float) -> None:
     TAU.check("tau", tau)
 
 
-def _scale_and_shift(class_counts: Counts, gamma: float, tau: float) -> tuple[jax.Array, jax.Array]:
+def _scale(class_counts: Counts, gamma: float) -> jax.Array:
     counts = safe_counts(class_counts)
-    return (counts / jnp.max(counts)) ** gamma, tau * log_prior(class_counts)
+    return (counts / jnp.max(counts)) ** gamma
 
 
 def _scaled_and_shifted(logits: jax.Array, constants: tuple[jax.Array, jax.Array]) -> jax.Array:

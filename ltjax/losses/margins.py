@@ -14,6 +14,7 @@ from ltjax.losses.base import (
     widened,
 )
 from ltjax.losses.combine import MARGIN, ONE_CLASS, LossTransform, of_logits
+from ltjax.losses.constants import of_counts
 
 MAX_MARGIN = Option(0.5, number(0), "ldam: margin of the rarest class, in units of the cosine")
 SCALE = Option(30.0, number(0, open_low=True), "ldam: factor by which the cosines are scaled")
@@ -83,7 +84,7 @@ def ldam_transform(
     """
     _check(max_margin, scale)
     return of_logits(
-        lambda counts: _margins(counts, max_margin, scale),
+        of_counts(lambda counts: _margins(counts, max_margin, scale)),
         lambda logits, targets, margins: _with_margin(logits, targets, margins, scale, scaled),
         (MARGIN, ONE_CLASS),
     )

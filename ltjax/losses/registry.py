@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ltjax.errors import InputError, number, one_of, option, options_of, require
 from ltjax.losses.bet import EMBEDDED_WEIGHT
 from ltjax.losses.combine import MARGIN, ONE_CLASS, LossTransform, chain, identity
+from ltjax.losses.focal import FOCAL_GAMMA, focal_transform
 from ltjax.losses.lade import LADE_ALPHA, lade_transform
 from ltjax.losses.logit_adjustment import (
     TAU,
@@ -22,10 +23,9 @@ from ltjax.losses.logit_adjustment import (
 from ltjax.losses.margins import MAX_MARGIN, ldam_transform
 from ltjax.losses.reweighting import (
     BETA,
-    FOCAL_GAMMA,
+    WEIGHTED_MEAN,
     class_balanced_transform,
     drw_transform,
-    focal_transform,
     inverse_frequency_transform,
 )
 from ltjax.losses.smoothing import (
@@ -84,9 +84,11 @@ LOSSES: dict[str, Builder] = {
 # Weights of the examples by class.
 WEIGHTINGS: dict[str, Builder] = {
     "none": lambda c, run: identity(),
-    "inverse": lambda c, run: inverse_frequency_transform(),
+    "inverse": lambda c, run: inverse_frequency_transform(weighted_mean=c.weighted_mean),
     "class_balanced": lambda c, run: class_balanced_transform(c.beta),
-    "drw": lambda c, run: drw_transform(round(c.drw_start * run.total_steps), c.beta),
+    "drw": lambda c, run: drw_transform(
+        round(c.drw_start * run.total_steps), c.beta, weighted_mean=c.weighted_mean
+    ),
 }
 # Transforms of the targets.
 SMOOTHINGS: dict[str, Builder] = {
@@ -115,6 +117,7 @@ class LossConfig:
     equalization_threshold: float = EQUALIZATION_THRESHOLD.field()
     equalization_probability: float = EQUALIZATION_PROBABILITY.field()
     weighting: str = option("auto", one_of("auto", *WEIGHTINGS), "class weights")
+    weighted_mean: bool = WEIGHTED_MEAN.field()
     beta: float = BETA.field()
     drw_start: float = option(
         0.8, number(0, 1), "drw: share of the training steps without class weights"
@@ -130,9 +133,11 @@ class LossConfig:
     smoothing_head: float = SMOOTHING_HEAD.field()
     smoothing_tail: float = SMOOTHING_TAIL.field()
     prior: str = option(
-        "data",
-        one_of("data", "plan"),
-        "class prior of the loss: of the training set (data), or of the sampler's draws (plan)",
+        "sampler",
+        one_of("sampler", "data", "plan"),
+        "class prior of the loss: of the batches (sampler) or of the training set (data); plan is "
+        "for older runs, see docs/losses.md",
+        older="data",
     )
     embedded_weight: float = EMBEDDED_WEIGHT.field()
 

@@ -1,14 +1,13 @@
-"""Losses that weight examples, by class or by how well they are predicted."""
+"""Losses that weight examples by their class."""
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.errors import Option, number
+from ltjax.errors import FLAG, Option, number
 from ltjax.losses.base import (
     Counts,
     by_class,
@@ -18,7 +17,8 @@ from ltjax.losses.base import (
     safe_counts,
     widened,
 )
-from ltjax.losses.combine import CLASS_WEIGHTS, FOCAL, LossInputs, LossTransform, no_state
+from ltjax.losses.combine import CLASS_WEIGHTS, LossInputs, LossTransform
+from ltjax.losses.constants import of_counts
 from ltjax.losses.schedules import Schedule, deferred
 
 BETA = Option(
@@ -26,7 +26,12 @@ BETA = Option(
     number(0, 1, open_high=True),
     "class_balanced, drw: 0 is no weighting, near 1 it is the inverse frequency",
 )
-FOCAL_GAMMA = Option(2.0, number(0), "focal: exponent of the factor (1 - p)")
+WEIGHTED_MEAN = Option(
+    True,
+    FLAG,
+    "inverse, drw: divide a batch's loss by the sum of its class weights, not by its images",
+    older=False,
+)
 
 
 def _normalized(weights: jax.Array, class_counts: Counts) -> jax.Array:
@@ -114,9 +119,10 @@ def weighted_cross_entropy(
 
         -w_y log softmax(z)_y,    or    -sum_c w_c t_c log softmax(z)_c
 
-    To average over a batch, take the mean over its examples; PyTorch's `CrossEntropyLoss(weight=w)`
-    divides by the sum of the weights of the batch's examples instead. Any other loss of this
-    package is weighted by class as `class_weights[labels] * loss`.
+    Two averages over a batch are in use, and their gradients differ by the mean weight of the
+    batch: the mean over its examples (Cui et al.), and the sum divided by `sum_i w_(y_i)`, which is
+    that of PyTorch's `CrossEntropyLoss(weight=w)` and of deferred re-weighting (Cao et al.). Any
+    other loss of this package is weighted by class as `class_weights[labels] * loss`.
 
     Args:
       logits: `z`, `[B, C]`.
@@ -151,7 +157,10 @@ def _by_class_weights(
 
 
 def class_weights_transform(
-    weights: Callable[[Counts], jax.Array], *, schedule: Schedule | None = None
+    weights: Callable[[Counts], jax.Array],
+    *,
+    schedule: Schedule | None = None,
+    weighted_mean: bool = False,
 ) -> LossTransform:
     """`weighted_cross_entropy` as a transform of the weights, or of targets that are probabilities.
 
@@ -159,6 +168,8 @@ def class_weights_transform(
       weights: function from class counts `[C]` to class weights `[C]`, which become the state.
       schedule: function from the step to a share in [0, 1], for `scheduled_weights`; None is 1
         throughout.
+      weighted_mean: whether the loss of a batch is divided by the sum of its examples' class
+        weights instead of their number.
 
     Returns:
       The transform.
@@ -171,27 +182,37 @@ def class_weights_transform(
         if schedule is not None:
             w = scheduled_weights(w, schedule(step))
         factor, targets = _by_class_weights(inputs.logits, inputs.targets, w)
-        return inputs._replace(weights=inputs.weights * factor, targets=targets)
+        divisor = inputs.divisor
+        if weighted_mean:
+            soft = targets.ndim == inputs.logits.ndim
+            divisor = jnp.sum(targets, axis=-1) if soft else factor
+        return inputs._replace(weights=inputs.weights * factor, targets=targets, divisor=divisor)
 
-    return LossTransform(weights, apply, (CLASS_WEIGHTS,))
+    return LossTransform(of_counts(weights), apply, (CLASS_WEIGHTS,))
 
 
-def inverse_frequency_transform(power: float = 1.0) -> LossTransform:
+def inverse_frequency_transform(
+    power: float = 1.0, *, weighted_mean: bool = WEIGHTED_MEAN.default
+) -> LossTransform:
     """Weights the classes by `inverse_frequency_weights`.
 
     Args:
       power: 0 is no weighting, 1/2 the inverse square root of the frequency, 1 its inverse.
+      weighted_mean: whether to divide the loss of a batch by the sum of its examples' weights, as
+        PyTorch's `CrossEntropyLoss(weight=w)` does, instead of their number.
 
     Returns:
       The transform; its state is the class weights, float32 `[C]`.
 
     Source: see `inverse_frequency_weights`.
     """
-    return class_weights_transform(lambda counts: inverse_frequency_weights(counts, power))
+    return class_weights_transform(
+        lambda counts: inverse_frequency_weights(counts, power), weighted_mean=weighted_mean
+    )
 
 
 def class_balanced_transform(beta: float = BETA.default) -> LossTransform:
-    """Weights the classes by `class_balanced_weights`.
+    """Weights the classes by `class_balanced_weights`; the mean is over the examples of a batch.
 
     Args:
       beta: in [0, 1); 0 is no weighting, near 1 the inverse frequency.
@@ -208,12 +229,16 @@ def class_balanced_transform(beta: float = BETA.default) -> LossTransform:
     return class_weights_transform(lambda counts: class_balanced_weights(counts, beta))
 
 
-def drw_transform(start_step: int, beta: float = BETA.default) -> LossTransform:
+def drw_transform(
+    start_step: int, beta: float = BETA.default, *, weighted_mean: bool = WEIGHTED_MEAN.default
+) -> LossTransform:
     """Deferred re-weighting (DRW): no class weights at first, then `class_balanced_weights`.
 
     Args:
       start_step: first step with class weights.
       beta: in [0, 1); 0 is no weighting, near 1 the inverse frequency.
+      weighted_mean: whether to divide the loss of a batch by the sum of its examples' weights, as
+        the code of Cao et al. does, instead of their number.
 
     Returns:
       The transform; its state is the class weights, float32 `[C]`.
@@ -225,75 +250,7 @@ def drw_transform(start_step: int, beta: float = BETA.default) -> LossTransform:
     """
     BETA.check("beta", beta)
     return class_weights_transform(
-        lambda counts: class_balanced_weights(counts, beta), schedule=deferred(start_step)
+        lambda counts: class_balanced_weights(counts, beta),
+        schedule=deferred(start_step),
+        weighted_mean=weighted_mean,
     )
-
-
-def focal(logits: ArrayLike, targets: ArrayLike, gamma: float = FOCAL_GAMMA.default) -> jax.Array:
-    """Focal loss on the softmax probabilities `p`.
-
-        -(1 - p_y)^gamma log p_y,    or    -sum_c t_c (1 - p_c)^gamma log p_c,    p = softmax(z)
-
-    Gradients flow through the factor, too.
-
-    Args:
-      logits: `z`, `[B, C]`.
-      targets: class numbers `y`, int `[B]`, or probabilities `t`, `[B, C]`.
-      gamma: >= 0; 0 is cross entropy.
-
-    Returns:
-      `[B]`.
-
-    Raises:
-      InputError: `gamma` below 0, or shapes that do not fit.
-
-    Source: Lin et al., Focal Loss for Dense Object Detection (ICCV 2017), in its softmax form,
-    https://arxiv.org/abs/1708.02002
-
-    >>> [round(float(each), 3) for each in focal(jnp.zeros((1, 2)), jnp.array([0]))]
-    [0.173]
-    """
-    FOCAL_GAMMA.check("gamma", gamma)
-    z = widened(logits)
-    factor, t = _by_certainty(z, checked_targets(z, targets), gamma)
-    return factor * cross_entropy(z, t)
-
-
-def _by_certainty(
-    logits: jax.Array, targets: jax.Array, gamma: float
-) -> tuple[jax.Array, jax.Array]:
-    """A factor for every example's loss, and the targets to compute it from."""
-    one = jnp.ones((), logits.dtype)
-    if gamma == 0:
-        return one, targets
-    log_p = jax.nn.log_softmax(logits, axis=-1)
-    # Kept above 0, where powers below 1 have no derivative.
-    missing = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(log_p.dtype).tiny)
-    factor = missing**gamma
-    if targets.ndim == logits.ndim:
-        return one, targets * factor
-    return jnp.take_along_axis(factor, targets[..., None], axis=-1)[..., 0], targets
-
-
-def focal_transform(gamma: float = FOCAL_GAMMA.default) -> LossTransform:
-    """`focal` as a transform of the weights, or of targets that are probabilities.
-
-    Args:
-      gamma: >= 0; 0 is cross entropy.
-
-    Returns:
-      The transform.
-
-    Raises:
-      InputError: `gamma` below 0.
-
-    Source: see `focal`.
-    """
-    FOCAL_GAMMA.check("gamma", gamma)
-
-    def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
-        del state, step
-        factor, targets = _by_certainty(inputs.logits, inputs.targets, gamma)
-        return inputs._replace(weights=inputs.weights * factor, targets=targets)
-
-    return LossTransform(no_state, apply, (FOCAL,))

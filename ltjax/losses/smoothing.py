@@ -19,7 +19,8 @@ from ltjax.losses.base import (
     soft_targets,
     widened,
 )
-from ltjax.losses.combine import SMOOTHING, LossInputs, LossTransform, no_state
+from ltjax.losses.combine import SMOOTHING, LossInputs, LossTransform
+from ltjax.losses.constants import Init, no_state, of_counts
 
 SMOOTHING_EPSILON = Option(
     0.1, number(0, 1), "uniform smoothing: share of the uniform distribution"
@@ -143,7 +144,7 @@ def label_aware_smoothing_transform(
     [0.4, 0.31, 0.1]
     """
     _check(head, tail)
-    return _of_targets(lambda counts: _epsilons(counts, head, tail), _smoothed)
+    return _of_targets(of_counts(lambda counts: _epsilons(counts, head, tail)), _smoothed)
 
 
 def _check(head: float, tail: float) -> None:
@@ -166,13 +167,11 @@ def _smoothed(targets: jax.Array, epsilons: jax.Array) -> jax.Array:
     return targets - taken + spread
 
 
-def _of_targets(
-    constants: Callable[[Counts], Any], edit: Callable[[jax.Array, Any], jax.Array]
-) -> LossTransform:
+def _of_targets(init: Init, edit: Callable[[jax.Array, Any], jax.Array]) -> LossTransform:
     """A transform of the targets, as probabilities, by `edit(targets, constants)`."""
 
     def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
         del step
         return inputs._replace(targets=edit(inputs.soft_targets(), state))
 
-    return LossTransform(constants, apply, (SMOOTHING,))
+    return LossTransform(init, apply, (SMOOTHING,))

@@ -18,6 +18,7 @@ from ltjax.losses.base import (
     widened,
 )
 from ltjax.losses.combine import ONE_CLASS, PRIOR, LossInputs, LossTransform, of_logits
+from ltjax.losses.constants import of_counts, of_prior
 
 EQUALIZATION_THRESHOLD = Option(
     0.5, number(0), "equalization: a class is rare if its share is below this / number of classes"
@@ -109,7 +110,7 @@ def equalization_transform(
     """
     _check_equalization(threshold, probability)
 
-    def init(class_counts: Counts) -> tuple[jax.Array, jax.Array]:
+    def constants(class_counts: Counts) -> tuple[jax.Array, jax.Array]:
         return _rare(class_counts, threshold), jax.random.key(seed)
 
     def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
@@ -118,7 +119,7 @@ def equalization_transform(
         logits = _equalized(inputs.logits, inputs.targets, rare, key, probability, axis_name)
         return inputs._replace(logits=logits)
 
-    return LossTransform(init, apply, (PRIOR, ONE_CLASS))
+    return LossTransform(of_counts(constants), apply, (PRIOR, ONE_CLASS))
 
 
 def _check_equalization(threshold: float, probability: float) -> None:
@@ -213,7 +214,7 @@ def seesaw_transform(p: float = SEESAW_P.default, q: float = SEESAW_Q.default) -
     """
     _check_seesaw(p, q)
     return of_logits(
-        log_counts,
+        of_prior(log_counts),
         lambda logits, targets, counts: _balanced(logits, targets, counts, p, q),
         (PRIOR, ONE_CLASS),
     )

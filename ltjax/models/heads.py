@@ -76,8 +76,35 @@ class LinearHead(nn.Module):
         return params["dense"]["kernel"], params["dense"]["bias"]
 
 
+def unit_vectors(
+    key: jax.Array, shape: tuple[int, int], dtype: jax.typing.DTypeLike = jnp.float32
+) -> jax.Array:
+    """Initial class vectors of norm 1: uniform in `[-1, 1]`, then normalized.
+
+    The cosine does not change with the norm, but its gradient is proportional to `1 / |w_c|`: from
+    a larger norm the head would learn more slowly.
+
+    Args:
+      key: PRNG key.
+      shape: `(D, C)`.
+      dtype: of the result.
+
+    Returns:
+      `[D, C]`, each column of norm 1.
+
+    Source: the `NormedLinear` of LDAM's code, https://github.com/kaidic/LDAM-DRW
+
+    >>> w = unit_vectors(jax.random.key(0), (8, 2))
+    >>> [round(float(norm), 5) for norm in jnp.linalg.norm(w, axis=0)]
+    [1.0, 1.0]
+    """
+    return normalized(jax.random.uniform(key, shape, dtype, -1.0, 1.0), axis=0)
+
+
 class CosineHead(nn.Module):
     """A cosine classifier, `logits = s cos(z, w_c)`, without bias.
+
+    The class vectors start at norm 1; see `unit_vectors`.
 
     Attributes:
       num_classes: C.
@@ -94,7 +121,7 @@ class CosineHead(nn.Module):
     def __call__(self, z: jax.Array) -> jax.Array:
         """Features `[B, D]` to logits `[B, C]`."""
         shape = (z.shape[-1], self.num_classes)
-        kernel = self.param("kernel", nn.initializers.normal(1.0), shape, jnp.float32)
+        kernel = self.param("kernel", unit_vectors, shape, jnp.float32)
         kernel = normalized(kernel.astype(z.dtype), axis=0)
         return self.scale * (normalized(z, axis=1) @ kernel)
 

@@ -163,6 +163,11 @@ class B3RS(LabelSampler):
             num_blocks=self.num_blocks, balance=self.balance, partition=self.partition
         )
 
+    def _expected_draws(self, epoch: int) -> np.ndarray:
+        # Blocks are contiguous in the index's order of classes.
+        sizes = np.array([len(block) for block in self.blocks])
+        return np.repeat(self.quotas / sizes, sizes)
+
     def epoch(self, epoch: int) -> np.ndarray:
         """Draws an epoch; see `BatchSampler.epoch`.
 

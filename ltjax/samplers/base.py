@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ltjax.errors import require, require_integer
+from ltjax.errors import InputError, require, require_integer
 from ltjax.samplers.cache import EpochCache
+from ltjax.samplers.schedule import BatchSchedule
 
 
 def frozen(rows: np.ndarray) -> np.ndarray:
@@ -42,7 +43,7 @@ class BatchSampler(abc.ABC):
     share a sampler.
 
     To write a sampler, derive from this class, call `__init__`, and define `epoch` and
-    `__repr__`, which must name every argument.
+    `__repr__`, which must name every argument; and `class_prior`, if a loss is to ask for it.
 
     Args:
       batch_size: images per batch, >= 1.
@@ -140,7 +141,7 @@ class BatchSampler(abc.ABC):
         """An epoch, drawn or kept, not writable."""
         return self._epochs.get(epoch, lambda epoch: frozen(self.epoch(epoch)))
 
-    def schedule(self, epochs: int) -> "BatchSchedule":
+    def schedule(self, epochs: int) -> BatchSchedule:
         """The batches of a whole run, as a finite sequence.
 
         Args:
@@ -168,6 +169,32 @@ class BatchSampler(abc.ABC):
         """
         require_integer("step", step, 0)
         return np.zeros(self.batch_size, bool)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the class distribution changes from epoch to epoch."""
+        return False
+
+    def class_prior(self, *, epoch: int = 0, embedded_weight: float | None = None) -> np.ndarray:
+        """The class distribution of the batches, as a loss averages over them.
+
+        It is exact: what the class frequencies of the drawn batches tend to over many epochs. A
+        loss that corrects for the class distribution needs this one, not that of the training set.
+
+        Args:
+          epoch: number of the epoch, >= 0; only samplers that are `scheduled` depend on it.
+          embedded_weight: the weight `w` of `bet_weights`, if the loss has these weights; None
+            counts every draw once. Only samplers that embed depend on it.
+
+        Returns:
+          float64 `[C]`, of sum 1; 0 for classes without images.
+
+        Raises:
+          InputError: the sampler has no labels, or `epoch` is negative or not an integer.
+        """
+        raise InputError(
+            f"{self!r} has no class_prior, since it has no labels; define class_prior in its class"
+        )
 
     def shard(self, index: int, count: int) -> "ShardSampler":
         """The sampler of one host: its contiguous slice of every batch.
@@ -199,59 +226,6 @@ class BatchSampler(abc.ABC):
             digest.update(self.epoch(0).astype("<i8").tobytes())
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
-
-
-class BatchSchedule:
-    """The batches of a whole run, as a finite sequence; made by `sampler.schedule(epochs)`.
-
-    Its length is `epochs * len(sampler)`, and its batches are those of `sampler[step]`. Negative
-    indices count from the end, and an index beyond the end raises `IndexError`. Thus
-    `grain.MapDataset.source(sampler.schedule(epochs))` reads a whole run, whereas grain's `repeat`
-    would read the first epoch again and again, since it takes indices modulo the length of the
-    source.
-
-    Args:
-      sampler: sampler of the batches.
-      epochs: number of epochs, >= 1.
-
-    Raises:
-      InputError: `epochs` is not an integer >= 1.
-
-    Source: ours.
-
-    >>> from ltjax.samplers.baselines import PowerSampler
-    >>> sampler = PowerSampler(np.array([0, 0, 0, 1]), 2, power=1, seed=0)
-    >>> schedule = sampler.schedule(epochs=3)
-    >>> len(schedule), (schedule[-1] == sampler[5]).all()
-    (6, np.True_)
-    """
-
-    def __init__(self, sampler: BatchSampler, epochs: int):
-        self.sampler, self.epochs = sampler, require_integer("epochs", epochs, 1)
-
-    def __repr__(self) -> str:
-        return f"{self.sampler!r}.schedule({self.epochs})"
-
-    def __len__(self) -> int:
-        """The number of steps in the run."""
-        return self.epochs * len(self.sampler)
-
-    def __getitem__(self, step: int) -> np.ndarray:
-        """Image indices of one batch.
-
-        Args:
-          step: step of the run; a negative one counts from the end.
-
-        Returns:
-          int64 `[batch_size]`, read-only.
-
-        Raises:
-          IndexError: `step` is not a step of the run.
-        """
-        return self.sampler[range(len(self))[step]]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self.sampler[step] for step in range(len(self)))
 
 
 class ShardSampler(BatchSampler):
@@ -308,6 +282,23 @@ class ShardSampler(BatchSampler):
           int64 `[stop - start, batch_size]`.
         """
         return self.sampler.rows(start, stop)[:, self._slice]
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the class distribution changes from epoch to epoch."""
+        return self.sampler.scheduled
+
+    def class_prior(self, *, epoch: int = 0, embedded_weight: float | None = None) -> np.ndarray:
+        """The class distribution of the whole batch, over which the hosts average their losses.
+
+        Args:
+          epoch: see `BatchSampler.class_prior`.
+          embedded_weight: see there.
+
+        Returns:
+          float64 `[C]`, of sum 1.
+        """
+        return self.sampler.class_prior(epoch=epoch, embedded_weight=embedded_weight)
 
     def flags(self, step: int) -> np.ndarray:
         """This host's part of the sampler's flags; see `BatchSampler.flags`.

@@ -44,6 +44,9 @@ class WeightedSampler(LabelSampler):
           float64 `[K]`, most images first.
         """
 
+    def _expected_draws(self, epoch: int) -> np.ndarray:
+        return self.weights(epoch)
+
     def epoch(self, epoch: int) -> np.ndarray:
         """Draws an epoch; see `BatchSampler.epoch`.
 
@@ -156,6 +159,11 @@ class ProgressiveSampler(WeightedSampler):
 
     def __repr__(self) -> str:
         return self._describe(epochs=self.epochs)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the class distribution changes from epoch to epoch."""
+        return self.epochs > 1
 
     def weights(self, epoch: int) -> np.ndarray:
         """Weights of the classes in an epoch, `N p_c(t)`.
@@ -276,6 +284,9 @@ class ClassAwareSampler(LabelSampler):
 
     def __repr__(self) -> str:
         return self._describe(images_per_class=self.images_per_class)
+
+    def _expected_draws(self, epoch: int) -> np.ndarray:
+        return np.ones(len(self.index.order))  # also of the last cycle, whose order is random
 
     def epoch(self, epoch: int) -> np.ndarray:
         """Draws an epoch; see `BatchSampler.epoch`.

@@ -66,6 +66,56 @@ class EmbeddedSampler(BatchSampler):
         images = self.regular.rows(first, -(-stop // size)).ravel()
         return images[start - first * size :][: stop - start]
 
+    @property
+    def scheduled(self) -> bool:
+        """Whether the class distribution changes from epoch to epoch."""
+        return self.regular.scheduled or self.balanced.scheduled
+
+    def class_prior(self, *, epoch: int = 0, embedded_weight: float | None = None) -> np.ndarray:
+        """The class distribution of the batches, averaged over the steps of a period of `every`.
+
+            (1 - s) pi_regular + s pi_balanced
+
+        Without weights, `s` is the share of the slots that are embedded, `slots / (every B)`. With
+        BET's weights it is `w / every`: of `every` steps, one averages `1 - w` of the regular and
+        `w` of the embedded examples, and the others are all regular. If an embedded step holds only
+        embedded examples (`fraction=1`), its weights are all 1, and `s` is `1 / every`.
+
+        Args:
+          epoch: number of the epoch, >= 0; of effect only if one of the two samplers is
+            `scheduled`. Its distribution is then averaged over what this epoch reads of it.
+          embedded_weight: the weight `w` of `bet_weights`, if the loss has these weights (and not
+            `scale_one_kind`); None counts every draw once.
+
+        Returns:
+          float64 `[C]`, of sum 1.
+
+        Raises:
+          InputError: `epoch` is negative or not an integer, or `embedded_weight` is out of range.
+
+        >>> from ltjax.samplers import PowerSampler
+        >>> labels = np.repeat([0, 1], [6, 2])
+        >>> regular = PowerSampler(labels, 4, power=1, seed=0)
+        >>> sampler = embed(regular, PowerSampler(labels, 2, power=0, seed=0), every=2)
+        >>> sampler.class_prior().tolist(), sampler.class_prior(embedded_weight=1.0).tolist()
+        ([0.6875, 0.3125], [0.625, 0.375])
+        """
+        epoch = require_integer("epoch", epoch, 0)
+        mixed = self.slots < self.batch_size
+        share = self.slots / self.batch_size
+        if mixed and embedded_weight is not None:
+            allowed = "a number from 0 to 1"
+            require(0 <= embedded_weight <= 1, "embedded_weight", embedded_weight, allowed)
+            share = embedded_weight
+        share /= self.every
+        steps = np.array([epoch, epoch + 1]) * self.steps_per_epoch
+        embedded = steps // self.every
+        images = steps * self.batch_size - embedded * self.slots
+        regular = _average_prior(self.regular, images / self.batch_size)
+        prior: np.ndarray = (1 - share) * regular
+        prior += share * _average_prior(self.balanced, embedded.astype(float))
+        return prior
+
     def flags(self, step: int) -> np.ndarray:
         """Which slots of a batch come from the balanced sampler.
 
@@ -82,6 +132,18 @@ class EmbeddedSampler(BatchSampler):
         if (require_integer("step", step, 0) + 1) % self.every == 0:
             flags[self.batch_size - self.slots :] = True
         return flags
+
+
+def _average_prior(sampler: BatchSampler, steps: np.ndarray) -> np.ndarray:
+    """The class distribution of a sampler, averaged over its steps from the first to the second."""
+    start, stop = steps / len(sampler)
+    if not sampler.scheduled or stop <= start:
+        return sampler.class_prior(epoch=int(start))
+    first, last = int(start), int(np.ceil(stop))
+    edges = np.clip(np.arange(first, last + 1), start, stop)
+    priors = [sampler.class_prior(epoch=epoch) for epoch in range(first, last)]
+    average: np.ndarray = np.diff(edges) @ np.array(priors) / (stop - start)
+    return average
 
 
 def embedded_slots(batch_size: int, fraction: float = FRACTION.default) -> int:

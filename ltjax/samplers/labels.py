@@ -1,5 +1,6 @@
 """Labels sorted by class, and what the samplers share that draw from them."""
 
+import abc
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -100,6 +101,35 @@ class LabelSampler(BatchSampler):
         batch_size = require_integer("batch_size", batch_size, 1)
         super().__init__(batch_size, -(-len(self.labels) // batch_size))
         self.seed = require_integer("seed", seed, 0)
+
+    def class_prior(self, *, epoch: int = 0, embedded_weight: float | None = None) -> np.ndarray:
+        """The class distribution of the batches; see `BatchSampler.class_prior`.
+
+        Args:
+          epoch: see there.
+          embedded_weight: of no effect, since no slot is embedded.
+
+        Returns:
+          float64 `[C]`, of sum 1.
+
+        Raises:
+          InputError: `epoch` is negative or not an integer.
+        """
+        drawn = self._expected_draws(require_integer("epoch", epoch, 0))
+        prior = np.zeros(len(self.counts))
+        prior[self.index.order] = drawn / drawn.sum()
+        return prior
+
+    @abc.abstractmethod
+    def _expected_draws(self, epoch: int) -> np.ndarray:
+        """Expected draws of the classes that have images, in any unit.
+
+        Args:
+          epoch: number of the epoch, >= 0.
+
+        Returns:
+          float64 `[K]`, most images first.
+        """
 
     def _describe(self, **arguments: object) -> str:
         known = {"images": len(self.labels), "batch_size": self.batch_size}

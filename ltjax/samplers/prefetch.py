@@ -71,6 +71,23 @@ class PrefetchSampler(BatchSampler):
     def _begin(self, epoch: int) -> Future[np.ndarray]:
         return self._thread.submit(lambda: frozen(self.sampler.epoch(epoch)))
 
+    @property
+    def scheduled(self) -> bool:
+        """Whether the class distribution changes from epoch to epoch."""
+        return self.sampler.scheduled
+
+    def class_prior(self, *, epoch: int = 0, embedded_weight: float | None = None) -> np.ndarray:
+        """The sampler's class distribution; see `BatchSampler.class_prior`.
+
+        Args:
+          epoch: see there.
+          embedded_weight: see there.
+
+        Returns:
+          float64 `[C]`, of sum 1.
+        """
+        return self.sampler.class_prior(epoch=epoch, embedded_weight=embedded_weight)
+
     def flags(self, step: int) -> np.ndarray:
         """The sampler's flags; see `BatchSampler.flags`.
 

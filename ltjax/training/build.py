@@ -26,6 +26,7 @@ from ltjax.training.optimizer import (
     make_optimizer,
     train_part,
 )
+from ltjax.training.prior import ClassStatistics, class_statistics, embedded_weight, with_prior
 from ltjax.training.state import TrainState, init_state
 from ltjax.training.step import AXIS, TrainStep, make_train_step
 
@@ -65,7 +66,7 @@ class Job(NamedTuple):
       model: network.
       native: whether it uses native kernels, and why not where it was asked to.
       losses: of each seed; they differ only in their `init`.
-      loss_counts: class counts `[C]` for the prior of each seed's loss.
+      classes: what the constants of each seed's loss are made from.
       embedded_weight: BET's weight of the embedded mean; None where the sampler embeds nothing.
       mixing: of the images of a batch, or None.
       train_step: step of one device and one seed.
@@ -85,7 +86,7 @@ class Job(NamedTuple):
     model: Classifier
     native: Native
     losses: list[LossTransform]
-    loss_counts: list[np.ndarray]
+    classes: list[ClassStatistics]
     embedded_weight: float | None
     mixing: BatchMixing | None
     train_step: TrainStep
@@ -124,11 +125,16 @@ def build(config: Config, *, began_native: bool | None = None) -> Job:
       InputError: values that do not go together, or data that cannot be read.
     """
     data = read_data(config)
-    samplers = _samplers(config, data.train)
+    samplers = samplers_of(config, data.train)
     total = config.training_epochs * samplers[0].steps_per_epoch
     native = choose_native(config, total, data.train.image_shape, began=began_native)
     model = model_of(config, len(data.train.class_names), native=native.used)
-    losses = [_loss(config, total, seed) for seed in config.seeds]
+    counts, labels = data.train.class_counts, data.train.labels
+    classes = [class_statistics(config, counts, labels, sampler) for sampler in samplers]
+    losses = [
+        with_prior(_loss(config, total, seed), found, samplers[0].steps_per_epoch)
+        for seed, found in zip(config.seeds, classes, strict=True)
+    ]
     learning_rate = learning_rate_of(config, samplers[0].steps_per_epoch)
     optimizer, mixing = optimizer_of(config, learning_rate), _mixing(config)
     return Job(
@@ -143,8 +149,8 @@ def build(config: Config, *, began_native: bool | None = None) -> Job:
         model=model,
         native=native,
         losses=losses,
-        loss_counts=[_loss_counts(config.loss.prior, data.train, sampler) for sampler in samplers],
-        embedded_weight=_embedded_weight(config),
+        classes=classes,
+        embedded_weight=embedded_weight(config),
         mixing=mixing,
         train_step=_train_step(config, model, losses[0], optimizer, mixing),
         optimizer=optimizer,
@@ -224,8 +230,8 @@ def _hold_out(train: Source, fraction: float, seed: int) -> tuple[Source, Source
     return train.subset(kept), train.subset(held)
 
 
-def _samplers(config: Config, train: Source) -> list[BatchSampler]:
-    """The batches of each seed."""
+def samplers_of(config: Config, train: Source) -> list[BatchSampler]:
+    """The batches of each seed of a configuration."""
     index = index_labels(train.labels, train.class_names)
     size, epochs = config.train.batch_size, config.train.epochs
     return [
@@ -256,10 +262,6 @@ def _mixing(config: Config) -> BatchMixing | None:
     )
 
 
-def _embedded_weight(config: Config) -> float | None:
-    return config.loss.embedded_weight if config.plan.name == "b3rs_bet" else None
-
-
 def _train_step(
     config: Config,
     model: Classifier,
@@ -272,7 +274,7 @@ def _train_step(
         model,
         loss,
         optimizer,
-        embedded_weight=_embedded_weight(config),
+        embedded_weight=embedded_weight(config),
         augment=Augment(
             max_shift=augment.max_shift,
             flip=augment.flip,
@@ -297,14 +299,6 @@ def _loss(config: Config, total_steps: int, seed: int) -> LossTransform:
         axis_name=AXIS,
     )
     return make_loss(config.loss, facts)
-
-
-def _loss_counts(prior: str, train: Source, sampler: BatchSampler) -> np.ndarray:
-    """Class counts that the loss's prior is made of: the data's, or the sampler's draws."""
-    if prior == "data":
-        return train.class_counts
-    drawn = train.labels[sampler.epoch(0).ravel()]
-    return np.bincount(drawn, minlength=len(train.class_names))
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:

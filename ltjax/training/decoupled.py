@@ -4,7 +4,7 @@
     lws         stage one's head with a learned scale per class, trained on class-balanced batches
     tau_norm    stage one's head with weights w_c / |w_c|^tau
     ncm         the cosine to each class's mean feature
-    posthoc_la  stage one's head with biases b_c - tau log pi_c
+    posthoc_la  stage one's head with biases b_c - tau log pi_c, pi of stage one's batches
 
 All of them go through the one training loop, with its checkpoints, evaluation and report. The
 backbone, the whitening and their statistics stay as stage one left them. An epoch of stage two
@@ -24,10 +24,13 @@ import numpy as np
 
 from ltjax import config as configs
 from ltjax.config import Config
+from ltjax.data.sources import Source
 from ltjax.errors import InputError
 from ltjax.evaluation.metrics import summarize
 from ltjax.losses import adjusted_logits
+from ltjax.training.build import samplers_of
 from ltjax.training.multi_seed import Seeds
+from ltjax.training.prior import final_prior
 from ltjax.training.restore import restore_states
 from ltjax.training.state import TrainState
 from ltjax.training.workdir import FinishedRun, read_finished
@@ -85,8 +88,9 @@ def begin(
     """
     if first.dataset["fingerprint"]["train"] != seeds.job.data.train.fingerprint():
         raise InputError(f"config.init_from = {first.path}: the training images have changed")
+    priors = _priors(first.config, config, seeds.job.data.train)
     begun = [
-        _begin_seed(trained, seeds.state_of(index), config, seeds)
+        _begin_seed(trained, seeds.state_of(index), priors[index], config, seeds)
         for index, trained in enumerate(restore_states(first, seeds.mapping))
     ]
     states, found = zip(*begun, strict=True)
@@ -109,6 +113,7 @@ class Start(NamedTuple):
       dense: kernel `[D, C]` and bias `[C]` of stage one's linear head; None where it has none.
       fresh: parameters of a new head.
       state: stage one's network, whose features are the head's inputs.
+      prior: the class distribution that stage one was trained on, as counts or shares `[C]`.
       config: resolved configuration of stage two.
       seeds: gives outputs of a state on images.
     """
@@ -116,6 +121,7 @@ class Start(NamedTuple):
     dense: dict[str, Any] | None
     fresh: dict[str, Any]
     state: TrainState
+    prior: np.ndarray
     config: Config
     seeds: Seeds
 
@@ -126,14 +132,22 @@ class Start(NamedTuple):
         return self.dense
 
 
+def _priors(first: Config, second: Config, train: Source) -> list[np.ndarray]:
+    """What each seed of stage one was trained on, or what stage two is told to take for it."""
+    counts = train.class_counts
+    if second.loss.prior != "sampler":
+        return [counts] * len(first.seeds)
+    return [final_prior(first, counts, sampler) for sampler in samplers_of(first, train)]
+
+
 def _begin_seed(
-    trained: TrainState, own: TrainState, config: Config, seeds: Seeds
+    trained: TrainState, own: TrainState, prior: np.ndarray, config: Config, seeds: Seeds
 ) -> tuple[TrainState, dict[str, Any]]:
     """One seed's state, and what there is to tell of it."""
     learned, fresh = trained.variables["params"], own.params["head"]
     # The head's inputs need only the backbone and the whitening.
     state = own._replace(params={**learned, "head": fresh}, batch_stats=trained.batch_stats, ema=())
-    start = Start(learned["head"].get("dense"), fresh, state, config, seeds)
+    start = Start(learned["head"].get("dense"), fresh, state, prior, config, seeds)
     head = HEAD_OF_STAGE[config.stage](start)
     params = {**learned, "head": head.params}
     return state._replace(params=params, ema=params if own.ema else ()), head.facts
@@ -159,8 +173,8 @@ def _nearest_mean(start: Start) -> Head:
 
 def _logit_adjusted(start: Start) -> Head:
     """Shifting the bias of a linear head shifts its logits."""
-    tau, counts = start.config.loss.tau, start.seeds.job.data.train.class_counts
-    bias = adjusted_logits(jnp.asarray(start.linear["bias"]), jnp.asarray(counts), tau)
+    tau, prior = start.config.loss.tau, jnp.asarray(start.prior)
+    bias = adjusted_logits(jnp.asarray(start.linear["bias"]), prior, tau)
     return Head({"dense": {**start.linear, "bias": bias}}, {"tau": tau})
 
 

@@ -189,8 +189,10 @@ def _loaders(job: Job, stream: StreamSettings | None) -> list[TrainLoader]:
 def _constants(job: Job, mapping: Mapping, *, together: bool) -> tuple[list[Resident], Resident]:
     """What stays on the devices: for the training, as `Seeds.states`, and for the evaluation."""
     data = job.data
-    counted = zip(job.losses, job.loss_counts, strict=True)
-    losses = [loss.init(jnp.asarray(counts)) for loss, counts in counted]
+    losses = [
+        loss.init(*map(jnp.asarray, found))
+        for loss, found in zip(job.losses, job.classes, strict=True)
+    ]
     augment_keys = [keys(seed)[1] for seed in job.seeds]
     mixed = () if job.mixing is None else job.mixing.init(jnp.asarray(data.train.class_counts))
     images = [

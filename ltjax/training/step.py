@@ -96,7 +96,9 @@ def make_train_step(
             if embedded_weight is not None:
                 bet = bet_weights(batch.embedded, embedded_weight, axis_name=AXIS)
             inputs = loss_inputs(out.logits, targets)
-            value = batch_loss(loss, inputs, data.loss_state, step=state.step, bet=bet)
+            value = batch_loss(
+                loss, inputs, data.loss_state, step=state.step, bet=bet, axis_name=AXIS
+            )
             hits = jnp.argmax(out.logits, axis=-1) == batch.labels
             return value, (stats, jnp.mean(hits.astype(jnp.float32)))
 

@@ -44,6 +44,8 @@ def test_a_stored_configuration_stays_valid(tmp_path):
     config = configs.default()
     config.checkpoint.every_epochs = 50
     config.engine.native = "off"  # what there was before the key
+    # Its prior and its weighted mean are those that it was trained with, not today's defaults.
+    config.loss.prior, config.loss.weighted_mean = "data", False
     resolved = configs.resolve(config)
     assert configs.resolve(STORED) == resolved
     flat, stored = resolved.flat(), configs.flatten(STORED)
@@ -51,8 +53,7 @@ def test_a_stored_configuration_stays_valid(tmp_path):
         key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()
     }
     later = {key: flat[key] for key in flat if key not in stored}
-    assert later.pop("engine.native") == "off"
-    assert later == {key: configs.SCHEMA[key].default for key in later}
+    assert later == {key: configs.SCHEMA[key].older for key in later}
     assert configs.differences(flat, configs.completed(stored)) == []
     (tmp_path / "config.json").write_text(json.dumps(STORED))
     with Workdir(tmp_path, resolved).held():  # a resume is not refused
@@ -60,6 +61,21 @@ def test_a_stored_configuration_stays_valid(tmp_path):
     other = dataclasses.replace(resolved, seed=1)
     with pytest.raises(InputError, match=r"seed: 0 -> 1"), Workdir(tmp_path, other).held():
         pass
+
+
+@pytest.mark.parametrize("prior", ["data", "plan", None])
+def test_a_stored_run_keeps_the_prior_it_was_trained_with(tmp_path, prior):
+    """`plan` counts the draws of the first epoch; a file without the key is of the data's prior."""
+    stored = json.loads(json.dumps(STORED))
+    if prior is None:
+        del stored["loss"]["prior"]
+    else:
+        stored["loss"]["prior"] = prior
+    resolved = configs.resolve(stored)
+    assert resolved.loss.prior == (prior or "data")
+    (tmp_path / "config.json").write_text(json.dumps(stored | {"loss": resolved.nested()["loss"]}))
+    Workdir(tmp_path, resolved)  # a resume is not refused
+    assert configs.default().loss.prior == "sampler"
 
 
 def test_as_config_dict_can_be_changed_and_resolved_again():

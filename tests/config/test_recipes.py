@@ -50,7 +50,7 @@ def test_its_step_can_be_traced(recipe):
         _, augment = keys(0)
         state = initial_state(job, 0)
         mixed = () if job.mixing is None else job.mixing.init(np.ones(10, np.int32))
-        state_of_loss = job.losses[0].init(job.loss_counts[0])
+        state_of_loss = job.losses[0].init(*job.classes[0])
         data = Resident(
             job.data.train.images,
             *(np.ones(image[-1], np.float32),) * 2,

@@ -44,8 +44,13 @@ def scalar(case, transform, inputs, state, step=STEP):
     return losses.batch_loss(transform, inputs, state, step=jnp.asarray(step), bet=bet)
 
 
-def weights_of(make):
-    return lambda z, y, n: reference.weighted(z, y, n, make(n))
+def weights_of(make, loss=reference.weighted):
+    return lambda z, y, n: loss(z, y, n, make(n))
+
+
+def averaged(weights, each, labels):
+    """Losses whose mean is the sum of all, divided by the sum of the examples' weights."""
+    return each / jnp.mean(weights[labels]).astype(each.dtype)
 
 
 def key():
@@ -59,7 +64,7 @@ def class_balanced(n):
 
 def deferred(z, y, n, start):
     weights = losses.scheduled_weights(class_balanced(n), losses.deferred(start)(STEP))
-    return losses.weighted_cross_entropy(z, y, weights)
+    return averaged(weights, losses.weighted_cross_entropy(z, y, weights), y)
 
 
 CASES = {
@@ -103,9 +108,15 @@ CASES = {
         frozen=True,
     ),
     "weighted": Case(
-        losses.inverse_frequency_transform,
+        lambda: losses.inverse_frequency_transform(weighted_mean=False),
         lambda z, y, n: losses.weighted_cross_entropy(z, y, losses.inverse_frequency_weights(n)),
         weights_of(reference.inverse_weights),
+    ),
+    "weighted_mean": Case(
+        losses.inverse_frequency_transform,
+        lambda z, y, n: _weighted_mean(z, y, losses.inverse_frequency_weights(n)),
+        weights_of(reference.inverse_weights, reference.weighted_mean),
+        batch=True,
     ),
     "class_balanced": Case(
         lambda: losses.class_balanced_transform(0.999),
@@ -116,11 +127,13 @@ CASES = {
         lambda: losses.drw_transform(5, 0.999),
         lambda z, y, n: deferred(z, y, n, 5),
         reference.cross_entropy,
+        batch=True,
     ),
     "drw_after": Case(
         lambda: losses.drw_transform(0, 0.999),
         lambda z, y, n: deferred(z, y, n, 0),
-        weights_of(lambda n: reference.effective_weights(n, 0.999)),
+        weights_of(lambda n: reference.effective_weights(n, 0.999), reference.weighted_mean),
+        batch=True,
     ),
     "focal": Case(
         lambda: losses.focal_transform(2.0),
@@ -146,8 +159,13 @@ CASES = {
         lambda: losses.chain(
             losses.ldam_transform(0.5, 30.0, scaled=True), losses.drw_transform(0, 0.999)
         ),
-        lambda z, y, n: class_balanced(n)[y] * losses.ldam(z, y, n, 0.5, 30.0, scaled=True),
+        lambda z, y, n: averaged(
+            class_balanced(n),
+            class_balanced(n)[y] * losses.ldam(z, y, n, 0.5, 30.0, scaled=True),
+            y,
+        ),
         lambda z, y, n: _ldam_drw(z, y, n),
+        batch=True,
     ),
     "class_balanced_focal": Case(
         lambda: losses.chain(losses.class_balanced_transform(0.999), losses.focal_transform(1.0)),
@@ -171,6 +189,10 @@ CASES = {
 }
 
 
+def _weighted_mean(z, y, weights):
+    return averaged(weights, losses.weighted_cross_entropy(z, y, weights), y)
+
+
 def _each(loss, z, y, n):
     return [loss(z[i : i + 1], y[i : i + 1], n) for i in range(len(y))]
 
@@ -178,7 +200,8 @@ def _each(loss, z, y, n):
 def _ldam_drw(z, y, n):
     weights = reference.effective_weights(n, 0.999)
     each = _each(lambda z, y, n: reference.ldam(z / 30.0, y, n, 0.5, 30.0), z, y, n)
-    return sum(weights[c] * loss for c, loss in zip(y, each, strict=True)) / len(y)
+    total = sum(weights[c] * loss for c, loss in zip(y, each, strict=True))
+    return total / sum(weights[c] for c in y)  # as the code of Cao et al.
 
 
 def _class_balanced_focal(z, y, n):

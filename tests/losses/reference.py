@@ -92,6 +92,13 @@ def weighted(z, y, counts, weights):
     return float(np.mean([-weights[c] * row[c] for row, c in zip(rows, y, strict=True)]))
 
 
+def weighted_mean(z, y, counts, weights):
+    """As `torch.nn.functional.cross_entropy(z, y, weight)`: divided by the sum of the weights."""
+    rows = log_softmax(z)
+    total = sum(-weights[c] * row[c] for row, c in zip(rows, y, strict=True))
+    return float(total / sum(weights[c] for c in y))
+
+
 def lade(z, y, counts, alpha, penalty):
     """Hong et al. 2021: balanced softmax + sum_c pi_c (bound of class c, regularized)."""
     z = np.asarray(z, np.float64)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax import losses
+from ltjax.losses.base import log_prior_in_numpy
 
 Z, Y, N = np.zeros((2, 3), np.float32), np.array([0, 2]), [5, 2, 1]
 
@@ -78,6 +79,13 @@ def test_probabilities_of_another_dtype_take_the_logits():
     out = losses.cross_entropy(Z, soft)
     assert out.dtype == jnp.float32
     np.testing.assert_allclose(out, np.log(3), rtol=1e-3)
+
+
+def test_prior_of_shares_counts_a_class_without_images_as_the_rarest():
+    expected = np.log(np.array([0.7, 0.2, 0.2, 0.1, 0.1]) / 1.3)
+    shares = [0.7, 0.2, 0.2, 0.1, 0.0]
+    np.testing.assert_allclose(losses.log_prior(shares), expected, rtol=1e-6)
+    np.testing.assert_allclose(log_prior_in_numpy(shares), expected, rtol=1e-12)
 
 
 def test_prior_counts_a_class_without_images_as_one_image():

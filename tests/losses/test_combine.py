@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax import losses
-from ltjax.losses import batch_loss, bet_weights, chain, identity, loss_inputs
+from ltjax.losses import batch_loss, bet_weights, by_epoch, chain, identity, loss_inputs
 
 COUNTS = np.array([100, 10, 1])
 
@@ -78,22 +78,33 @@ def test_one_compilation_for_all_steps():
     assert loss._cache_size() == 1
 
 
-@pytest.mark.parametrize(
-    "make",
-    [losses.lade_transform, losses.equalization_transform],
-    ids=["lade", "equalization"],
-)
-def test_devices_agree_with_one(devices, make):
-    given = make_inputs()
+MAKE = {
+    "lade": losses.lade_transform,
+    "equalization": losses.equalization_transform,
+    "weighted mean": lambda axis_name: losses.inverse_frequency_transform(),
+    "drw": lambda axis_name: losses.drw_transform(2),
+}
 
-    def local(z, targets, axis_name="d"):
+
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+@pytest.mark.parametrize("embedded", [False, True])
+def test_devices_agree_with_one(devices, make, embedded):
+    given, flags = make_inputs(), np.arange(12) % 5 == 0
+
+    def local(z, targets, flags, axis_name="d"):
         transform = make(axis_name=axis_name)
-        return jax.value_and_grad(lambda z: value(transform, loss_inputs(z, targets), step=3))(z)
+        bet = bet_weights(flags, 0.7, axis_name=axis_name) if embedded else None
+
+        def loss(z):
+            inputs, state = loss_inputs(z, targets), transform.init(COUNTS)
+            return batch_loss(transform, inputs, state, step=3, bet=bet, axis_name=axis_name)
+
+        return jax.value_and_grad(loss)(z)
 
     def split(x):
         return np.asarray(x).reshape(4, 3, *x.shape[1:])
 
-    arrays = (given.logits, given.targets)
+    arrays = (given.logits, given.targets, flags)
     value_parts, gradient_parts = jax.pmap(local, axis_name="d")(*map(split, arrays))
     whole, gradient = local(*arrays, axis_name=None)
     np.testing.assert_allclose(np.mean(value_parts), whole, rtol=1e-6)
@@ -101,6 +112,58 @@ def test_devices_agree_with_one(devices, make):
     np.testing.assert_allclose(
         np.asarray(gradient_parts).reshape(12, 3) / 4, gradient, rtol=1e-5, atol=1e-7
     )
+
+
+SHARES = np.array([0.5, 0.3, 0.2])
+# Losses that correct for what is sampled; the others need the images that there are.
+OF_PRIOR = {
+    "logit_adjustment": losses.logit_adjustment_transform,
+    "balanced_softmax": losses.balanced_softmax_transform,
+    "lade": losses.lade_transform,
+    "seesaw": losses.seesaw_transform,
+}
+OF_COUNTS = {
+    "ldam": losses.ldam_transform,
+    "equalization": losses.equalization_transform,
+    "inverse": losses.inverse_frequency_transform,
+    "class_balanced": losses.class_balanced_transform,
+    "label_aware": losses.label_aware_smoothing_transform,
+}
+
+
+@pytest.mark.parametrize("name", [*OF_PRIOR, *OF_COUNTS])
+def test_which_losses_use_the_prior_and_which_the_counts(name):
+    transform = {**OF_PRIOR, **OF_COUNTS}[name]()
+    found = chain(transform).init(COUNTS, SHARES)
+    expected = (transform.init(SHARES if name in OF_PRIOR else COUNTS),)
+    other = (transform.init(COUNTS if name in OF_PRIOR else SHARES),)
+    if name == "equalization":  # beside a key
+        found, expected, other = found[0][:1], expected[0][:1], other[0][:1]
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, found, other)))
+
+
+def test_vector_scaling_shifts_by_the_prior_and_scales_by_the_counts():
+    scale, shift = losses.vector_scaling_transform(0.5, 1.0).init(COUNTS, SHARES)
+    np.testing.assert_allclose(scale, (COUNTS / 100) ** 0.5, rtol=1e-6)
+    np.testing.assert_allclose(shift, np.log(SHARES), rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [losses.logit_adjustment_transform, losses.lade_transform])
+def test_a_prior_by_epoch(make):
+    rows = np.array([[0.8, 0.15, 0.05], [0.6, 0.2, 0.2], [1 / 3] * 3])
+    inputs, transform = make_inputs(), chain(make(), losses.drw_transform(7))
+    changing = by_epoch(transform, steps_per_epoch=4)
+    state = changing.init(COUNTS, rows)
+
+    def of_step(step):
+        return batch_loss(changing, inputs, state, step=step, bet=None)
+
+    for step, epoch in ((0, 0), (3, 0), (4, 1), (8, 2), (100, 2)):
+        fixed = transform.init(COUNTS, rows[epoch])
+        expected = batch_loss(transform, inputs, fixed, step=step, bet=None)
+        assert of_step(step) == expected
+        np.testing.assert_allclose(jax.jit(of_step)(jnp.asarray(step)), expected, rtol=1e-6)
 
 
 def test_half_precision_logits_give_a_float32_loss():

@@ -40,8 +40,8 @@ TABLES = {
 }
 
 
-# Once its weights have started, and at strength 1: the same up to a shift of the logits.
-ALIKE = {"drw": "class_balanced", "balanced_softmax": "logit_adjustment"}
+# At strength 1: the same up to a shift of the logits.
+ALIKE = {"balanced_softmax": "logit_adjustment"}
 
 
 @pytest.mark.parametrize("key", TABLES)
@@ -58,10 +58,24 @@ def test_every_name_has_its_own_gradient(key):
 
 
 def test_deferred_weights_start_at_their_share_of_the_steps():
-    drw = make_loss(config(weighting="drw", drw_start=0.8), COSINE)
+    drw = make_loss(config(weighting="drw", drw_start=0.8, weighted_mean=False), COSINE)
     weighted, plain = make_loss(config(weighting="class_balanced")), make_loss(PLAIN)
     np.testing.assert_allclose(gradient(drw, 7), gradient(plain), rtol=1e-6)
     np.testing.assert_allclose(gradient(drw, 8), gradient(weighted), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("weighting", "factor"), [("drw", True), ("class_balanced", False)])
+def test_deferred_weights_are_averaged_by_weight_and_class_balanced_ones_by_example(
+    weighting, factor
+):
+    """The gradients differ by the batch's mean weight: Cao et al., and Cui et al."""
+    _, y = draw()
+    other = make_loss(config(weighting="drw", weighted_mean=False), COSINE)
+    w = losses.class_balanced_weights(COUNTS)[y]
+    found = gradient(make_loss(config(weighting=weighting), COSINE))
+    bet = bet_weights(np.arange(12) >= 8)
+    mean = float(np.mean(bet * w)) if factor else 1.0
+    np.testing.assert_allclose(found * mean, gradient(other), rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", LOSSES)

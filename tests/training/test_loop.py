@@ -11,7 +11,6 @@ import pytest
 from ltjax import config as configs
 from ltjax import report
 from ltjax.errors import Interrupted
-from ltjax.training.build import build
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.progress import SilentWatcher, read_metrics
 from ltjax.training.run import run as train
@@ -304,13 +303,6 @@ def test_skipped_updates_are_counted(tmp_path):
     )
     result = run(config, tmp_path).result
     assert 20 < result["train"]["skipped_updates"] < 28
-
-
-def test_plan_prior_counts_the_draws(tmp_path):
-    job = build(configs.resolve(small_config(loss__prior="plan")))
-    (counts,) = job.loss_counts
-    assert counts.sum() == job.steps_per_epoch * 64
-    assert counts[9] > 6
 
 
 def test_profile_of_some_steps(tmp_path):
