@@ -167,8 +167,11 @@ MAIN: dict[str, dict[str, Any]] = {
     "bn_la_slow": {"method": "logit_adjustment", **_NORM, "optimizer.head_rate": 0.1},
     "cw": {"method": "cw"},
     "cw_la": {"method": "cw_la"},
+    # With the prior of the batches, the default, and with that of the training set.
     "cw_la_b3rs": {"method": "cw_la_b3rs"},
+    "cw_la_b3rs loss.prior=data": {"method": "cw_la_b3rs", "loss.prior": "data"},
     "cw_la_b3rs_bet": {"method": "cw_la_b3rs_bet"},
+    "cw_la_b3rs_bet loss.prior=data": {"method": "cw_la_b3rs_bet", "loss.prior": "data"},
     "balanced_softmax": {"method": "balanced_softmax"},
     "ldam_drw": {"method": "ldam_drw"},
     "crt": {"method": "ce", "stage": "crt"},

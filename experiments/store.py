@@ -56,10 +56,10 @@ def fingerprint(protocol: str, row: str) -> str:
     """The hash of the configuration that trains a row, the same for all its seeds.
 
     SHA-256 of the resolved flat configuration, its first 16 digits. Of the keys those in
-    hashed_keys.txt count, and of keys that came later those that are not at their default, since
-    a new key's default is the behavior that there was. Keys that do not change the outcome do not
-    count. The seed is set to 0, and the network that a second stage starts from is named by its
-    own hash.
+    hashed_keys.txt count, and of keys that came later those that do not mean the behavior that
+    there was before them, which is their default unless they name another. Keys that do not change
+    the outcome do not count. The seed is set to 0, and the network that a second stage starts from
+    is named by its own hash.
     """
     trial = Trial(row, 0)
     first = fingerprint(protocol, trial.first.row) if trial.first else ""
@@ -74,7 +74,7 @@ def digest(flat: dict[str, Any]) -> str:
     counted = {
         key: value
         for key, value in flat.items()
-        if key in known or (key not in NOT_HASHED and value != configs.SCHEMA[key].default)
+        if key in known or (key not in NOT_HASHED and value != configs.SCHEMA[key].older)
     }
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -55,12 +55,19 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "A tenth of the images and no augmentation, which it fits wholly?": tuple(
         row + TENTH + NO_AUGMENTATION for row in ("logit_adjustment", BASELINE, "cw_la")
     ),
+    "Balanced batches, B3RS?": ("cw_la_b3rs", "bn_la plan.name=b3rs"),
     "Balanced batches, B3RS and BET?": (
         "cw_la_b3rs_bet",
         "cw_la_b3rs_bet whitening.shrinkage=0.5",
         "cw_la_b3rs_bet whitening.shrinkage=0.9",
         "cw_la_b3rs_bet whitening.shrinkage=1.0",
         "bn_la plan.name=b3rs_bet",
+    ),
+    "Balanced batches, and the prior of the training set?": (
+        "cw_la_b3rs loss.prior=data",
+        "bn_la loss.prior=data plan.name=b3rs",
+        "cw_la_b3rs_bet loss.prior=data",
+        "bn_la loss.prior=data plan.name=b3rs_bet",
     ),
 }
 MEASURES = {

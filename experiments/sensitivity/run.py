@@ -33,6 +33,7 @@ GRIDS: dict[str, tuple[Any, ...]] = {
     "plan.fraction": (0.25, 1.0),
     "loss.embedded_weight": (0.25, 0.75),
     "loss.tau": (0.5, 1.5),
+    "loss.prior": ("data",),
 }
 
 

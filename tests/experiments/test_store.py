@@ -157,12 +157,17 @@ def test_what_the_hash_depends_on():
     assert store.digest(flat | {"loss.tau": 2.0}) != known
 
 
-def test_a_key_that_came_later_counts_where_it_is_not_at_its_default(monkeypatch):
+def test_a_key_that_came_later_counts_where_it_changes_the_behavior_there_was(monkeypatch):
     flat = configs.resolve(configs.default()).flat()
     before = store.digest(flat)
     schema = {**configs.SCHEMA, "loss.later": configs.SCHEMA["loss.tau"]}
     monkeypatch.setattr(configs, "SCHEMA", schema)
     default = schema["loss.later"].default
+    assert store.digest(flat | {"loss.later": default}) == before
+    assert store.digest(flat | {"loss.later": default + 1}) != before
+    key = schema["loss.tau"]
+    newer = key._replace(option=key.option._replace(default=default + 1, older=default))
+    monkeypatch.setattr(configs, "SCHEMA", {**configs.SCHEMA, "loss.later": newer})
     assert store.digest(flat | {"loss.later": default}) == before
     assert store.digest(flat | {"loss.later": default + 1}) != before
 
@@ -178,12 +183,19 @@ def _stored(path):
     return pytest.param(path, id=f"{path.parts[-3]}-{path.stem}", marks=marks)
 
 
+# Defaults that were others when the tables were made, above all `loss.prior`. `Store.check` refuses
+# to add runs of today's defaults to these rows; the names go as the rows are run again.
+OLDER = {path: key.older for path, key in configs.SCHEMA.items() if key.older != key.default}
+
+
 @pytest.mark.parametrize("path", [_stored(path) for path in STORED])
-def test_stored_results_are_of_today_s_configuration(path):
+def test_stored_results_are_of_a_known_configuration(path, monkeypatch):
     lines = records.read(path)
-    assert path.stem in PROTOCOLS
+    protocol, older = PROTOCOLS[path.stem], f"{path.stem} of older defaults"
+    overrides = OLDER | protocol.overrides
+    monkeypatch.setitem(PROTOCOLS, older, protocol._replace(overrides=overrides))
     for row, known in {(line["row"], line["configuration"]) for line in lines}:
-        assert known == fingerprint(path.stem, row), row
+        assert known in (fingerprint(path.stem, row), fingerprint(older, row)), row
     keys = [(line["row"], line["seed"]) for line in lines]
     assert len(set(keys)) == len(keys)
     assert all(re.fullmatch(r"\d+ x .+", line["device"]) for line in lines)
