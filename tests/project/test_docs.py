@@ -79,7 +79,7 @@ def test_code_of_the_losses_runs(capsys):
     for block in blocks:
         exec(compile(block, "docs/losses.md", "exec"), names)
         assert float(capsys.readouterr().out) > 0
-    assert len(blocks) == 4
+    assert len(blocks) == 5
 
 
 def test_no_document_names_a_missing_file():
