@@ -257,15 +257,15 @@ def trace_step(job: Job) -> None:
     images = job.data.train.images  # type: ignore[union-attr]  # the digits are an array
     loader = TrainLoader(job.data.train, job.samplers[0], job.epochs, seed=job.seeds[0])
     batch = jax.tree.map(lambda x: x[None], loader[0])
-    counts = jnp.asarray(job.loss_counts[0])
+    classes = [jnp.asarray(found) for found in job.classes[0]]
 
     def step(batch: Batch) -> Any:
-        mixed = () if job.mixing is None else job.mixing.init(counts)
+        mixed = () if job.mixing is None else job.mixing.init(classes[0])
         data = Resident(
             jnp.asarray(images),
             jnp.asarray(job.data.mean),
             jnp.asarray(job.data.std),
-            job.losses[0].init(counts),
+            job.losses[0].init(*classes),
             keys(job.seeds[0])[1],
             mixed,
         )
