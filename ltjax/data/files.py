@@ -33,12 +33,17 @@ def open_regular(path: str | Path, *, most: int | None = None) -> BinaryIO:
     """
     _check(os.stat(path), path, most)  # first, since opening a device may have effects
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    file = os.fdopen(descriptor, "rb")
     try:
-        _check(os.fstat(descriptor), path, most)  # again, since the path may lead elsewhere by now
+        found = os.fstat(descriptor)
+        _check(found, path, most)  # again, since the path may lead elsewhere by now
     except OSError:
-        os.close(descriptor)
+        file.close()
         raise
-    return os.fdopen(descriptor, "rb")
+    if not found.st_size:  # files of /proc say so too, and reading some of them waits
+        file.close()
+        return open(os.devnull, "rb")
+    return file
 
 
 def _check(found: os.stat_result, path: str | Path, most: int | None) -> None:

@@ -132,6 +132,7 @@ def plant(folder: Path) -> dict[str, str]:
     (folder / "zeros.png").symlink_to("/dev/zero")
     (folder / "terminal.png").symlink_to("/dev/tty")
     (folder / "linked.png").symlink_to("fifo.png")
+    (folder / "memory.png").symlink_to("/proc/self/mem")
     (folder / "loop.png").symlink_to("loop.png")
     (folder / "nowhere.png").symlink_to("gone.png")
     (folder / "folder.png").mkdir()
@@ -150,6 +151,7 @@ def plant(folder: Path) -> dict[str, str]:
         "zeros.png": "it is a device",
         "terminal.png": "it is a device",
         "linked.png": "it is a named pipe",
+        "memory.png": "it is empty",
         "loop.png": "Too many levels of symbolic links",
         "nowhere.png": "No such file",
         "folder.png": "it is a folder",
