@@ -5,11 +5,12 @@
 Each input is read in a process of its own, as `train` or `predict` reads it, with a limit on memory
 and on time. It may only succeed without a word or be refused: by one line, as the command line
 prints it with exit code 2. A traceback, a crash, a hang, or a cache that changes what is read is
-printed and counted as a failure, and the command ends with 1. Warnings of libpng, which OpenCV
-cannot turn off, are left out.
+printed and counted as a failure, and the command ends with 1. Warnings of libpng and libjpeg, which
+OpenCV cannot turn off, are left out.
 """
 
 import argparse
+import faulthandler
 import os
 import resource
 import shutil
@@ -39,8 +40,14 @@ from ltjax.serving.pictures import UnreadableError, decode_file, picture_files
 from ltjax.training.build import read_data
 
 # Limits for one input: seconds, and memory in bytes beyond what the process has at its start.
-SECONDS = 30
+SECONDS = 100
 MEMORY = 3 * 2**29
+# How the lines begin that libpng and libjpeg print.
+WARNINGS = (
+    *("\n", "libpng ", "Corrupt JPEG data", "Premature end of JPEG", "Invalid SOS parameters"),
+    *("Unsupported marker", "Invalid component", "Application transferred", "Unknown Adobe color"),
+    *("Inconsistent progression", "Warning: unknown JFIF"),
+)
 IMAGES = mutations.whole_images()
 SUFFIXES = (".jpg", ".png", ".bmp", ".webp", ".tif")
 
@@ -107,7 +114,7 @@ def tree(root: Path, rng: np.random.Generator) -> Read:
         with_odd = classes[int(rng.integers(len(classes)))]
         try:
             mutations.plant(with_odd, IMAGES, rng)
-        except FileExistsError:
+        except OSError:  # there is something of this name already
             continue
     return _train(name="folder", dir=str(folder), **_any(rng))
 
@@ -194,6 +201,7 @@ def _child(read: Read, log: Path) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)  # says where it hangs
     signal.alarm(SECONDS)
     try:
         read()
@@ -215,7 +223,7 @@ def outcome(read: Read, log: Path) -> tuple[str, str]:
       log: file for what it prints.
 
     Returns:
-      "read", "refused", or "failed", and what was printed, without libpng's warnings.
+      "read", "refused", or "failed", and what was printed, without `WARNINGS`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # JAX warns of forks; the child does not compute with it
@@ -224,7 +232,7 @@ def outcome(read: Read, log: Path) -> tuple[str, str]:
         _child(read, log)
     _, status = os.waitpid(child, 0)
     lines = log.read_text(errors="replace").splitlines(keepends=True)
-    printed = "".join(line for line in lines if not line.isspace() and line[:6] != "libpng")
+    printed = "".join(line for line in lines if not line.startswith(WARNINGS))
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         return "failed", f"killed by {signal.Signals(-code).name}\n{printed}"
@@ -233,7 +241,7 @@ def outcome(read: Read, log: Path) -> tuple[str, str]:
     return ("read" if code == 0 and not printed else "failed"), printed
 
 
-def fuzz(inputs: int, seed: int, show: Callable[[str], None] = print) -> dict[str, Any]:
+def fuzz(inputs: int, seed: int, show: Callable[[str], None]) -> dict[str, Any]:
     """Reads random inputs.
 
     Args:
@@ -271,7 +279,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    found = fuzz(args.inputs, args.seed)
+    found = fuzz(args.inputs, args.seed, lambda text: print(text, flush=True))
     row = {k: f"{v:.2f}" if isinstance(v, float) else str(v) for k, v in found.items()}
     print(", ".join(f"{value} {name}" for name, value in row.items()))
     if args.out:

@@ -11,7 +11,7 @@ from ltjax.data.cache import Cache
 from ltjax.data.decode import MAX_BYTES
 from ltjax.data.files import open_regular, printable, read_regular
 from ltjax.data.sources import EncodedSource
-from ltjax.errors import InputError, require
+from ltjax.errors import InputError, one_line, require
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # Largest size of a list in bytes, and of a line of it in characters.
@@ -59,7 +59,7 @@ class FileReader:
         Returns:
           The path, with the root.
         """
-        return printable(os.path.join(self.root, self.paths[position]))
+        return one_line(os.path.join(self.root, self.paths[position]))
 
 
 def read_folder(

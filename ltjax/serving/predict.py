@@ -120,7 +120,8 @@ def predict(
 
     def note(line: str) -> None:
         skipped.append(line)
-        skip(line)
+        if len(files) > 1:  # of one file, the error says it
+            skip(line)
 
     files = [source] if source.suffix == ".npz" else picture_files(source)
     check_differs(output, files)

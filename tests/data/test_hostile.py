@@ -1,7 +1,7 @@
 """Hostile files of every kind: one line that names the file and the reason, at once, in no memory.
 
 `tests.data.hostile` makes them; the same files go through the command line in
-`tests.project.test_hostile_runs`.
+`tests.training.test_hostile_runs`.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from tests.data.pictures import encoded, picture, write_folder
 
 @pytest.fixture(autouse=True)
 def watchdog(monkeypatch, tmp_path):
-    """A read that waits for ever fails after ten seconds; caches stay in the test's folder."""
+    """A read that waits for ever fails after 100 seconds; caches stay in the test's folder."""
 
     def bark(number, frame):
-        raise AssertionError("reading took longer than ten seconds")
+        raise AssertionError("reading took longer than 100 seconds")
 
     monkeypatch.setenv("LTJAX_CACHE_DIR", str(tmp_path / "cache"))
     before = signal.signal(signal.SIGALRM, bark)
-    signal.alarm(10)
+    signal.alarm(100)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
