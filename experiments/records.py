@@ -5,25 +5,31 @@ experiments/README.md lists the columns.
 """
 
 import csv
-import functools
 import hashlib
 import importlib.metadata
 import io
 import os
 import platform
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import filelock
 
+from ltjax.errors import InputError
+from ltjax.training.provenance import UNKNOWN, code_version, processor, sources_digest
+
 Line = dict[str, str]
-UNKNOWN = "unknown"
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch")
-ENVIRONMENT = ("code", "device", "processor", "python", *PACKAGES)
-LAST = ("configuration", *ENVIRONMENT)
+ENVIRONMENT = ("code", "sources", "device", "processor", "python", *PACKAGES)
+LAST = ("configuration", "kernels", *ENVIRONMENT)
+# Columns of runs on accuracy that must agree within a row: of different kinds, runs of one seed
+# differ, and their mean is of nothing.
+KIND = (
+    *("configuration", "kernels", "sources", "device", "processor"),
+    *("jax", "jaxlib", "flax", "optax", "numpy"),
+)
 
 
 def read(path: Path) -> list[Line]:
@@ -68,37 +74,37 @@ def merged(lines: Iterable[Line], new: Iterable[Line], keys: tuple[str, ...]) ->
     return list(found.values())
 
 
+def kind(line: Line) -> tuple[str, ...]:
+    """What a line says in the columns of `KIND`; a column that is missing or empty is unknown."""
+    return tuple(line.get(name) or UNKNOWN for name in KIND)
+
+
+def require_one_kind(path: Path, lines: Iterable[Line]) -> None:
+    """Checks that no row of results mixes runs of different kinds.
+
+    Args:
+      path: of the file, for the message.
+      lines: of one or several rows.
+
+    Raises:
+      InputError: two lines of one row differ in a column of `KIND`.
+    """
+    first: dict[str, tuple[str, ...]] = {}
+    for line in lines:
+        mine = kind(line)
+        other = first.setdefault(line["row"], mine)
+        for name, a, b in zip(KIND, other, mine, strict=True):
+            if a != b:
+                raise InputError(
+                    f"{path}: row {line['row']!r} mixes runs of different kinds ({name} {a!r} and "
+                    f"{b!r}); give another --out, or delete the lines of that row and run it again"
+                )
+
+
 def numbers(line: Line, without: Iterable[str]) -> dict[str, float]:
     """The cells of a line that are not empty, as numbers, without some columns."""
     skipped = set(without)
     return {c: float(text) for c, text in line.items() if text and c not in skipped}
-
-
-@functools.cache
-def processor() -> str:
-    """The model of the processor, where the system names it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine() or UNKNOWN)
-
-
-@functools.cache
-def code_version() -> str:
-    """The commit, with "-dirty" where code differs from it; without git the package's version."""
-    code = ["ltjax", "configs", "experiments", ":!experiments/*/results", ":!*.md"]
-    try:
-        commit = _git("rev-parse", "--short=10", "HEAD")
-        return commit + "-dirty" * bool(_git("status", "--porcelain", "--", *code))
-    except (OSError, subprocess.CalledProcessError):
-        from ltjax import __version__
-
-        return __version__
-
-
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def environment(device: str) -> Line:
@@ -109,6 +115,7 @@ def environment(device: str) -> Line:
     """
     found = {
         "code": code_version(),
+        "sources": sources_digest(),
         "device": device,
         "processor": processor(),
         "python": platform.python_version(),

@@ -30,16 +30,16 @@ def results(path: Path) -> Results:
 def pooled(path: Path) -> Results:
     """The same with all runs of the same settings that other experiments have stored.
 
-    A run belongs to a row where its configuration's hash and its processor are the row's; of runs
-    of one seed, which are the same, the first one counts.
+    A run belongs to a row where it is of the row's kind (`records.KIND`: configuration, code,
+    device, processor and versions); of runs of one seed, which are the same, the first one counts.
     """
     own = records.read(path)
-    kinds = {(line["configuration"], line["processor"]): line["row"] for line in own}
+    kinds = {records.kind(line): line["row"] for line in own}
     found = [(path, own)]
     for other in companions(path):
         lines = []
         for line in records.read(other):
-            row = kinds.get((line["configuration"], line["processor"]))
+            row = kinds.get(records.kind(line))
             if row is not None:
                 lines.append({**line, "row": row, "stored_as": line["row"]})
         found.append((other, lines))
@@ -63,6 +63,7 @@ def _results(protocol: str, files: Iterable[tuple[Path, list[records.Line]]]) ->
     rows: Rows = {}
     correct: dict[str, dict[int, np.ndarray]] = {}
     for path, lines in files:
+        records.require_one_kind(path, lines)
         bits = read_correct(path) if lines else {}
         names = {line["row"]: line.pop("stored_as", line["row"]) for line in lines}
         for row, seeds in parse(lines).items():

@@ -39,11 +39,13 @@ class Run(NamedTuple):
       curve: what was logged at the evaluations during training, a dictionary an evaluation.
       correct: bool `[C, n]`, which of a class's test images are classified correctly, where all
         runs of a protocol have the same ones.
+      kernels: what computed the convolutions.
     """
 
     result: Result
     curve: Curve
     correct: np.ndarray | None = None
+    kernels: str = "XLA"
 
 
 @functools.cache
@@ -151,19 +153,34 @@ class Store:
     def __contains__(self, trial: Trial) -> bool:
         return trial.seed in self.rows.get(trial.row, {})
 
+    def same_network(self, trial: Trial) -> bool:
+        """Whether a stored second stage stands on the stored network of its stage one.
+
+        The diagnostics of the features before whitening tell: they do not depend on the head.
+        """
+        if trial.first is None:
+            return True
+        mine, stage_one = (self.rows.get(t.row, {}).get(t.seed, {}) for t in (trial, trial.first))
+        features = [name for name in mine if name.startswith("before_whitening/")]
+        return bool(stage_one) and all(mine[name] == stage_one.get(name) for name in features)
+
     def check(self, names: Sequence[str]) -> None:
         """Raises `InputError` if the file holds these rows with another configuration."""
         if self.path is not None:
             lines = records.read(self.path)
             for name in names:
                 self._check(lines, name)
+            stored = [line for line in lines if line["row"] in names]
+            # What is known before a run: all but its device and kernels, which are the stored ones.
+            here = [{**line, **records.environment(line["device"])} for line in stored]
+            records.require_one_kind(self.path, [*stored, *here])
 
     def _check(
         self, lines: list[records.Line], row: str, about: records.Line | None = None
     ) -> None:
         stored = [line for line in lines if line["row"] == row]
         mine = fingerprint(self.protocol, row)
-        others = {line["configuration"] for line in stored} - {mine, records.UNKNOWN}
+        others = {line["configuration"] for line in stored} - {mine}
         if others:
             raise InputError(
                 f"{self.path}: row {row!r} holds results of another configuration "
@@ -189,11 +206,14 @@ class Store:
         key = {"row": trial.row, "seed": str(trial.seed)}
         cells = dict.fromkeys((*SCORES, "seconds"), "")
         cells |= {name: str(value) for name, value in run.result.items()}
-        line = {**key, **cells, "configuration": fingerprint(self.protocol, trial.row), **about}
+        named = {"configuration": fingerprint(self.protocol, trial.row), "kernels": run.kernels}
+        line = {**key, **cells, **named, **about}
+        path = self.path
 
         def change(lines: list[records.Line]) -> list[records.Line]:
             self._check(lines, trial.row, about)
             found = records.merged(lines, [line], ("row", "seed"))
+            records.require_one_kind(path, [one for one in found if one["row"] == trial.row])
             order = list(dict.fromkeys(line["row"] for line in found))
             return sorted(found, key=lambda line: (order.index(line["row"]), int(line["seed"])))
 

@@ -95,7 +95,8 @@ class Runner:
             found |= getattr(importlib.import_module(module), function)(workdir)
         curve = _curve(workdir / "metrics.jsonl", self.extras.curve)
         fixed = self.protocol.split_ratio is None
-        return Run(found, curve, _correct(workdir / "predictions.npz") if fixed else None)
+        correct = _correct(workdir / "predictions.npz") if fixed else None
+        return Run(found, curve, correct, result["versions"]["kernels"])
 
     def _stage_one(self, first: Trial, **more: Any) -> Path:
         name = f"{first.row}{' held out' * bool(more)} {first.seed}"
@@ -172,6 +173,30 @@ def _work(
     return results, records.environment(f"1 x {jax.local_devices()[0].device_kind}")
 
 
+def missing(trials: Iterable[Trial], store: Store) -> list[list[Trial]]:
+    """The trials to run, in groups that share a network: a stage one and its second stages.
+
+    Where a second stage is to be run, its stage one is trained and stored too, and the other
+    second stages that are stored are run again on the same network: what a table shows of a
+    network and of what stands on it is of one training.
+
+    Args:
+      trials: those that are asked for.
+      store: what is there already.
+    """
+    asked: dict[Trial, list[Trial]] = {}
+    for trial in dict.fromkeys(trials):
+        asked.setdefault(trial.first or trial, []).append(trial)
+    groups = []
+    for first, members in asked.items():
+        rows = [row for row, seeds in store.rows.items() if first.seed in seeds]
+        stored = [trial for row in rows if (trial := Trial(row, first.seed)).first == first]
+        apart = any(not store.same_network(trial) for trial in stored)
+        if apart or any(trial not in store for trial in members):
+            groups.append(list(dict.fromkeys([first, *members, *stored])))
+    return groups
+
+
 def run_trials(
     trials: Iterable[Trial],
     store: Store,
@@ -192,10 +217,7 @@ def run_trials(
     Raises:
       InputError: the store holds results of another configuration or device.
     """
-    missing = [trial for trial in dict.fromkeys(trials) if trial not in store]
-    groups: dict[Trial, list[Trial]] = {}
-    for trial in missing:  # second stages share their stage one
-        groups.setdefault(trial.first or trial, []).append(trial)
+    groups = missing(trials, store)
     context = multiprocessing.get_context("spawn")
     cores = None
     if processes > 1 and hasattr(os, "sched_setaffinity"):
@@ -206,7 +228,7 @@ def run_trials(
     with ProcessPoolExecutor(processes, context, _start_worker, (cores,)) as pool:
         futures = [
             pool.submit(_work, store.protocol, group, data_dir, extras or Extras())
-            for group in groups.values()
+            for group in groups
         ]
         try:
             for future in as_completed(futures):

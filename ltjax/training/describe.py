@@ -11,6 +11,7 @@ from ltjax.config import Config
 from ltjax.data.longtail import shot_groups
 from ltjax.samplers.counting import exposure, summary
 from ltjax.training.build import Job
+from ltjax.training.provenance import code_version, processor, sources_digest
 
 
 def describe_data(job: Job, config: Config, content: dict[str, str]) -> dict[str, Any]:
@@ -51,11 +52,13 @@ def describe_data(job: Job, config: Config, content: dict[str, str]) -> dict[str
 
 
 def versions(devices: list[jax.Device], count: int) -> dict[str, str]:
-    """Versions of what computes a result, and the devices it runs on."""
+    """Versions of what computes a result, the devices it runs on, and the processor."""
     names = ("ltjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     found = {"python": platform.python_version()}
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     found["device"] = f"{count} x {devices[0].device_kind}"
+    found["processor"] = processor()
+    found["code"], found["sources"] = code_version(), sources_digest()
     return found

@@ -18,6 +18,7 @@ from ltjax.training.loop import Loop
 from ltjax.training.multi_seed import Seeds
 from ltjax.training.native import began_native
 from ltjax.training.progress import SilentWatcher, Watcher, default_watcher
+from ltjax.training.provenance import configuration_digest
 from ltjax.training.result import command_line, final_scores, write_details
 from ltjax.training.workdir import Workdir, write_json
 
@@ -91,7 +92,7 @@ def _finish(config: Config, job: Job, loop: Loop) -> dict[str, Any]:
     """Evaluates the final states; writes `result.json` and what the report draws."""
     seeds, mapping, clock, path = loop.seeds, loop.mapping, loop.clock, loop.folder.path
     tested, outputs = final_scores(seeds, config.evaluation.thresholds)
-    kernels = {"kernels": "native"} if job.native.used else {}
+    kernels = {"kernels": "native" if job.native.used else "XLA"}
     result = {
         **tested,
         "train": {
@@ -106,6 +107,7 @@ def _finish(config: Config, job: Job, loop: Loop) -> dict[str, Any]:
         "method": config.method,
         "stage": {"name": config.stage, **loop.facts},
         "seed": config.seed,
+        "configuration": configuration_digest(config),
         "command": command_line(sys.argv),
         "versions": versions(mapping.devices, mapping.count) | kernels,
     }
