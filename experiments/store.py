@@ -60,14 +60,19 @@ def fingerprint(protocol: str, row: str) -> str:
     SHA-256 of the resolved flat configuration, its first 16 digits. Of the keys those in
     hashed_keys.txt count, and of keys that came later those that do not mean the behavior that
     there was before them, which is their default unless they name another. Keys that do not change
-    the outcome do not count. The seed is set to 0, and the network that a second stage starts from
-    is named by its own hash.
+    the outcome do not count. The seed is set to 0, a seed of the data that follows it to None where
+    there is a test set of its own, and the network that a second stage starts from is named by its
+    own hash.
     """
     trial = Trial(row, 0)
     first = fingerprint(protocol, trial.first.row) if trial.first else ""
     # A tau that tau_norm chooses by itself is a result, not a setting.
-    found = make_config(PROTOCOLS[protocol], trial, init_from=first, tau=1.0)
-    return digest(configs.resolve(found).flat())
+    about = PROTOCOLS[protocol]
+    found = make_config(about, trial, init_from=first, tau=1.0)
+    flat = configs.resolve(found).flat()
+    if about.split_ratio is None and found.data.seed is None:
+        flat["data.seed"] = None  # a subset for each seed, where others share the one of seed 0
+    return digest(flat)
 
 
 def digest(flat: dict[str, Any]) -> str:

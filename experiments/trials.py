@@ -63,7 +63,7 @@ class Runner:
             from experiments.classical import classical
 
             found = classical(trial.row, self._config(trial))
-            return Run(_present(found, (*SCORES, "seconds")), [])
+            return Run(_present(found, (*SCORES, "seconds")), [], kernels="scikit-learn")
         name = f"{trial.row} {trial.seed}"
         if trial.first is None:
             return self._run(name, self._config(trial))
@@ -165,12 +165,13 @@ def _work(
     """Results of the trials of one seed that share a folder, and what computed them."""
     import jax
 
+    about = records.environment(f"1 x {jax.local_devices()[0].device_kind}")
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(PROTOCOLS[protocol], Path(folder), data_dir, extras)
         results = [(trial, runner(trial)) for trial in trials]
     # A worker would keep the programs of all its runs; after a hundred of them memory maps run out.
     jax.clear_caches()
-    return results, records.environment(f"1 x {jax.local_devices()[0].device_kind}")
+    return results, about
 
 
 def missing(trials: Iterable[Trial], store: Store) -> list[list[Trial]]:

@@ -84,11 +84,12 @@ def run(
             identity.check_dataset(dataset, description)
             write_json(dataset, description)
             watcher.note(sentence(description["exposure"], description["class_names"]))
+        about = versions(mapping.devices, mapping.count)  # of the code as it is now
         loop.train()
-        return RunOutcome(folder.path, _finish(config, job, loop), False, mapping.chief)
+        return RunOutcome(folder.path, _finish(config, job, loop, about), False, mapping.chief)
 
 
-def _finish(config: Config, job: Job, loop: Loop) -> dict[str, Any]:
+def _finish(config: Config, job: Job, loop: Loop, about: dict[str, str]) -> dict[str, Any]:
     """Evaluates the final states; writes `result.json` and what the report draws."""
     seeds, mapping, clock, path = loop.seeds, loop.mapping, loop.clock, loop.folder.path
     tested, outputs = final_scores(seeds, config.evaluation.thresholds)
@@ -109,7 +110,7 @@ def _finish(config: Config, job: Job, loop: Loop) -> dict[str, Any]:
         "seed": config.seed,
         "configuration": configuration_digest(config),
         "command": command_line(sys.argv),
-        "versions": versions(mapping.devices, mapping.count) | kernels,
+        "versions": about | kernels,
     }
     if mapping.chief:
         write_details(path, job.data.test, outputs[0], seeds.state_of(0).params)

@@ -12,6 +12,7 @@ from experiments import records, store
 from experiments.protocols import PROTOCOLS, Trial
 from experiments.results import files, pooled, results
 from experiments.store import Run, Store, fingerprint
+from experiments.trials import missing
 from ltjax import config as configs
 from ltjax.errors import InputError
 
@@ -103,10 +104,88 @@ def test_results_of_another_configuration_are_refused(tmp_path):
 def test_results_of_another_processor_are_refused(tmp_path, column, value):
     path = tmp_path / "digits_20.csv"
     mine = Store(path, "digits_20")
-    mine.put(Trial("ce", 0), RUN, ABOUT | {column: records.UNKNOWN})
+    mine.put(Trial("crt", 0), RUN, ABOUT | {column: records.UNKNOWN})
     mine.put(Trial("ce", 1), RUN, ABOUT)
     with pytest.raises(InputError, match=f"{column} .{ABOUT[column]}., and this is .{value}."):
         mine.put(Trial("cw", 1), RUN, ABOUT | {column: value})
+
+
+@pytest.mark.parametrize("column", [*records.KIND[2:], "kernels"])
+def test_a_row_is_of_one_kind(tmp_path, column):
+    path = tmp_path / "digits_20.csv"
+    mine = Store(path, "digits_20")
+    mine.put(Trial("ce", 0), RUN, ABOUT)
+    before = path.read_text()
+    for value in ("other", records.UNKNOWN):
+        other = ABOUT | {column: value} if column in ABOUT else ABOUT
+        run = RUN if column in ABOUT else RUN._replace(kernels=value)
+        with pytest.raises(InputError):
+            mine.put(Trial("ce", 1), run, other)
+    assert path.read_text() == before
+    mine.put(Trial("ce", 0), RUN._replace(kernels="native"), ABOUT)  # in place of the only one
+    # A file that something else has written.
+    lines = records.read(path)
+    lines.append(lines[0] | {"seed": "1", column: "other"})
+    records.update(path, lambda old: lines)
+    with pytest.raises(InputError, match=f"row 'ce' mixes runs of different kinds .{column} "):
+        results(path)
+    with pytest.raises(InputError, match="mixes runs of different kinds"):
+        mine.check(["ce"])
+
+
+def test_a_row_is_not_added_to_by_other_code(tmp_path):
+    path = tmp_path / "digits_20.csv"
+    mine = Store(path, "digits_20")
+    here = records.environment("1 x cpu")
+    mine.put(Trial("ce", 0), RUN, here)
+    mine.check(["ce", "cw"])
+    mine.put(Trial("cw", 0), RUN, here | {"sources": "older"})
+    mine.check(["ce"])
+    with pytest.raises(InputError, match=r"row 'cw' .*sources 'older' and '[0-9a-f]{16}'"):
+        mine.check(["cw"])
+
+
+def test_subsets_that_follow_the_seed_are_another_setting():
+    assert fingerprint("cifar10_small", "ce") != fingerprint("cifar10_small_subsets", "ce")
+
+
+def second_stages(features):
+    """Results in memory: a network, and its second stages on the features of their own runs."""
+    mine = Store(None, "digits_20")
+    for row, value in features.items():
+        result = {**RUN.result, "before_whitening/effective_rank": value}
+        mine.put(Trial(row, 3), Run(result, []), ABOUT)
+    return mine
+
+
+def test_second_stages_stand_on_the_stored_network():
+    ask = [Trial(row, 3) for row in ("cw", "cw_crt")]
+    same = second_stages({"cw": 5.5, "cw_crt": 5.5})
+    assert missing(ask, same) == []
+    # One that is missing is run with its network and with what is stored of that network.
+    third = Trial("cw_posthoc_la", 3)
+    assert missing([third], same) == [[Trial("cw", 3), third, Trial("cw_crt", 3)]]
+    # One that stands on another training of the network is run again, and so is the network.
+    apart = second_stages({"ce": 1.0, "cw": 5.5, "cw_crt": 5.4})
+    assert not apart.same_network(Trial("cw_crt", 3))
+    assert missing([*ask, Trial("ce", 3)], apart) == [ask]
+    # A network that is not stored is stored with its second stage.
+    alone = second_stages({"cw_crt": 5.5})
+    assert missing(ask[1:], alone) == [ask]
+    assert missing([Trial("cw_crt", 0)], alone) == [[Trial("cw", 0), Trial("cw_crt", 0)]]
+
+
+# Second stages on a network that was trained again, with other code, which came before the check.
+APART = {"digits_10", "digits_20", "digits_50"}
+
+
+@pytest.mark.parametrize("path", [path for path in STORED if path.parts[-3] == "ablation"], ids=str)
+def test_stored_second_stages_stand_on_the_stored_network(path, request):
+    if path.stem in APART:
+        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError))
+    mine = Store(path, path.stem)
+    trials = [Trial(row, seed) for row, seeds in mine.rows.items() for seed in seeds]
+    assert [trial for trial in trials if not mine.same_network(trial)] == []
 
 
 WRITER = """
