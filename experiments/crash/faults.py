@@ -1,0 +1,408 @@
+"""Lets one thing go wrong in a tiny training, hundreds of times, and compares how each one ends.
+
+    python -m experiments.crash.faults [--faults 500] [--kills 100] [--stops 20] [--pairs 20]
+                                       [--seed 0] [--part 0 --parts 1] [--out DIR]
+
+A fault is one file operation below the workdir that fails once, in Python or in any library, with
+ENOSPC, EIO or EACCES: `faults.c` is preloaded and counts them. A run that is hit may go on, or end
+with exit code 2 and one line; the same command given again must end like a run that nothing hit,
+with equal metrics and arrays. A kill is SIGKILL at a random moment, a stop SIGSTOP and SIGCONT, and
+a pair two processes with different seeds that start at once in one workdir.
+
+JAX is imported once. Every run is a fork of that process from before JAX starts threads, so that a
+run takes a second and not six. Several processes can each do a part of the same tries.
+"""
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import atexit
+import ctypes
+import errno
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments import records
+
+OPERATIONS = ("open", "write", "fsync", "rename", "mkdir", "unlink")
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
+# A run that takes longer hangs.
+HANGS_AFTER = 300.0
+TINY = (
+    "cpu_devices=1",
+    "method=ce",
+    "model.width=4",
+    "train.epochs=2",
+    "optimizer.warmup_epochs=1",
+    "evaluation.every_epochs=2",
+    "checkpoint.every_epochs=1",
+    "train.log_every_steps=7",
+)
+# What a run prints besides its one line about an error.
+USUAL = re.compile(
+    r"training from step |step \d|in \d+ epochs |TensorBoard's events in .* cannot be written|"
+    r"checkpoint .* cannot be read .*; moved to |ltjax: the report cannot be written"
+)
+
+
+class Ended(NamedTuple):
+    """How a process ended.
+
+    Attributes:
+      code: of its exit; None where it hung, negative after a signal.
+      lines: on standard error that a run does not usually print.
+      seconds: it took.
+    """
+
+    code: int | None
+    lines: list[str]
+    seconds: float
+
+    @property
+    def orderly(self) -> bool:
+        """Whether it ended well, or with exit code 2 and one line."""
+        if self.code == 2:
+            return len(self.lines) == 1 and self.lines[0].startswith("ltjax: error: ")
+        return self.code == 0 and not self.lines
+
+
+class Try(NamedTuple):
+    """One run in which something went wrong.
+
+    Attributes:
+      kind: fault, kill, stop or pair.
+      what: phase, operation, its number and the error; or the moment of the signal.
+      file: that the fault hit.
+      code: of the exit.
+      line: that it ended with.
+      orderly: see `Ended`.
+      equal: whether the run ended like one that nothing hit, in the end.
+      seconds: of both starts.
+    """
+
+    kind: str
+    what: str
+    file: str
+    code: int | None
+    line: str
+    orderly: bool
+    equal: bool
+    seconds: float
+
+
+def build(folder: Path) -> Path:
+    """Compiles the library that makes operations fail."""
+    library = folder / "faults.so"
+    source = Path(__file__).with_suffix(".c")
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", str(source), "-o", str(library), "-ldl"], check=True
+    )
+    return library
+
+
+class Runs:
+    """Forks runs of the tiny training.
+
+    Args:
+      folder: for workdirs, standard error and the compilation cache.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        import jax
+
+        import ltjax.report.build
+        import ltjax.report.terminal
+        import ltjax.serving.load  # what a run would import late
+        import ltjax.training.run  # noqa: F401
+
+        jax.config.update("jax_compilation_cache_dir", str(folder / "cache"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        self._library = ctypes.CDLL(None)
+
+    def start(
+        self,
+        workdir: Path,
+        *,
+        fault: tuple[int, int, int] = (-1, 0, 0),
+        seed: int = 0,
+        report: bool = False,
+    ) -> tuple[int, Path]:
+        """Forks a run with a fault (operation, number, error); its process and standard error."""
+        said = self.folder / f"stderr-{time.monotonic_ns()}"
+        process = os.fork()
+        if process:
+            return process, said
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+        code = 1
+        try:
+            code = self._child(workdir, fault, seed, report)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        os._exit(code)
+
+    def _child(self, workdir: Path, fault: tuple[int, int, int], seed: int, report: bool) -> int:
+        import ltjax.report.build
+        from ltjax.main import main
+
+        if not report:  # the figures take longer than the training
+            ltjax.report.build.write = lambda workdir: Path()  # type: ignore[assignment]
+        self._library.ltjax_arm(os.fsencode(workdir), *map(ctypes.c_long, fault))
+        keys = [f"--config.{key}" for key in [*TINY, f"seed={seed}"]]
+        code = main(["ltjax", "--config=configs/digits_lt.py", f"--workdir={workdir}", *keys])
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        hit = self._library.ltjax_hit
+        hit.restype = ctypes.c_char_p
+        found = {"counts": [self._library.ltjax_count(k) for k in range(len(OPERATIONS))]}
+        found["hit"] = os.fsdecode(hit()).removeprefix(f"{workdir}/")
+        self._library.ltjax_arm(b"", -1, 0, 0)
+        (self.folder / "found.json").write_text(json.dumps(found))
+        return code
+
+    def wait(self, process: int, said: Path, limit: float = HANGS_AFTER) -> Ended:
+        """Waits for a process, and kills it where it hangs."""
+        began = time.monotonic()
+        code: int | None = None
+        while True:
+            done, status = os.waitpid(process, os.WNOHANG)
+            if done:
+                code = os.waitstatus_to_exitcode(status)
+                break
+            if time.monotonic() - began > limit:
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+                break
+            time.sleep(0.01)
+        text = said.read_text(errors="replace") if said.exists() else ""
+        said.unlink(missing_ok=True)
+        lines = [line for line in text.splitlines() if not USUAL.match(line)]
+        return Ended(code, lines, time.monotonic() - began)
+
+    def run(self, workdir: Path, **how: Any) -> Ended:
+        """A run from its start to its end."""
+        return self.wait(*self.start(workdir, **how))
+
+    def found(self) -> dict[str, Any]:
+        """Counts of the operations of the run before, and the file that its fault hit."""
+        content: dict[str, Any] = json.loads((self.folder / "found.json").read_text())
+        return content
+
+
+def outcome(workdir: Path) -> Any:
+    """Scores, metrics without speeds, and digest of the last checkpoint's arrays; or why not."""
+    try:
+        result = json.loads((workdir / "result.json").read_text())
+        steps = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
+        meta = workdir / "checkpoints" / str(max(steps)) / "meta" / "metadata"
+        arrays = json.loads(meta.read_text())["sha256"]["arrays"]
+        metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
+        seed = json.loads((workdir / "config.json").read_text())["seed"]
+    except (OSError, ValueError, KeyError) as e:
+        return repr(e)
+    for line in metrics:
+        line.pop("train/images_per_second", None)
+        line.pop("train/input_share", None)
+    return result["test"], result["seed"] == seed, metrics, max(steps), arrays
+
+
+class Bench:
+    """The tries and what they are compared with.
+
+    Args:
+      runs: forks the runs.
+      seed: of the moments and of the choice of the faults.
+    """
+
+    def __init__(self, runs: Runs, seed: int):
+        self.runs, self.random = runs, random.Random(seed)
+        folder = runs.folder
+        self.work, self.killed, self.whole = (folder / n for n in ("work", "killed", "whole"))
+        for _ in range(2):  # the first fills the compilation cache
+            shutil.rmtree(self.whole, ignore_errors=True)
+            ended = runs.run(self.whole)
+            assert ended.orderly, ended
+        self.seconds, self.counts = ended.seconds, {"start": runs.found()["counts"]}
+        self.expected = outcome(self.whole)
+        process, said = runs.start(self.killed)
+        while not (self.killed / "checkpoints" / "7" / "commit_success.txt").exists():
+            time.sleep(0.001)
+        os.kill(process, signal.SIGKILL)
+        runs.wait(process, said)
+        assert not (self.killed / "result.json").exists()
+        for phase, template in (("resume", self.killed), ("report", self.whole)):
+            shutil.copytree(template, self.work)
+            ended = runs.run(self.work, report=phase == "report")
+            assert ended.orderly, (phase, ended)
+            self.counts[phase] = runs.found()["counts"]
+            shutil.rmtree(self.work)
+
+    def faults(self, number: int) -> list[tuple[str, int, int, int]]:
+        """Phase, operation, its number and its error of so many faults, drawn from all."""
+        every = [
+            (phase, operation, nth, error)
+            for phase, counts in self.counts.items()
+            for operation, count in enumerate(counts)
+            for nth in range(1, count + 1)
+            for error in ERRORS
+        ]
+        print(f"{len(every)} faults are possible", flush=True)
+        return self.random.sample(every, min(number, len(every)))
+
+    def fault(self, phase: str, operation: int, nth: int, error: int) -> Try:
+        """A run with a fault, and the same command again."""
+        template = {"start": None, "resume": self.killed, "report": self.whole}[phase]
+        if template:
+            shutil.copytree(template, self.work)
+        (self.runs.folder / "found.json").unlink(missing_ok=True)
+        report = phase == "report"
+        ended = self.runs.run(self.work, fault=(operation, nth, error), report=report)
+        hit = self.runs.found()["hit"] if (self.runs.folder / "found.json").exists() else ""
+        again = None if ended.code == 0 and not report else self.runs.run(self.work, report=report)
+        equal = outcome(self.work) == self.expected and (again is None or again.code == 0)
+        equal &= not report or (self.work / "report.html").exists()
+        what = f"{phase} {OPERATIONS[operation]} {nth} {errno.errorcode[error]}"
+        return self._try("fault", what, re.sub(r"[0-9a-f]{16,}", "*", hit), ended, again, equal)
+
+    def kill(self) -> Try:
+        """SIGKILL at a random moment, and the same command again."""
+        moment = self.random.uniform(0, self.seconds)
+        process, said = self.runs.start(self.work)
+        time.sleep(moment)
+        os.kill(process, signal.SIGKILL)
+        ended = self.runs.wait(process, said)
+        again = self.runs.run(self.work)
+        equal = outcome(self.work) == self.expected and again.orderly
+        if ended.code == -signal.SIGKILL:
+            ended = ended._replace(code=0)
+        return self._try("kill", f"after {moment:.2f} s", "", ended, again, equal)
+
+    def stop(self) -> Try:
+        """SIGSTOP at a random moment and SIGCONT."""
+        moment = self.random.uniform(0, self.seconds)
+        process, said = self.runs.start(self.work)
+        time.sleep(moment)
+        os.kill(process, signal.SIGSTOP)
+        time.sleep(0.3)
+        os.kill(process, signal.SIGCONT)
+        ended = self.runs.wait(process, said)
+        equal = outcome(self.work) == self.expected
+        return self._try("stop", f"after {moment:.2f} s", "", ended, None, equal)
+
+    def pair(self) -> Try:
+        """Two processes with different seeds at once: one trains, the other is refused."""
+        pause = self.random.uniform(0, 0.5)
+        first = self.runs.start(self.work)
+        time.sleep(pause)
+        second = self.runs.start(self.work, seed=1)
+        ends = [self.runs.wait(*first), self.runs.wait(*second)]
+        found = outcome(self.work)
+        codes = sorted(end.code if end.code is not None else 99 for end in ends)
+        equal = codes == [0, 2] and found[1] is True
+        equal &= found == self.expected or ends[0].code != 0
+        ended = next((end for end in ends if end.code), ends[0])
+        ended = ended if all(end.orderly for end in ends) else ended._replace(code=None)
+        return self._try("pair", f"{pause:.2f} s apart", "", ended, None, equal)
+
+    def _try(
+        self, kind: str, what: str, file: str, ended: Ended, again: Ended | None, equal: bool
+    ) -> Try:
+        shutil.rmtree(self.work, ignore_errors=True)
+        line = " | ".join(ended.lines)[:600].replace(str(self.runs.folder), "")
+        seconds = ended.seconds + (again.seconds if again else 0)
+        return Try(kind, what, file, ended.code, line, ended.orderly, equal, seconds)
+
+
+def cells(row: Try) -> records.Line:
+    """A try as text."""
+    flags = {"orderly": str(int(row.orderly)), "equal": str(int(row.equal))}
+    own = {key: "" if value is None else str(value) for key, value in row._asdict().items()}
+    return own | flags | {"seconds": f"{row.seconds:.2f}"}
+
+
+def write(path: Path, tries: dict[int, Try]) -> None:
+    """Stores the tries by number, in place of those of the same numbers."""
+    about = records.environment("cpu")
+    lines = [{"number": str(number), **cells(row), **about} for number, row in tries.items()]
+    records.update(path, lambda old: records.merged(old, lines, ("number",)))
+
+
+def table(lines: list[records.Line]) -> str:
+    """Tries, endings and seconds of every kind, as Markdown."""
+    rows = [
+        "| what goes wrong | tries | goes on | ends with one line | otherwise | equal in the end "
+        "| seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind in dict.fromkeys(line["kind"] for line in lines):
+        own = [line for line in lines if line["kind"] == kind]
+        count = Counter((line["orderly"], line["code"]) for line in own)
+        on, one = count["1", "0"], count["1", "2"]
+        equal = sum(line["equal"] == "1" for line in own)
+        seconds = sum(float(line["seconds"]) for line in own)
+        row = (kind, len(own), on, one, len(own) - on - one, equal, f"{seconds:.0f}")
+        rows.append(f"| {' | '.join(map(str, row))} |")
+    return "\n".join(rows) + "\n"
+
+
+def preloaded() -> bool:
+    """Whether the library is in this process."""
+    return hasattr(ctypes.CDLL(None), "ltjax_arm")
+
+
+def main() -> None:
+    """Prints a line for every try that does not end as it should, and a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", type=int, default=0)
+    parser.add_argument("--parts", type=int, default=1)
+    for name, default in (("faults", 500), ("kills", 100), ("stops", 20), ("pairs", 20)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=None)
+    args = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="ltjax-faults-"))
+    if not preloaded():
+        os.environ["LD_PRELOAD"] = str(build(folder))
+        os.execv(sys.executable, [sys.executable, "-m", "experiments.crash.faults", *sys.argv[1:]])
+    bench = Bench(Runs(folder), args.seed)
+    todo: list[Callable[[], Try]] = [
+        lambda one=one: bench.fault(*one)  # type: ignore[misc]
+        for one in bench.faults(args.faults)
+    ]
+    todo += [bench.kill] * args.kills + [bench.stop] * args.stops + [bench.pair] * args.pairs
+    bench.random.shuffle(todo)
+    bench.random.seed(args.seed + args.part)
+    tries: dict[int, Try] = {}
+    for number in range(1 + args.part, len(todo) + 1, args.parts):
+        one = tries[number] = todo[number - 1]()
+        if not (one.orderly and one.equal):
+            print(f"try {number}: {one}", flush=True)
+        if args.out and (len(tries) % 10 == 0 or number + args.parts > len(todo)):
+            write(args.out / "faults.csv", tries)
+    shutil.rmtree(folder)
+    print("\n" + table([cells(row) for row in tries.values()]))
+    sys.exit(not all(row.orderly and row.equal for row in tries.values()))
+
+
+if __name__ == "__main__":
+    main()
