@@ -8,7 +8,6 @@ python -m ltjax.main --mode=export --workdir DIR --output DIR
 
 # The standard library only: `console` sets the environment before NumPy is imported.
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -44,9 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
       0 on success, 2 for input that cannot be used (one line on stderr), 130 on Ctrl-C.
     """
     from ltjax.errors import InputError, Interrupted, one_line, print_any_text
+    from ltjax.training.streams import quiet_libraries
 
     print_any_text(sys.stdout, sys.stderr)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # our messages are one line each
+    quiet_libraries()
     try:
         return _run(sys.argv if argv is None else argv)
     except InputError as e:

@@ -1,7 +1,7 @@
 """Lets one thing go wrong in a tiny training, hundreds of times, and compares how each one ends.
 
     python -m experiments.crash.faults [--faults 500] [--kills 100] [--stops 20] [--pairs 20]
-                                       [--seed 0] [--part 0 --parts 1] [--out DIR]
+                                       [--seed 0] [--out DIR]
 
 A fault is one file operation below the workdir that fails once, in Python or in any library, with
 ENOSPC, EIO or EACCES: `faults.c` is preloaded and counts them. A run that is hit may go on, or end
@@ -9,8 +9,9 @@ with exit code 2 and one line; the same command given again must end like a run 
 with equal metrics and arrays. A kill is SIGKILL at a random moment, a stop SIGSTOP and SIGCONT, and
 a pair two processes with different seeds that start at once in one workdir.
 
-JAX is imported once. Every run is a fork of that process from before JAX starts threads, so that a
-run takes a second and not six. Several processes can each do a part of the same tries.
+JAX is imported once. Kills, stops and pairs are forks of that process from before JAX starts
+threads, so that a run takes one second and not six. Then the same process does all faults, one
+after the other, with a network that is traced once: a run takes a tenth of a second.
 """
 
 import os
@@ -21,6 +22,9 @@ import argparse
 import atexit
 import ctypes
 import errno
+import faulthandler
+import functools
+import gc
 import json
 import random
 import re
@@ -33,7 +37,6 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,23 +165,35 @@ class Runs:
         os._exit(code)
 
     def _child(self, workdir: Path, fault: tuple[int, int, int], seed: int, report: bool) -> int:
-        import ltjax.report.build
-        from ltjax.main import main
-
-        if not report:  # the figures take longer than the training
-            ltjax.report.build.write = lambda workdir: Path()  # type: ignore[assignment]
-        self._library.ltjax_arm(os.fsencode(workdir), *map(ctypes.c_long, fault))
-        keys = [f"--config.{key}" for key in [*TINY, f"seed={seed}"]]
-        code = main(["ltjax", "--config=configs/digits_lt.py", f"--workdir={workdir}", *keys])
+        code = self._main(workdir, fault, seed, report)
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
+        self._store(workdir)
+        return code
+
+    def _main(self, workdir: Path, fault: tuple[int, int, int], seed: int, report: bool) -> int:
+        from ltjax.main import main
+        from ltjax.report import build
+
+        write = build.write
+        if not report:  # the figures take longer than the training
+            build.write = lambda workdir: Path()
+        self._library.ltjax_arm(os.fsencode(workdir), *map(ctypes.c_long, fault))
+        keys = [f"--config.{key}" for key in [*TINY, f"seed={seed}"]]
+        try:
+            return main(["ltjax", "--config=configs/digits_lt.py", f"--workdir={workdir}", *keys])
+        finally:
+            build.write = write
+
+    def _store(self, workdir: Path) -> None:
         hit = self._library.ltjax_hit
         hit.restype = ctypes.c_char_p
-        found = {"counts": [self._library.ltjax_count(k) for k in range(len(OPERATIONS))]}
+        found: dict[str, Any] = {
+            "counts": [self._library.ltjax_count(kind) for kind in range(len(OPERATIONS))]
+        }
         found["hit"] = os.fsdecode(hit()).removeprefix(f"{workdir}/")
         self._library.ltjax_arm(b"", -1, 0, 0)
         (self.folder / "found.json").write_text(json.dumps(found))
-        return code
 
     def wait(self, process: int, said: Path, limit: float = HANGS_AFTER) -> Ended:
         """Waits for a process, and kills it where it hangs."""
@@ -207,6 +222,55 @@ class Runs:
         """Counts of the operations of the run before, and the file that its fault hit."""
         content: dict[str, Any] = json.loads((self.folder / "found.json").read_text())
         return content
+
+
+class RunsInProcess(Runs):
+    """Runs in this process, with one network for all of them that is traced once."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        from ltjax.training import run
+
+        self._states: Any = None
+        self._real = run.build, run.Seeds
+        run.build = functools.cache(run.build)
+        run.Seeds = self._seeds  # type: ignore[assignment, misc]
+        # The command line sets the number of devices, which stands once JAX has started.
+        os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1"
+
+    def _seeds(self, job: Any, mapping: Any) -> Any:
+        if self._states is None:
+            self._one = self._real[1](job, mapping)
+            self._states = self._one.states[:]
+        self._one.states = self._states[:]
+        return self._one
+
+    def run(self, workdir: Path, **how: Any) -> Ended:
+        began, kept = time.monotonic(), [os.dup(1), os.dup(2)]
+        said = self.folder / "stderr"
+        for number, name in ((1, os.devnull), (2, said)):
+            file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(file, number)
+            os.close(file)
+        faulthandler.dump_traceback_later(HANGS_AFTER, exit=True, file=kept[1])
+        try:
+            code = self._main(
+                workdir, how.get("fault", (-1, 0, 0)), how.get("seed", 0), how.get("report", False)
+            )
+        except BaseException as e:
+            print(f"Traceback: {e!r}", file=sys.stderr)
+            code = 1
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            sys.stderr.flush()
+            sys.stdout.flush()
+            for number, file in zip((1, 2), kept, strict=True):
+                os.dup2(file, number)
+                os.close(file)
+        gc.collect()  # what a failed write left to be closed speaks here
+        self._store(workdir)
+        lines = [line for line in said.read_text().splitlines() if not USUAL.match(line)]
+        return Ended(code, lines, time.monotonic() - began)
 
 
 def outcome(workdir: Path) -> Any:
@@ -242,18 +306,27 @@ class Bench:
             shutil.rmtree(self.whole, ignore_errors=True)
             ended = runs.run(self.whole)
             assert ended.orderly, ended
-        self.seconds, self.counts = ended.seconds, {"start": runs.found()["counts"]}
+        self.seconds, self.counts = ended.seconds, dict[str, list[int]]()
         self.expected = outcome(self.whole)
+        self.templates = {"start": None, "resume": self.killed, "report": self.whole}
         process, said = runs.start(self.killed)
         while not (self.killed / "checkpoints" / "7" / "commit_success.txt").exists():
             time.sleep(0.001)
         os.kill(process, signal.SIGKILL)
         runs.wait(process, said)
         assert not (self.killed / "result.json").exists()
-        for phase, template in (("resume", self.killed), ("report", self.whole)):
-            shutil.copytree(template, self.work)
-            ended = runs.run(self.work, report=phase == "report")
-            assert ended.orderly, (phase, ended)
+
+    def count(self, runs: Runs) -> None:
+        """Counts the operations that faults can hit, of runs that `runs` makes."""
+        self.runs = runs
+        for phase, template in self.templates.items():
+            for _ in range(2):  # the first imports and traces
+                shutil.rmtree(self.work, ignore_errors=True)
+                if template:
+                    shutil.copytree(template, self.work)
+                ended = runs.run(self.work, report=phase == "report")
+                assert ended.orderly, (phase, ended)
+                assert outcome(self.work) == self.expected, phase
             self.counts[phase] = runs.found()["counts"]
             shutil.rmtree(self.work)
 
@@ -271,7 +344,7 @@ class Bench:
 
     def fault(self, phase: str, operation: int, nth: int, error: int) -> Try:
         """A run with a fault, and the same command again."""
-        template = {"start": None, "resume": self.killed, "report": self.whole}[phase]
+        template = self.templates[phase]
         if template:
             shutil.copytree(template, self.work)
         (self.runs.folder / "found.json").unlink(missing_ok=True)
@@ -337,7 +410,7 @@ def cells(row: Try) -> records.Line:
     """A try as text."""
     flags = {"orderly": str(int(row.orderly)), "equal": str(int(row.equal))}
     own = {key: "" if value is None else str(value) for key, value in row._asdict().items()}
-    return own | flags | {"seconds": f"{row.seconds:.2f}"}
+    return {**own, **flags, "seconds": f"{row.seconds:.2f}"}
 
 
 def write(path: Path, tries: dict[int, Try]) -> None:
@@ -373,32 +446,37 @@ def preloaded() -> bool:
 def main() -> None:
     """Prints a line for every try that does not end as it should, and a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", type=int, default=0)
-    parser.add_argument("--parts", type=int, default=1)
     for name, default in (("faults", 500), ("kills", 100), ("stops", 20), ("pairs", 20)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="ltjax-faults-"))
+    folder = Path(os.environ.get("LTJAX_FAULTS") or tempfile.mkdtemp(prefix="ltjax-faults-"))
     if not preloaded():
-        os.environ["LD_PRELOAD"] = str(build(folder))
+        os.environ |= {"LD_PRELOAD": str(build(folder)), "LTJAX_FAULTS": str(folder)}
         os.execv(sys.executable, [sys.executable, "-m", "experiments.crash.faults", *sys.argv[1:]])
     bench = Bench(Runs(folder), args.seed)
-    todo: list[Callable[[], Try]] = [
-        lambda one=one: bench.fault(*one)  # type: ignore[misc]
-        for one in bench.faults(args.faults)
-    ]
-    todo += [bench.kill] * args.kills + [bench.stop] * args.stops + [bench.pair] * args.pairs
-    bench.random.shuffle(todo)
-    bench.random.seed(args.seed + args.part)
     tries: dict[int, Try] = {}
-    for number in range(1 + args.part, len(todo) + 1, args.parts):
-        one = tries[number] = todo[number - 1]()
+
+    def add(one: Try) -> None:
+        tries[len(tries) + 1] = one
         if not (one.orderly and one.equal):
-            print(f"try {number}: {one}", flush=True)
-        if args.out and (len(tries) % 10 == 0 or number + args.parts > len(todo)):
+            print(f"try {len(tries)}: {one}", flush=True)
+        if args.out and len(tries) % 10 == 0:
             write(args.out / "faults.csv", tries)
+
+    for call, number in (
+        (bench.kill, args.kills),
+        (bench.stop, args.stops),
+        (bench.pair, args.pairs),
+    ):
+        for _ in range(number):
+            add(call())
+    bench.count(RunsInProcess(folder))
+    for fault in bench.faults(args.faults):
+        add(bench.fault(*fault))
+    if args.out:
+        write(args.out / "faults.csv", tries)
     shutil.rmtree(folder)
     print("\n" + table([cells(row) for row in tries.values()]))
     sys.exit(not all(row.orderly and row.equal for row in tries.values()))

@@ -249,7 +249,7 @@ def hush_closed_loops() -> None:
     find it closed, or are dropped unfinished, and would print a traceback each, some of them after
     the exception is out.
     """
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # in a notebook too
     if getattr(sys.unraisablehook, "hushed", False):
         return
     unraisable_hook, hook = sys.unraisablehook, sys.excepthook

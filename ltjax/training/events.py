@@ -1,6 +1,8 @@
 """TensorBoard's event files, written while the run waits, and given up where that fails."""
 
 import contextlib
+import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,19 +60,21 @@ class Events:
         )
 
     def _open(self) -> Any:
-        from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.record_writer import RecordWriter
 
         self._folder.mkdir(exist_ok=True)
-        self._file = EventsWriter(str(self._folder / "events"))
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self._file = RecordWriter(str(self._folder / name))
         first = self._step + 1
+        self._write(Event(file_version="brain.Event:2"))
         self._write(Event(step=first, file_version="brain.Event:2"))
         self._write(Event(step=first, session_log=SessionLog(status=SessionLog.START)))
         return self._file
 
     def _write(self, event: Any) -> None:
         event.wall_time = time.time()
-        self._file.write_event(event)
+        self._file.write(event.SerializeToString())
 
     def close(self) -> None:
         """Closes the file."""

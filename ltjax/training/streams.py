@@ -1,11 +1,13 @@
-"""Standard output and standard error that are closed, or a pipe that nobody reads any more.
+"""Standard output and standard error: closed, a pipe that nobody reads, what libraries say there.
 
 The standard library only: the command line calls this before NumPy is imported.
 """
 
 import contextlib
+import logging
 import os
 import sys
+import warnings
 
 
 def open_streams() -> None:
@@ -22,6 +24,14 @@ def open_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the whole process
+
+
+def quiet_libraries() -> None:
+    """Leaves what goes wrong to messages of our own, of one line each."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # A cache that cannot be written, or is damaged, is as good as none.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
 def discard_output() -> None:
@@ -52,8 +62,9 @@ def flushed(code: int) -> int:
     except BrokenPipeError:
         pass
     except (OSError, ValueError) as e:
-        with contextlib.suppress(OSError, ValueError):
-            print(f"ltjax: error: the output cannot be written ({e})", file=sys.stderr)
+        if code == 0:
+            with contextlib.suppress(OSError, ValueError):
+                print(f"ltjax: error: the output cannot be written ({e})", file=sys.stderr)
         code = code or 2
     discard_output()
     return code

@@ -35,10 +35,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     # The permissions are the umask's, and a file or link of that name would be refused.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with os.fdopen(descriptor, "wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
+        try:
+            _write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -67,7 +68,11 @@ def append_line(descriptor: int, line: str) -> None:
       descriptor: of the file, opened for appending.
       line: without its end.
     """
-    rest = (line + "\n").encode()
+    _write_all(descriptor, (line + "\n").encode())
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
@@ -129,7 +134,7 @@ class Workdir:
             another configuration.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            os.makedirs(self.path, exist_ok=True)
             probe = self.path / f".write-test-{secrets.token_hex(8)}"
             os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             os.unlink(probe)

@@ -1,5 +1,7 @@
 """The folder of a run: its lock comes first, its files are written whole and checked when read."""
 
+import contextlib
+import errno
 import json
 import os
 import stat
@@ -11,7 +13,7 @@ import pytest
 
 from ltjax import config as configs
 from ltjax.errors import InputError
-from ltjax.training import workdir
+from ltjax.training import progress, workdir
 from ltjax.training.progress import MetricsLog, read_metrics
 from ltjax.training.workdir import FinishedRun, Workdir, write_arrays, write_json
 from tests.helpers import tiny_config
@@ -80,7 +82,7 @@ def test_a_finished_run_in_a_folder_that_cannot_be_written(tmp_path, monkeypatch
     def refuse(*arguments, **keywords):
         raise OSError(30, os.strerror(30))
 
-    for name in ("open", "mkdir", "replace", "unlink"):
+    for name in ("open", "makedirs", "replace", "unlink"):
         monkeypatch.setattr(workdir.os, name, refuse)
     assert Workdir(tmp_path, CONFIG).finished()["method"] == "ce"
 
@@ -110,7 +112,7 @@ def test_temporary_files_cannot_be_guessed_nor_followed(tmp_path, monkeypatch):
     assert flags & os.O_EXCL  # so a link that lies there is refused
 
 
-@pytest.mark.parametrize("name", ["open", "fsync", "replace", "fdopen"])
+@pytest.mark.parametrize("name", ["open", "write", "fsync", "replace"])
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch, name):
     write_json(tmp_path / "a.json", {"old": True})
 
@@ -182,3 +184,66 @@ def test_lines_that_are_no_metrics_are_left_out(tmp_path):
     log.write(2, {"x": float("nan")})
     log.close()
     assert read_metrics(path) == [{"step": 1, "x": 1}, {"step": 2, "x": None}]
+
+
+OPERATIONS = ("open", "write", "fsync", "replace", "makedirs", "unlink")
+
+
+class FailsOnce:
+    """The module `os`, of which the n-th call of one function fails."""
+
+    def __init__(self, name, number, error):
+        self._name, self._number, self._error, self.calls = name, number, error, 0
+
+    def __getattr__(self, name):
+        real = getattr(os, name)
+        if name != self._name:
+            return real
+
+        def call(*arguments, **keywords):
+            self.calls += 1
+            if self.calls == self._number:
+                raise OSError(self._error, os.strerror(self._error))
+            return real(*arguments, **keywords)
+
+        return call
+
+
+def files_of_a_run(folder):
+    """Writes what a run writes by itself; returns what it left, or why it ended."""
+    notes = []
+    try:
+        with Workdir(folder, CONFIG).held():
+            write_json(folder / "dataset.json", DATASET)
+            with contextlib.closing(MetricsLog(folder, 0, notes.append)) as log:
+                for step in (1, 2):
+                    log.write(step, {"train/loss": 0.5})
+            write_arrays(folder / "correlation.npz", before=np.zeros(3))
+            write_json(folder / "result.json", {"test": {}, "train": {}, "method": "ce"})
+    except (InputError, OSError) as e:
+        return str(e)
+    names = ("config.json", "dataset.json", "metrics.jsonl", "correlation.npz", "result.json")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_of_ours_fails_once_and_the_next_start_is_whole(
+    tmp_path, monkeypatch, name, error
+):
+    whole = files_of_a_run(tmp_path / "whole")
+    for number in range(1, 100):
+        folder = tmp_path / str(number)
+        failing = FailsOnce(name, number, error)
+        for module in (workdir, progress):
+            monkeypatch.setattr(module, "os", failing)
+        ended = files_of_a_run(folder)
+        monkeypatch.undo()
+        if failing.calls < number:
+            break
+        assert ended == whole or (os.strerror(error) in ended and "\n" not in ended)
+        assert files_of_a_run(folder) == whole
+        left = [p.name for p in folder.iterdir() if p.name.startswith(".")]
+        assert left == [".lock"] or name == "unlink"
+    assert number > 1, "nothing was tried"
