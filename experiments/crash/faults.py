@@ -91,7 +91,7 @@ class Try(NamedTuple):
       kind: fault, kill, stop or pair.
       what: phase, operation, its number and the error; or the moment of the signal.
       file: that the fault hit.
-      code: of the exit.
+      ended: code of the exit.
       line: that it ended with.
       orderly: see `Ended`.
       equal: whether the run ended like one that nothing hit, in the end.
@@ -101,7 +101,7 @@ class Try(NamedTuple):
     kind: str
     what: str
     file: str
-    code: int | None
+    ended: int | None
     line: str
     orderly: bool
     equal: bool
@@ -429,7 +429,7 @@ def table(lines: list[records.Line]) -> str:
     ]
     for kind in dict.fromkeys(line["kind"] for line in lines):
         own = [line for line in lines if line["kind"] == kind]
-        count = Counter((line["orderly"], line["code"]) for line in own)
+        count = Counter((line["orderly"], line["ended"]) for line in own)
         on, one = count["1", "0"], count["1", "2"]
         equal = sum(line["equal"] == "1" for line in own)
         seconds = sum(float(line["seconds"]) for line in own)
