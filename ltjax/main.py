@@ -158,11 +158,12 @@ def _train(given: "flags.FlagValues", config: "Config") -> None:
     outcome = run(config, workdir)
     if not outcome.chief:
         return
+    from ltjax.errors import one_line
     from ltjax.report.build import write  # figures need a second to load: after the training
     from ltjax.report.terminal import print_table
 
     if outcome.finished_before:
-        print(f"{workdir} is finished already; its result:")
+        print(f"{one_line(workdir)} is finished already; its result:")
     if not outcome.finished_before or not (outcome.workdir / "report.html").exists():
         try:
             write(outcome.workdir)
@@ -192,7 +193,7 @@ def _evaluate(given: "flags.FlagValues", config: "Config") -> None:
 
 
 def _predict(given: "flags.FlagValues", config: "Config") -> None:
-    from ltjax.errors import InputError
+    from ltjax.errors import InputError, one_line
 
     output = _required_output(given)
     if not given.input:
@@ -202,21 +203,24 @@ def _predict(given: "flags.FlagValues", config: "Config") -> None:
     from ltjax.serving.predict import predict
 
     def skip(line: str) -> None:
-        print(f"ltjax: skipped {line}", file=sys.stderr)
+        print(f"ltjax: skipped {one_line(line)}", file=sys.stderr)
 
     done = predict(load(given.workdir), given.input, output, top_k=given.top_k, skip=skip)
-    print(f"{output}: {done.predicted} predicted, {len(done.skipped)} skipped")
+    print(f"{one_line(output)}: {done.predicted} predicted, {len(done.skipped)} skipped")
 
 
 def _export(given: "flags.FlagValues", config: "Config") -> None:
     output = _required_output(given)
     _start_jax(1)
+    from ltjax.errors import one_line
     from ltjax.serving import export
     from ltjax.serving.load import load
 
     folded = export.write(load(given.workdir), output, platforms=given.platforms)
     how = "folded into one" if folded else "kept apart"
-    print(f"{output}: model.stablehlo, model.json, run.py (whitening and classifier {how})")
+    print(
+        f"{one_line(output)}: model.stablehlo, model.json, run.py (whitening and classifier {how})"
+    )
 
 
 def _required_output(given: "flags.FlagValues") -> str:

@@ -170,7 +170,7 @@ def from_file(changed: dict[str, Any]) -> configs.Config:
                 node = node[section]
             try:
                 node[name] = value
-            except (ValueError, TypeError, KeyError) as e:  # get_config() itself fails
+            except (ValueError, TypeError, KeyError, ArithmeticError) as e:  # get_config() fails
                 raise InputError("config file: not set") from e
     return configs.resolve(config)
 

@@ -31,7 +31,7 @@ def parse_flags(
     """
     try:
         return list(values(list(argv), known_only=known_only))
-    except (flags.Error, ValueError, TypeError) as e:
+    except (flags.Error, ValueError, TypeError, ArithmeticError) as e:
         raise InputError(one_line(e, most=500)) from e
 
 
@@ -110,7 +110,7 @@ def override(config: ConfigDict, changes: Sequence[str]) -> ConfigDict:
             f"a flag --config.KEY=VALUE names no key or section of the configuration "
             f"({one_line(e, most=500)}); the keys are listed in docs/config.md"
         ) from e
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, ArithmeticError) as e:
         raise InputError(f"a flag --config.KEY=VALUE: {one_line(e, most=500)}") from e
     rest = parse_flags(values, changes)[1:]
     if rest:

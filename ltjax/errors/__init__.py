@@ -26,6 +26,7 @@ from ltjax.errors.text import (
     one_line,
     print_any_text,
     shown,
+    visible,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "require",
     "require_integer",
     "shown",
+    "visible",
 ]

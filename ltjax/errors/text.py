@@ -24,6 +24,23 @@ def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode()
 
 
+def visible(text: str) -> str:
+    """Text whose control characters and broken letters, but for line breaks, are visible escapes.
+
+    Args:
+      text: any text.
+
+    Returns:
+      The same, fit for UTF-8, XML and a terminal.
+
+    >>> visible("two\\nlines \\x1b[2J")
+    'two\\nlines \\\\x1b[2J'
+    """
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(_escaped(c) if c != "\n" and _unprintable(c) else c for c in text)
+
+
 def one_line(text: object, *, most: int | None = None) -> str:
     """Text on one line, in which control characters and broken letters are visible escapes.
 
@@ -42,9 +59,7 @@ def one_line(text: object, *, most: int | None = None) -> str:
     >>> one_line("the path of the file: the cause", most=22)
     'the path … the cause'
     """
-    letters = " ".join(str(text).split())
-    if not letters.isascii() or not letters.isprintable():
-        letters = "".join(_escaped(c) if _unprintable(c) else c for c in letters)
+    letters = visible(" ".join(str(text).split()))
     if most is None or len(letters) <= most:
         return letters
     first = (most - 3) // 2

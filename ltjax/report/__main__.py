@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ltjax.errors import InputError
+from ltjax.errors import InputError, one_line, print_any_text
 from ltjax.report.build import write
 from ltjax.report.compare import write_comparison
 
@@ -26,15 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("workdirs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--out", type=Path, help="file of the comparison", default=None)
     given = parser.parse_args(argv)
+    print_any_text(sys.stdout, sys.stderr)
     try:
         if len(given.workdirs) == 1 and given.out is None:
-            print(write(given.workdirs[0]))
+            print(one_line(write(given.workdirs[0])))
             return 0
         if given.out is None:
             raise InputError("--out is missing; give the comparison's file, such as --out c.html")
-        print(write_comparison(given.workdirs, given.out))
+        print(one_line(write_comparison(given.workdirs, given.out)))
     except (InputError, OSError) as e:
-        print(f"ltjax: error: {e}", file=sys.stderr)
+        print(f"ltjax: error: {one_line(e, most=3000)}", file=sys.stderr)
         return 2
     return 0
 

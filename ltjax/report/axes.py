@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from ltjax.errors import one_line
+
 BLUE, ORANGE, GREEN, PURPLE, GRAY, GOLD = (
     "#2b7fc6",
     "#d9661f",
@@ -48,7 +50,7 @@ def label(name: str, *, most: int = 24) -> str:
     >>> label("$x$"), label("a very long name of a class", most=12)
     ('\\\\$x\\\\$', 'a very long…')
     """
-    text = " ".join(name.split())
+    text = one_line(name)
     text = text if len(text) <= most else text[: most - 1] + "…"
     # Matplotlib reads a pair of unescaped dollars as mathematics; a backslash makes them plain.
     return text.replace("$", r"\$")

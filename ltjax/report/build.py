@@ -16,6 +16,7 @@ from ltjax.report.read import read_run
 from ltjax.report.record import Classifier, RunRecord
 from ltjax.report.scores import HEADLINES, SCORES, score_table
 from ltjax.samplers.counting import sentence, table
+from ltjax.training.workdir import write_bytes
 
 
 def _classifier_line(found: Classifier) -> str:
@@ -109,8 +110,8 @@ def write(workdir: str | Path) -> Path:
     for one in drawn:
         name = re.sub(r"\W+", "_", one.title.lower())
         save_png(one.figure, folder / f"{name}.png")
-        (folder / f"{name}.svg").write_text(figures[one.title], encoding="utf-8")
-    (run.workdir / "report.md").write_text(card(run), encoding="utf-8")
+        write_text(folder / f"{name}.svg", figures[one.title])
+    write_text(run.workdir / "report.md", card(run))
     return write_text(run.workdir / "report.html", page(run, drawn, figures))
 
 
@@ -124,6 +125,5 @@ def write_text(path: Path, text: str) -> Path:
     Returns:
       The path.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    return temporary.replace(path)
+    write_bytes(path, text.encode())
+    return path

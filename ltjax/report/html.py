@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import jinja2
 import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
+
+from ltjax.errors import one_line, visible
 
 # Without these entries Matplotlib writes no metadata, and the same figure gives the same bytes.
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -32,7 +35,7 @@ def svg(figure: Figure, title: str) -> Markup:
     # identifiers the same in every call, and distinct between figures of a page.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}), _any_script():
         figure.savefig(buffer, format="svg", metadata=NO_METADATA, transparent=True)
-    text = buffer.getvalue()
+    text = visible(buffer.getvalue())
     text = text[text.index("<svg") :].replace("stroke: #000000", "stroke: currentColor")
     opening = f'<svg role="img" aria-label="{escape(title)}" fill="currentColor" '
     return Markup(opening + text.removeprefix("<svg "))
@@ -57,14 +60,20 @@ def _any_script() -> Iterator[None]:
         yield
 
 
+# Emphasis, code, links, tables, mathematics; then what becomes a link or an address by itself.
+_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
+_LINK = re.compile(r":(?=//)|(?<=www)\.|@", re.IGNORECASE)
+
+
 def _for_markdown(value: object) -> str:
     """Text that Markdown shows as it is, on one line of a table or paragraph.
 
-    >>> _for_markdown("<b> | a")
-    '&lt;b> \\\\| a'
+    >>> _for_markdown("<b> | [a](http://b.c)")
+    '&lt;b> \\\\| \\\\[a\\\\](http&#58;//b.c)'
     """
-    text = " ".join(str(value).split())
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
+    text = one_line(value).replace("&", "&amp;").replace("<", "&lt;")
+    text = _MARKUP.sub(lambda found: f"\\{found[0]}", text)
+    return _LINK.sub(lambda found: f"&#{ord(found[0])};", text)
 
 
 def _environment() -> jinja2.Environment:
@@ -80,6 +89,7 @@ def _environment() -> jinja2.Environment:
         value, indent=indent, ensure_ascii=False
     )
     found.filters["markdown"] = _for_markdown
+    found.filters["one_line"] = one_line
     return found
 
 
@@ -93,4 +103,4 @@ def render(template: str, **values: Any) -> str:
     Returns:
       The page.
     """
-    return _environment().get_template(template).render(**values)
+    return visible(_environment().get_template(template).render(**values))

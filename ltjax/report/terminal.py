@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ltjax.errors import one_line
 from ltjax.report.read import read_run
 from ltjax.report.scores import HEADLINES
 
@@ -23,7 +24,7 @@ def print_table(workdir: str | Path, *, console: Console | None = None) -> None:
     """
     run = read_run(workdir)
     # `Text` and `markup=False`: a name such as "[/]" is shown, not taken for markup.
-    table = Table(box=box.SIMPLE_HEAD, title=Text(f"{run.name}, {run.seeds_text}"))
+    table = Table(box=box.SIMPLE_HEAD, title=Text(one_line(f"{run.name}, {run.seeds_text}")))
     for score in HEADLINES:
         table.add_column(score.headline, justify="right")
     table.add_row(*(Text(score.of(run)) for score in HEADLINES))
@@ -38,4 +39,4 @@ def print_table(workdir: str | Path, *, console: Console | None = None) -> None:
         f"report: {run.workdir / 'report.html'}",
     )
     for line in lines:
-        out.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        out.print(one_line(line), highlight=False, soft_wrap=True, markup=False, emoji=False)

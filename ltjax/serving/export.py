@@ -53,6 +53,7 @@ def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("
     Raises:
       InputError: an unknown platform, or a folder that cannot be written.
     """
+    require(len(platforms) > 0, "platforms", "", f"some of {', '.join(PLATFORMS)}")
     for name in platforms:
         require(name in PLATFORMS, "platforms", name, f"some of {', '.join(PLATFORMS)}")
     function, folded = folded_function(trained)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from ltjax.data.files import printable
-from ltjax.errors import InputError, one_line, require
+from ltjax.errors import InputError, one_line, require, visible
 from ltjax.serving.load import Trained, folded_function
 from ltjax.serving.npz import stream_images
 from ltjax.serving.output import check_differs, written_whole
@@ -60,6 +60,16 @@ def _batches(pictures: Iterator[Picture], size: int) -> Iterator[tuple[list[str]
         yield names, np.concatenate([images, padding])
 
 
+def _no_formula(text: str) -> str:
+    """A cell that a spreadsheet does not compute: an apostrophe marks it as text.
+
+    >>> _no_formula("=1+1"), _no_formula("a=1")
+    ("'=1+1", 'a=1')
+    """
+    text = visible(text)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "\uff1d")) else text
+
+
 def _writer(file: IO[str], top_k: int, *, lines: bool) -> Callable[[str, list[Any]], None]:
     """Writes one picture's `[(class, probability), ...]`."""
     if lines:
@@ -74,7 +84,8 @@ def _writer(file: IO[str], top_k: int, *, lines: bool) -> Callable[[str, list[An
     table.writerow(["image", *columns])
 
     def write_row(name: str, top: list[Any]) -> None:
-        table.writerow([name, *(cell for c, p in top for cell in (c, f"{p:.6f}"))])
+        cells = (cell for c, p in top for cell in (_no_formula(c), f"{p:.6f}"))
+        table.writerow([_no_formula(name), *cells])
 
     return write_row
 

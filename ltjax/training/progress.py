@@ -13,7 +13,7 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ltjax.errors import is_integer
+from ltjax.errors import is_integer, one_line
 from ltjax.training.events import Events
 from ltjax.training.workdir import append_line, write_bytes
 
@@ -134,7 +134,7 @@ class BarWatcher:
         self._bar.update(self._task, completed=step, evaluation=text)
 
     def note(self, text: str) -> None:
-        self._bar.console.print(text, highlight=False, markup=False)
+        self._bar.console.print(one_line(text), highlight=False, markup=False)
 
     def stop(self) -> None:
         self._bar.stop()
@@ -155,7 +155,7 @@ class LineWatcher:
 
     def note(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # ValueError: stderr is closed
-            print(text, file=sys.stderr, flush=True)
+            print(one_line(text), file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         pass

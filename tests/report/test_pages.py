@@ -118,7 +118,7 @@ def test_labels_are_one_line():
 def test_the_card_shows_names_as_text(hostile):
     text = card(read_run(hostile))
     assert "<script" not in text
-    assert "[/] [red]&lt;script>" in text.splitlines()[0]
+    assert r"\[/\] \[red\]&lt;script>" in text.splitlines()[0]
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
 
