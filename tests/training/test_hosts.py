@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ltjax.errors import InputError
+from ltjax.training.devices import connect
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SETTINGS = [
@@ -93,3 +96,12 @@ def test_unreachable_coordinator_is_one_line(tmp_path):
     assert process.returncode == 2
     assert "--coordinator_address=HOST:PORT" in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ["nowhere.invalid:1234", "127.0.0.1", "127.0.0.1:0", "a\nb:1"])
+def test_an_address_that_leads_nowhere_is_refused_at_once(address):
+    began = time.monotonic()
+    with pytest.raises(InputError, match="--coordinator_address = ") as caught:
+        connect(address, 2, 1)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - began < 30
