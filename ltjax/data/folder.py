@@ -116,7 +116,7 @@ def _class_folders(root: str, key: str) -> list[tuple[str, int]]:
         folders = sorted(
             (entry.name, entry.stat().st_mtime_ns)
             for entry in entries
-            if entry.is_dir() and not entry.name.startswith(".")
+            if os.path.isdir(entry.path) and not entry.name.startswith(".")  # False for a loop
         )
     if not folders:
         raise InputError(

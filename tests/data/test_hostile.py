@@ -130,6 +130,12 @@ def test_an_archive_that_does_not_fit_into_memory(tmp_path, monkeypatch):
         read_npz(str(tmp_path / "set.npz"))
 
 
+def test_a_link_to_itself_is_no_class(tmp_path):
+    root = write_folder(tmp_path / "set", {"a": 3, "b": 2})
+    (root / "loop").symlink_to("loop")
+    assert read_folder(str(root), size=8).class_names == ("a", "b")
+
+
 def caches(folder):
     return sorted((folder / "cache").glob("*.npz"))
 
