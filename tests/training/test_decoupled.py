@@ -9,7 +9,9 @@ import pytest
 from ltjax import config as configs
 from ltjax import report
 from ltjax.config.recipes import STAGES
+from ltjax.data.sources import ArraySource
 from ltjax.errors import InputError
+from ltjax.training import decoupled
 from ltjax.training.build import build
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.devices import Mapping, choose_devices
@@ -247,3 +249,17 @@ def test_seeds_go_on_from_their_own_networks(tmp_path):
     assert both.result["per_seed"][1] == alone.result["test"]
     with pytest.raises(InputError, match="seeds"):
         run(tmp_path / "three", stage="ncm", init_from=str(tmp_path / "one"), data__seed=0)
+
+
+def test_a_best_tau_at_the_end_of_the_grid_is_warned_of():
+    """Class 1 has the longer weights; the second image is its own only up to some tau."""
+    kernel = np.array([[1.0, 1.0], [0.0, 7.0]], np.float32)
+    held = ArraySource(np.zeros((2, 1, 1, 1), np.uint8), np.array([0, 1]), ("a", "b"))
+    rare_first = np.array([[1.0, 0.5], [0.2, 0.2]], np.float32)
+    # At tau the logits are (1, 4.5 / 7.07^tau) and (0.2, 1.6 / 7.07^tau): right from 0.77 to 1.06.
+    tau, tried = decoupled.best_tau(rare_first, kernel, held)
+    assert tau == 0.95  # the later one of the two in the middle
+    right = [tau for tau, score in tried.items() if score == 1]
+    assert right == ["0.80", "0.85", "0.90", "0.95", "1.00", "1.05"]
+    with pytest.warns(UserWarning, match="the largest tau tried, 5, is among the best"):
+        decoupled.best_tau(np.array([[1.0, 0.5], [0.0, 0.2]], np.float32), kernel, held)
