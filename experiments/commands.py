@@ -52,10 +52,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "mechanism": (command("mechanism"),),
     "crash": (command("crash"),),
-    "train_speed": (command("train_speed"),),
-    "kernel_speed": (
-        command("kernel_speed", networks="resnet32_cifar"),
-        command("kernel_speed", networks="resnet32_cifar", cores="2"),
+    "train_speed": (
+        command("train_speed"),
+        command("train_speed", parts="steps", cores="2"),
     ),
     "kernel_accuracy": (command("kernel_accuracy", data_dir="TFDS_DIR"),),
     "whitening_speed": (command("whitening_speed"), command("whitening_speed", program="step")),

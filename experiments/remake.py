@@ -13,6 +13,7 @@ from experiments import records
 from experiments.ablation import figure
 from experiments.ablation import run as ablation
 from experiments.baseline import run as baseline
+from experiments.kernel_accuracy import run as kernel_accuracy
 from experiments.mechanism import run as mechanism
 from experiments.results import files
 from experiments.sensitivity import run as sensitivity
@@ -44,6 +45,7 @@ def main() -> None:
     for path in files(folders / "sensitivity" / "results"):
         sensitivity.write(path)
     baseline.write(folders / "baseline" / "results")
+    kernel_accuracy.write(folders / "kernel_accuracy" / "results")
     mechanism.write(folders / "mechanism" / "results")
     for path in documents():
         path.write_text(shown(path.read_text()))

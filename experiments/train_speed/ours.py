@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import timing
 from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.losses import batch_loss, loss_inputs
@@ -64,12 +63,11 @@ class Ours:
         self.seeds.block()
 
 
-def plain_step(config: Config) -> tuple[Callable[[int], None], float]:
+def plain_step(config: Config) -> Callable[[int], None]:
     """The bare step under `jax.jit` on one device, on images that lie there ready.
 
     Returns:
-      A function that takes so many steps and waits; the step's floating-point operations, by
-      XLA's count.
+      A function that takes so many steps and waits.
     """
     job = build(config)
     layer = job.model.whitening
@@ -98,8 +96,6 @@ def plain_step(config: Config) -> tuple[Callable[[int], None], float]:
 
     state = init_state(model, job.optimizer, jax.random.key(0), shape)
     compiled = jax.jit(step, donate_argnums=0).lower(state, images, labels).compile()
-    cost = compiled.cost_analysis()
-    flops = float("nan") if cost is None else cost["flops"]
     held = [state]
 
     def run(steps: int) -> None:
@@ -107,13 +103,4 @@ def plain_step(config: Config) -> tuple[Callable[[int], None], float]:
             held[0], value = compiled(held[0], images, labels)
         jax.block_until_ready((held[0], value))
 
-    return run, flops
-
-
-def product_speed(dtype: jnp.dtype, size: int) -> float:
-    """Floating-point operations a second of a square matrix product; the best of ten."""
-    a = jnp.ones((size, size), dtype)
-    product = jax.jit(jnp.matmul)
-    jax.block_until_ready(product(a, a))
-    best = min(timing.timed(lambda: jax.block_until_ready(product(a, a)))[0] for _ in range(10))
-    return 2 * size**3 / best
+    return run

@@ -8,8 +8,10 @@ from functools import partial
 import jax
 import numpy as np
 
+from configs import digits_lt
 from experiments import timing
-from experiments.train_speed.ours import Ours, plain_step
+from experiments.train_speed.ours import Ours, make_config, plain_step, synthetic
+from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.training.devices import Engine
 from ltjax.training.progress import SilentWatcher
@@ -49,7 +51,7 @@ def overhead(config: Config, steps: int) -> dict[str, dict[str, float]]:
       config: resolved; it saves every `steps` steps, and evaluates at the end only.
       steps: of a segment.
     """
-    bare, _ = plain_step(config)
+    bare = plain_step(config)
     mapped = Ours(config, jax.devices()[:1], Engine(False, False, 1))
     contenders: dict[str, Callable[[int], None]] = {"jit": bare, "mapped": mapped}
     for contender in contenders.values():
@@ -65,3 +67,31 @@ def overhead(config: Config, steps: int) -> dict[str, dict[str, float]]:
         found[name] |= {} if name == "jit" else {"ratio_to_jit": ratio}
         found[name] |= {"rounds": len(taken), "steps": steps}
     return found
+
+
+def overheads(rounds: int) -> timing.Parts:
+    """Of the digits' network with whitening, and of ResNet-32 on native kernels."""
+    jax.config.update("jax_num_cpu_devices", 1)
+    digits = digits_lt.get_config()
+    digits.method, digits.cpu_devices = "cw_la", 1
+    # The loop of 50 epochs with its logs and its checkpoint, then 350 steps of the others.
+    digits.train.epochs, digits.evaluation.every_epochs = 50 * (rounds + 2), 1000
+    digits.train.log_every_steps = 10
+    images, labels = synthetic(32, 2048, 10)
+    resnet = make_config(
+        "resnet32_cifar",
+        images,
+        labels,
+        cpu_devices=1,
+        engine__native="on",
+        evaluation__every_epochs=1000,
+        optimizer__warmup_epochs=0,
+        train__batch_size=128,
+        train__epochs=rounds + 2,
+        train__log_every_steps=4,
+        checkpoint__every_epochs=1,
+    )
+    return {
+        "overhead digits": overhead(configs.resolve(digits), 350),
+        "overhead resnet32_cifar": overhead(resnet, 16),
+    }

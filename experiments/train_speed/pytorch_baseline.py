@@ -45,11 +45,12 @@ class Bottleneck(nn.Module):
 
 
 def network(name: str, classes: int) -> nn.Module:
-    """ "resnet32_cifar" or "resnet50"."""
+    """One of the names in `contender.SHAPES`."""
     shape: tuple[tuple[int, int, int], ...]  # width, blocks and stride of each stage
-    if name == "resnet32_cifar":
+    if name.endswith("_cifar"):
         parts = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-        shape, block, grow = ((16, 5, 1), (32, 5, 2), (64, 5, 2)), CifarBlock, 1
+        blocks = (int(name.removeprefix("resnet").removesuffix("_cifar")) - 2) // 6
+        shape, block, grow = ((16, blocks, 1), (32, blocks, 2), (64, blocks, 2)), CifarBlock, 1
         before = 16
     else:
         parts = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU()]

@@ -8,7 +8,7 @@ import pytest
 from experiments import timing
 from experiments.crash import run as crash
 from experiments.input_speed import run as input_speed
-from experiments.kernel_speed import run as kernel_speed
+from experiments.kernel_accuracy import run as kernel_accuracy
 from experiments.predict_speed import run as predict_speed
 from experiments.train_speed import run as train_speed
 from experiments.whitening_speed import run as whitening_speed
@@ -44,11 +44,11 @@ def test_a_try_is_read_back(tmp_path):
     assert crash.read(tmp_path / "crash.csv") == tries
 
 
-@pytest.mark.parametrize("document", ["docs/training.md", "experiments/kernel_speed/README.md"])
-def test_kernel_speed(document):
-    made = kernel_speed.table(stored("kernel_speed/results/cpu.csv"))
-    assert shown(document, "kernels") == made
-    assert (ROOT / "experiments/kernel_speed/results/cpu.md").read_text() == made
+def test_accuracy_with_native_kernels():
+    folder = ROOT / "experiments/kernel_accuracy/results"
+    assert (folder / "accuracy.md").read_text() == kernel_accuracy.table(
+        kernel_accuracy.stored(folder)
+    )
 
 
 @pytest.mark.parametrize("document", ["docs/whitening.md", "experiments/whitening_speed/README.md"])

@@ -1,31 +1,30 @@
-"""One contender in a process of its own: it takes steps when it is told to, and says how long.
+"""One contender in a process of its own, which takes steps when it is told to.
 
-    python -m experiments.kernel_speed.contender KIND NETWORK WORK THREADS
+    python -m experiments.train_speed.contender KIND NETWORK WORK THREADS
 
-For every line with a number of steps on its input it prints seconds of CPU and of the clock per
-step, and the peak of its resident memory in MiB. Batches lie ready; only the step is timed.
+Batches lie ready; only the step is timed.
 """
 
 import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import resource
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from experiments import processes
+
 # Batch and side of the images of each network.
-SHAPES = {"resnet32_cifar": (128, 32), "resnet50": (16, 224)}
+SHAPES = {"resnet32_cifar": (128, 32), "resnet8_cifar": (128, 16), "resnet50": (16, 224)}
 CLASSES = 10
 Steps = Callable[[int], None]
 
 
-def pytorch(network: str, work: str, *, threads: int, channels_last: bool) -> Steps:
-    """Steps of PyTorch, eager."""
+def pytorch(network: str, work: str, *, threads: int, channels_last: bool, compiled: bool) -> Steps:
+    """Steps of PyTorch."""
     import torch
 
     from experiments.train_speed.pytorch_baseline import PyTorchBaseline
@@ -34,15 +33,15 @@ def pytorch(network: str, work: str, *, threads: int, channels_last: bool) -> St
     batch, side = SHAPES[network]
     images = np.random.default_rng(0).integers(256, size=(2 * batch, side, side, 3), dtype=np.uint8)
     labels = np.arange(len(images)) % CLASSES
-    settings: dict[str, Any] = {"channels_last": channels_last, "compiled": False}
+    settings: dict[str, Any] = {"channels_last": channels_last, "compiled": compiled}
     trained = PyTorchBaseline(network, images, labels, batch, CLASSES, bfloat16=False, **settings)
     ready = trained.inputs()
     trained.inputs = lambda: ready  # type: ignore[method-assign]
     if work == "training":
         return trained
+    trained.model.eval()
 
     def evaluate(steps: int) -> None:
-        trained.model.eval()
         with torch.no_grad():
             for _ in range(steps):
                 trained.model(ready[0])
@@ -107,8 +106,8 @@ def ours(network: str, work: str, *, native: bool) -> Steps:
 def contender(kind: str, network: str, work: str, threads: int) -> Steps:
     """The contender of a name of `run.CONTENDERS`."""
     if kind.startswith("torch"):
-        last = "channels last" in kind
-        return pytorch(network, work, threads=threads, channels_last=last)
+        settings = {"channels_last": "channels last" in kind, "compiled": "compile" in kind}
+        return pytorch(network, work, threads=threads, **settings)
     if "allocator" in kind:
         from ltjax.kernels.allocator import keep_memory
 
@@ -121,17 +120,11 @@ def contender(kind: str, network: str, work: str, threads: int) -> Steps:
 
 
 def main() -> None:
-    """Answers the lines of the standard input."""
+    """Compiles and warms up, then answers."""
     kind, network, work, threads = sys.argv[1:]
     steps_of = contender(kind, network, work, int(threads))
     steps_of(2)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        steps, cpu, wall = int(line), time.process_time(), time.perf_counter()
-        steps_of(steps)
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(cpu / steps, wall / steps, peak, flush=True)
+    processes.serve({work: steps_of})
 
 
 if __name__ == "__main__":
