@@ -106,9 +106,9 @@ def tables(parts: timing.Parts) -> str:
         ]
         for kind, row in rows.items():
             times = f"{row['cpu_milliseconds']:,.3g} | {row['milliseconds']:,.3g}"
-            ratios = f"{row['cpu_ratio']:.2f} | {row['ratio']:.2f}"
+            faster = f"{row['cpu_ratio']:.2f} | {row['ratio']:.2f}"
             rate, peak = f"{row['images_per_second']:,.3g}", f"{row['peak_mebibytes']:,.0f}"
-            text.append(f"| {kind} | {times} | {rate} | {ratios} | {peak} |")
+            text.append(f"| {kind} | {times} | {rate} | {faster} | {peak} |")
         text.append("")
     overheads = {name: rows for name, rows in parts.items() if name.startswith(OVERHEAD)}
     if overheads:
