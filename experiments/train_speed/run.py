@@ -2,7 +2,7 @@
 
     python -m experiments.train_speed.run [--parts steps overhead startup] [--cores 1]
                                           [--networks resnet32_cifar resnet8_cifar resnet50]
-                                          [--work training evaluation] [--rounds 5]
+                                          [--work training evaluation] [--rounds 5] [--no-compile]
                                           [--out experiments/train_speed/results]
 
 Contenders are processes of their own, since the thread pools of two libraries in one process
@@ -37,17 +37,19 @@ OURS = ("ltjax by XLA", "ltjax, allocator", "ltjax, allocator, kernels")
 STEPS = {"resnet32_cifar": 3, "resnet8_cifar": 20, "resnet50": 1}
 
 
-def contenders(network: str) -> tuple[str, ...]:
+def contenders(network: str, *, compiled: bool) -> tuple[str, ...]:
     """Names of the contenders; the first is the reference. PyTorch's are left out without it.
 
     `torch.compile` of ResNet-50 takes longer than all that is measured of it, and is left out.
     """
     if importlib.util.find_spec("torch") is None:
         return OURS
-    return (*EAGER, *(() if network == "resnet50" else COMPILED), *OURS)
+    return (*EAGER, *(COMPILED if compiled and network != "resnet50" else ()), *OURS)
 
 
-def speed(network: str, work: str, rounds: int, cores: Sequence[int]) -> timing.Parts:
+def speed(
+    network: str, work: str, kinds: Sequence[str], rounds: int, cores: Sequence[int]
+) -> timing.Parts:
     """Numbers of every contender of a part, under the part's name."""
     with contextlib.ExitStack() as stack:
         running = {
@@ -58,7 +60,7 @@ def speed(network: str, work: str, rounds: int, cores: Sequence[int]) -> timing.
                     cores=cores,
                 )
             )
-            for kind in contenders(network)
+            for kind in kinds
         }
         for process in running.values():
             process.ready()
@@ -133,6 +135,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--networks", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK))
     parser.add_argument("--cores", type=int, default=1, help="cores of the steps")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=None)
     return parser, parser.parse_args()
@@ -154,8 +157,9 @@ def main() -> None:
 
     cores = sorted(os.sched_getaffinity(0))[-args.cores :]
     for network in args.networks if "steps" in args.parts else ():
+        kinds = contenders(network, compiled=not args.no_compile)
         for work in args.work:
-            keep(speed(network, work, args.rounds, cores))
+            keep(speed(network, work, kinds, args.rounds, cores))
     if "overhead" in args.parts:
         from experiments.train_speed.overhead import overheads
 
