@@ -3,7 +3,8 @@
 Command:   python -m ltjax.main --config configs/cifar10_lt.py --config.data.dir=TFDS_DIR
            (TFDS's cifar10 in array_record files; --config.data.name=cifar10_lt for a set that
            is thinned already)
-Time:      about 4 hours a seed on two CPU cores; not measured on a GPU
+Time:      40 minutes a seed on two idle CPU cores with native kernels (docs/training.md); not
+           measured on a GPU
 Accuracy:  published top-1 at imbalance factor 100, ResNet-32: cross entropy 70.4, LDAM-DRW 77.0
            (Cao et al., NeurIPS 2019), balanced softmax 77.5; logit adjustment 77.3 to 80.9 (Menon
            et al., ICLR 2021), on a far longer schedule; of this code: not yet run
