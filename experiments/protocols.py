@@ -193,7 +193,8 @@ LOSSES: dict[str, dict[str, Any]] = {
     for name in (
         *("weighted_ce", "class_balanced", "focal", "class_balanced_focal", "ce_drw", "ldam"),
         *("vs", "lade", "equalization", "seesaw", "label_smoothing", "label_aware_smoothing"),
-        *("mixup", "remix"),
+        *("mixup", "remix", "lade_published", "label_aware_smoothing_published"),
+        "class_balanced_sigmoid_focal",
     )
 }
 # Classifiers of scikit-learn on pixels; of the configuration they take the data alone.

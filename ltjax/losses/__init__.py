@@ -11,7 +11,12 @@ from ltjax.losses.combine import (
     identity,
     loss_inputs,
 )
-from ltjax.losses.focal import focal, focal_transform
+from ltjax.losses.focal import (
+    focal,
+    focal_transform,
+    sigmoid_focal,
+    sigmoid_focal_transform,
+)
 from ltjax.losses.lade import lade, lade_transform
 from ltjax.losses.logit_adjustment import (
     adjusted_logits,
@@ -90,6 +95,8 @@ __all__ = [
     "scheduled_weights",
     "seesaw",
     "seesaw_transform",
+    "sigmoid_focal",
+    "sigmoid_focal_transform",
     "vector_scaling",
     "vector_scaling_transform",
     "weighted_cross_entropy",

@@ -64,6 +64,7 @@ class LossTransform(NamedTuple):
         sense.
       regularizer: `(inputs, state, *, step) -> scalar []`, or None. It is computed from the inputs
         that reach this transform, and its value is added to the loss of the batch.
+      each: `(logits [B, C], targets) -> [B]`, the loss of every example, or None for cross entropy.
 
     Source: the interface follows `optax.GradientTransformation`,
     https://optax.readthedocs.io/en/latest/api/transformations.html
@@ -73,6 +74,7 @@ class LossTransform(NamedTuple):
     apply: Apply
     roles: tuple[str, ...] = ()
     regularizer: Regularizer | None = None
+    each: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
 
 # Roles that may occur at most once in a chain, and why a second one is meaningless.
@@ -202,7 +204,8 @@ def chain(*transforms: LossTransform) -> LossTransform:
         return total
 
     regularized = any(t.regularizer is not None for t in transforms)
-    return LossTransform(init, apply, roles, regularizer if regularized else None)
+    each = next((t.each for t in transforms if t.each is not None), None)
+    return LossTransform(init, apply, roles, regularizer if regularized else None, each)
 
 
 def _check_order(roles: tuple[str, ...]) -> None:
@@ -254,7 +257,7 @@ def by_epoch(transform: LossTransform, steps_per_epoch: int) -> LossTransform:
         return transform.regularizer(inputs, now(state, step), step=step)
 
     extra = None if transform.regularizer is None else regularizer
-    return LossTransform(init, apply, transform.roles, extra)
+    return LossTransform(init, apply, transform.roles, extra, transform.each)
 
 
 def batch_loss(
@@ -301,7 +304,7 @@ def batch_loss(
     weights, divisor = inputs.weights, inputs.divisor
     if bet is not None:
         weights = weights * bet.astype(weights.dtype)
-    each = weights * cross_entropy(inputs.logits, inputs.targets)
+    each = weights * (transform.each or cross_entropy)(inputs.logits, inputs.targets)
     if divisor is not None:
         counted = jnp.mean(divisor if bet is None else divisor * bet.astype(divisor.dtype))
         if axis_name is not None:

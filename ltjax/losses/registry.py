@@ -11,8 +11,8 @@ from typing import NamedTuple
 from ltjax.errors import InputError, number, one_of, option, options_of, require
 from ltjax.losses.bet import EMBEDDED_WEIGHT
 from ltjax.losses.combine import MARGIN, ONE_CLASS, LossTransform, chain, identity
-from ltjax.losses.focal import FOCAL_GAMMA, focal_transform
-from ltjax.losses.lade import LADE_ALPHA, lade_transform
+from ltjax.losses.focal import FOCAL_GAMMA, focal_transform, sigmoid_focal_transform
+from ltjax.losses.lade import LADE_ALPHA, LADE_PENALTY, lade_transform
 from ltjax.losses.logit_adjustment import (
     TAU,
     VS_GAMMA,
@@ -38,6 +38,7 @@ from ltjax.losses.smoothing import (
 from ltjax.losses.softmax_weights import (
     EQUALIZATION_PROBABILITY,
     EQUALIZATION_THRESHOLD,
+    SEESAW_FLOOR,
     equalization_transform,
     seesaw_transform,
 )
@@ -72,14 +73,17 @@ LOSSES: dict[str, Builder] = {
     "balanced_softmax": lambda c, run: balanced_softmax_transform(),
     "vs": lambda c, run: vector_scaling_transform(c.vs_gamma, c.tau),
     "ldam": lambda c, run: ldam_transform(c.max_margin, run.head_scale, scaled=True),
-    "lade": lambda c, run: lade_transform(c.lade_alpha, axis_name=run.axis_name),
+    "lade": lambda c, run: lade_transform(c.lade_alpha, c.lade_penalty, axis_name=run.axis_name),
+    "lade_published": lambda c, run: lade_transform(
+        c.lade_alpha, c.lade_penalty, published=True, axis_name=run.axis_name
+    ),
     "equalization": lambda c, run: equalization_transform(
         c.equalization_threshold,
         c.equalization_probability,
         seed=run.seed,
         axis_name=run.axis_name,
     ),
-    "seesaw": lambda c, run: seesaw_transform(),
+    "seesaw": lambda c, run: seesaw_transform(floor=c.seesaw_floor),
 }
 # Weights of the examples by class.
 WEIGHTINGS: dict[str, Builder] = {
@@ -97,11 +101,15 @@ SMOOTHINGS: dict[str, Builder] = {
     "label_aware": lambda c, run: label_aware_smoothing_transform(
         c.smoothing_head, c.smoothing_tail
     ),
+    "label_aware_published": lambda c, run: label_aware_smoothing_transform(
+        c.smoothing_head, c.smoothing_tail, published=True
+    ),
 }
 # Weights of the examples by how well they are predicted.
 MODULATIONS: dict[str, Builder] = {
     "none": lambda c, run: identity(),
     "focal": lambda c, run: focal_transform(c.focal_gamma),
+    "sigmoid_focal": lambda c, run: sigmoid_focal_transform(c.focal_gamma),
 }
 
 
@@ -114,6 +122,8 @@ class LossConfig:
     vs_gamma: float = VS_GAMMA.field()
     max_margin: float = MAX_MARGIN.field()
     lade_alpha: float = LADE_ALPHA.field()
+    lade_penalty: float = LADE_PENALTY.field()
+    seesaw_floor: float = SEESAW_FLOOR.field()
     equalization_threshold: float = EQUALIZATION_THRESHOLD.field()
     equalization_probability: float = EQUALIZATION_PROBABILITY.field()
     weighting: str = option("auto", one_of("auto", *WEIGHTINGS), "class weights")
@@ -175,7 +185,7 @@ def make_loss(config: LossConfig, run: RunFacts | None = None) -> LossTransform:
     }
     builders = [_chosen(key, getattr(config, key), table) for key, table in tables.items()]
     loss = chain(*(build(config, facts) for build in builders))
-    _check_parts(config.name, loss, facts)
+    _check_parts(config, loss, facts)
     return loss
 
 
@@ -184,7 +194,13 @@ def _chosen(key: str, name: str, table: Mapping[str, Builder]) -> Builder:
     return table[name]
 
 
-def _check_parts(name: str, loss: LossTransform, run: RunFacts) -> None:
+def _check_parts(config: LossConfig, loss: LossTransform, run: RunFacts) -> None:
+    name = config.name
+    if loss.each is not None and name != "cross_entropy":
+        raise InputError(
+            f"loss.name = {name} with loss.modulation = {config.modulation} is meaningless: "
+            f"{name} changes a softmax, and there is none; use loss.name = cross_entropy"
+        )
     if MARGIN in loss.roles and run.head != "cosine":
         raise InputError(
             f"loss.name = {name} with model.head = {run.head} is meaningless: its margin is in "
@@ -192,7 +208,8 @@ def _check_parts(name: str, loss: LossTransform, run: RunFacts) -> None:
         )
     if ONE_CLASS in loss.roles and run.mixing != "none":
         raise InputError(
-            f"loss.name = {name} with train.mixing = {run.mixing} is meaningless: the loss needs "
+            f"loss.name = {name} and loss.modulation = {config.modulation} with train.mixing = "
+            f"{run.mixing} is meaningless: the loss needs "
             "one class an example, and a mixed image has two; use train.mixing = none, or another "
             "loss"
         )

@@ -88,10 +88,13 @@ def label_aware_smoothing(
     class_counts: Counts,
     head: float = SMOOTHING_HEAD.default,
     tail: float = SMOOTHING_TAIL.default,
+    *,
+    published: bool = False,
 ) -> jax.Array:
     """Cross entropy that smooths the targets of frequent classes more than those of rare ones.
 
-        t_y = 1 - eps_y,    t_c = eps_y / (C - 1) for c != y
+        t_y = 1 - eps_y,                t_c = eps_y / (C - 1) for c != y
+        t_y = 1 - eps_y + eps_y / C,    t_c = eps_y / C for c != y,         if published
         eps_y = tail + (head - tail) sin( (pi / 2) (n_y - n_min) / (n_max - n_min) )
 
     Targets that are probabilities are smoothed linearly.
@@ -102,6 +105,8 @@ def label_aware_smoothing(
       class_counts: training images of each class, `n`, `[C]`.
       head: epsilon of the most frequent class, in [0, 1).
       tail: epsilon of the rarest class, in [0, 1).
+      published: whether epsilon is spread over all classes, as in the published code, instead of
+        all others, as in the paper.
 
     Returns:
       `[B]`.
@@ -110,7 +115,8 @@ def label_aware_smoothing(
       InputError: `head` or `tail` out of range, or shapes that do not fit.
 
     Source: Zhong et al., Improving Calibration for Long-Tailed Recognition (CVPR 2021), its
-    concave form, https://arxiv.org/abs/2104.00466
+    concave form, https://arxiv.org/abs/2104.00466; the published code is
+    https://github.com/dvlab-research/MiSLAS
 
     >>> z = jnp.log(jnp.array([[0.9, 0.1], [0.1, 0.9]]))
     >>> loss = label_aware_smoothing(z, jnp.array([0, 1]), [100, 1])
@@ -120,17 +126,21 @@ def label_aware_smoothing(
     _check(head, tail)
     z = widened(logits)
     t = soft_targets(z, checked_targets(z, targets))
-    return cross_entropy(z, _smoothed(t, _epsilons(class_counts, head, tail)))
+    return cross_entropy(z, _smoothed(t, _epsilons(class_counts, head, tail), published))
 
 
 def label_aware_smoothing_transform(
-    head: float = SMOOTHING_HEAD.default, tail: float = SMOOTHING_TAIL.default
+    head: float = SMOOTHING_HEAD.default,
+    tail: float = SMOOTHING_TAIL.default,
+    *,
+    published: bool = False,
 ) -> LossTransform:
     """`label_aware_smoothing` as a transform of the targets.
 
     Args:
       head: epsilon of the most frequent class, in [0, 1).
       tail: epsilon of the rarest class, in [0, 1).
+      published: whether epsilon is spread over all classes instead of all others.
 
     Returns:
       The transform; its state is `eps`, float32 `[C]`.
@@ -144,7 +154,10 @@ def label_aware_smoothing_transform(
     [0.4, 0.31, 0.1]
     """
     _check(head, tail)
-    return _of_targets(of_counts(lambda counts: _epsilons(counts, head, tail)), _smoothed)
+    return _of_targets(
+        of_counts(lambda counts: _epsilons(counts, head, tail)),
+        lambda targets, epsilons: _smoothed(targets, epsilons, published),
+    )
 
 
 def _check(head: float, tail: float) -> None:
@@ -161,8 +174,10 @@ def _epsilons(class_counts: Counts, head: float, tail: float) -> jax.Array:
     return tail + (head - tail) * jnp.sin(math.pi / 2 * place)
 
 
-def _smoothed(targets: jax.Array, epsilons: jax.Array) -> jax.Array:
+def _smoothed(targets: jax.Array, epsilons: jax.Array, published: bool) -> jax.Array:
     taken = targets * by_class(epsilons, targets)
+    if published:
+        return targets - taken + jnp.mean(taken, axis=-1, keepdims=True)
     spread = (jnp.sum(taken, axis=-1, keepdims=True) - taken) / (targets.shape[-1] - 1)
     return targets - taken + spread
 

@@ -1,5 +1,6 @@
 """Losses that reweight the other classes in the denominator of an example's softmax."""
 
+import math
 from typing import Any
 
 import jax
@@ -28,6 +29,12 @@ EQUALIZATION_PROBABILITY = Option(
 )
 SEESAW_P = Option(0.8, number(0), "seesaw: exponent of the mitigation factor")
 SEESAW_Q = Option(2.0, number(0), "seesaw: exponent of the compensation factor")
+SEESAW_FLOOR = Option(
+    0.01,
+    number(0, 1),
+    "seesaw: the compensation factor takes an own probability below this for this",
+    older=0.0,
+)
 
 
 def equalization(
@@ -163,70 +170,84 @@ def seesaw(
     class_counts: Counts,
     p: float = SEESAW_P.default,
     q: float = SEESAW_Q.default,
+    floor: float = SEESAW_FLOOR.default,
 ) -> jax.Array:
     """Seesaw loss: pushes the logits of rarer classes down less, unless they are predicted wrongly.
 
         -log( e^(z_y) / (e^(z_y) + sum_{c != y} S_yc e^(z_c)) ),    S_yc = M_yc C_yc
-        M_yc = min(1, n_c / n_y)^p,    C_yc = max(1, s_c / s_y)^q,    s = softmax(z)
+        M_yc = min(1, n_c / n_y)^p,    C_yc = max(1, s_c / max(s_y, floor))^q,    s = softmax(z)
 
     `M` is the paper's mitigation factor, `C` its compensation factor.
 
     Args:
       logits: `z`, `[B, C]`.
       labels: class numbers `y`, int `[B]`.
-      class_counts: training images of each class, `n`, `[C]`; the paper counts the examples seen
-        during training instead.
+      class_counts: images of each class in what is sampled, `n`, `[C]`: those of the training set,
+        or shares such as a sampler's `class_prior()`. The paper counts the examples seen during
+        training.
       p: exponent of the mitigation factor, >= 0.
       q: exponent of the compensation factor, >= 0; no gradient flows through this factor.
+      floor: smallest own probability that counts, in [0, 1]. Without it the factor is unbounded:
+        one example that is predicted very wrongly would outweigh its batch.
 
     Returns:
       `[B]`.
 
     Raises:
-      InputError: `p` or `q` below 0, or targets that are not one class per example.
+      InputError: a number out of range, or targets that are not one class per example.
 
     Source: Wang et al., Seesaw Loss for Long-Tailed Instance Segmentation (CVPR 2021),
-    https://arxiv.org/abs/2008.10032
+    https://arxiv.org/abs/2008.10032; the floor is that of the authors' code in mmdetection,
+    https://github.com/open-mmlab/mmdetection
 
     >>> loss = seesaw(jnp.zeros((2, 2)), jnp.array([0, 1]), [10, 1], p=1.0)
     >>> [round(float(each), 3) for each in loss]
     [0.095, 0.693]
     """
-    _check_seesaw(p, q)
+    _check_seesaw(p, q, floor)
     z = widened(logits)
-    return cross_entropy(_balanced(z, labels, log_counts(class_counts), p, q), labels)
+    return cross_entropy(_balanced(z, labels, log_counts(class_counts), p, q, floor), labels)
 
 
-def seesaw_transform(p: float = SEESAW_P.default, q: float = SEESAW_Q.default) -> LossTransform:
+def seesaw_transform(
+    p: float = SEESAW_P.default, q: float = SEESAW_Q.default, floor: float = SEESAW_FLOOR.default
+) -> LossTransform:
     """`seesaw` as a transform of the logits.
 
     Args:
       p: exponent of the mitigation factor, >= 0.
       q: exponent of the compensation factor, >= 0.
+      floor: smallest own probability that counts, in [0, 1].
 
     Returns:
       The transform; its state is `log n`, float32 `[C]`.
 
     Raises:
-      InputError: `p` or `q` below 0.
+      InputError: a number out of range.
 
     Source: see `seesaw`.
     """
-    _check_seesaw(p, q)
+    _check_seesaw(p, q, floor)
     return of_logits(
         of_prior(log_counts),
-        lambda logits, targets, counts: _balanced(logits, targets, counts, p, q),
+        lambda logits, targets, counts: _balanced(logits, targets, counts, p, q, floor),
         (PRIOR, ONE_CLASS),
     )
 
 
-def _check_seesaw(p: float, q: float) -> None:
+def _check_seesaw(p: float, q: float, floor: float) -> None:
     SEESAW_P.check("p", p)
     SEESAW_Q.check("q", q)
+    SEESAW_FLOOR.check("floor", floor)
 
 
 def _balanced(
-    logits: jax.Array, labels: ArrayLike, log_counts: jax.Array, p: float, q: float
+    logits: jax.Array,
+    labels: ArrayLike,
+    log_counts: jax.Array,
+    p: float,
+    q: float,
+    floor: float,
 ) -> jax.Array:
     """Logits plus `log S`, which is 0 for the own class."""
     y = one_class(logits, labels, "seesaw")
@@ -235,5 +256,8 @@ def _balanced(
     # log s_c - log s_y is z_c - z_y: no softmax is needed.
     fixed = jax.lax.stop_gradient(logits)
     own = jnp.take_along_axis(fixed, y[..., None], axis=-1)
+    if floor > 0:
+        total = jax.nn.logsumexp(fixed, axis=-1, keepdims=True)
+        own = jnp.maximum(own, total + math.log(floor))
     compensation = q * jnp.maximum(fixed - own, 0.0)
     return logits + mitigation + compensation

@@ -95,6 +95,12 @@ CASES = {
         lambda z, y, n: reference.lade(z, y, n, 0.1, 0.2),
         batch=True,
     ),
+    "lade_published": Case(
+        lambda: losses.lade_transform(0.3, 0.01, published=True),
+        lambda z, y, n: losses.lade(z, y, n, 0.3, 0.01, published=True),
+        lambda z, y, n: reference.lade(z, y, n, 0.3, 0.01, published=True),
+        batch=True,
+    ),
     "equalization": Case(
         lambda: losses.equalization_transform(0.8, 1.0),
         lambda z, y, n: losses.equalization(z, y, n, 0.8, 1.0, key=key()),
@@ -104,6 +110,12 @@ CASES = {
     "seesaw": Case(
         lambda: losses.seesaw_transform(0.8, 2.0),
         lambda z, y, n: losses.seesaw(z, y, n, 0.8, 2.0),
+        lambda z, y, n, fixed=None: reference.seesaw(z, y, n, 0.8, 2.0, fixed, floor=0.01),
+        frozen=True,
+    ),
+    "seesaw_unbounded": Case(
+        lambda: losses.seesaw_transform(0.8, 2.0, floor=0.0),
+        lambda z, y, n: losses.seesaw(z, y, n, 0.8, 2.0, floor=0.0),
         lambda z, y, n, fixed=None: reference.seesaw(z, y, n, 0.8, 2.0, fixed),
         frozen=True,
     ),
@@ -145,6 +157,18 @@ CASES = {
         lambda z, y, n: losses.focal(z, y, 0.5),
         lambda z, y, n: reference.focal(z, y, n, 0.5),
     ),
+    "sigmoid_focal": Case(
+        lambda: losses.sigmoid_focal_transform(2.0),
+        lambda z, y, n: losses.sigmoid_focal(z, y, 2.0),
+        lambda z, y, n: reference.sigmoid_focal(z, y, n, 2.0),
+    ),
+    "class_balanced_sigmoid_focal": Case(
+        lambda: losses.chain(
+            losses.class_balanced_transform(0.999), losses.sigmoid_focal_transform(0.5)
+        ),
+        lambda z, y, n: class_balanced(n)[y] * losses.sigmoid_focal(z, y, 0.5),
+        lambda z, y, n: _class_balanced_sigmoid_focal(z, y, n),
+    ),
     "label_smoothing": Case(
         lambda: losses.label_smoothing_transform(0.1),
         lambda z, y, n: losses.label_smoothing(z, y, 0.1),
@@ -154,6 +178,11 @@ CASES = {
         lambda: losses.label_aware_smoothing_transform(0.4, 0.1),
         lambda z, y, n: losses.label_aware_smoothing(z, y, n, 0.4, 0.1),
         lambda z, y, n: reference.label_aware_smoothing(z, y, n, 0.4, 0.1),
+    ),
+    "label_aware_smoothing_published": Case(
+        lambda: losses.label_aware_smoothing_transform(0.4, 0.1, published=True),
+        lambda z, y, n: losses.label_aware_smoothing(z, y, n, 0.4, 0.1, published=True),
+        lambda z, y, n: reference.label_aware_smoothing(z, y, n, 0.4, 0.1, published=True),
     ),
     "ldam_drw": Case(
         lambda: losses.chain(
@@ -207,6 +236,12 @@ def _ldam_drw(z, y, n):
 def _class_balanced_focal(z, y, n):
     weights = reference.effective_weights(n, 0.999)
     each = _each(lambda z, y, n: reference.focal(z, y, n, 1.0), z, y, n)
+    return sum(weights[c] * loss for c, loss in zip(y, each, strict=True)) / len(y)
+
+
+def _class_balanced_sigmoid_focal(z, y, n):
+    weights = reference.effective_weights(n, 0.999)
+    each = _each(lambda z, y, n: reference.sigmoid_focal(z, y, n, 0.5), z, y, n)
     return sum(weights[c] * loss for c, loss in zip(y, each, strict=True)) / len(y)
 
 

@@ -99,8 +99,11 @@ def weighted_mean(z, y, counts, weights):
     return float(total / sum(weights[c] for c in y))
 
 
-def lade(z, y, counts, alpha, penalty):
-    """Hong et al. 2021: balanced softmax + sum_c pi_c (bound of class c, regularized)."""
+def lade(z, y, counts, alpha, penalty, published=False):
+    """Hong et al. 2021: balanced softmax + sum_c pi_c (bound of class c, regularized).
+
+    The published code subtracts the log prior of the logit's class, not of the example's.
+    """
     z = np.asarray(z, np.float64)
     classes = z.shape[1]
     pi = at_least_one(counts) / at_least_one(counts).sum()
@@ -108,7 +111,8 @@ def lade(z, y, counts, alpha, penalty):
     for c in range(classes):
         members = [z[i, c] for i in range(len(y)) if y[i] == c]
         first = sum(members) / len(members) if members else 0.0
-        terms = [z[i, c] + math.log(1 / classes / pi[y[i]]) for i in range(len(y))]
+        of = [c if published else own for own in y]
+        terms = [z[i, c] + math.log(1 / classes / pi[of[i]]) for i in range(len(y))]
         second = log_sum(terms) - math.log(len(y))
         value += pi[c] * (-first + second + penalty * second**2)
     return balanced_softmax(z, y, counts) + alpha * value
@@ -126,7 +130,20 @@ def equalization(z, y, counts, threshold):
     return total / len(y)
 
 
-def seesaw(z, y, counts, p, q, fixed=None):
+def sigmoid_focal(z, y, counts, gamma):
+    """The code of Cui et al. 2019: a binary focal loss per class, summed, by example."""
+    total = 0.0
+    for row, own in zip(np.asarray(z, np.float64), y, strict=True):
+        for c, logit in enumerate(row):
+            signed = logit if c == own else -logit
+            log_right, log_wrong = (
+                min(s, 0) - math.log1p(math.exp(-abs(s))) for s in (signed, -signed)
+            )
+            total -= math.exp(gamma * log_wrong) * log_right
+    return total / len(y)
+
+
+def seesaw(z, y, counts, p, q, fixed=None, floor=0.0):
     """Wang et al. 2021; `fixed` are the logits of the compensation factor."""
     n = at_least_one(counts)
     scores = log_softmax(z if fixed is None else fixed)
@@ -135,7 +152,8 @@ def seesaw(z, y, counts, p, q, fixed=None):
         terms = []
         for c in range(len(n)):
             mitigation = p * math.log(n[c] / n[own]) if n[c] < n[own] else 0.0
-            compensation = q * (score[c] - score[own]) if score[c] > score[own] else 0.0
+            wrong = max(score[own], math.log(floor)) if floor else score[own]
+            compensation = q * max(score[c] - wrong, 0.0)
             terms.append(row[c] + (mitigation + compensation if c != own else 0.0))
         total += log_sum(terms) - row[own]
     return total / len(y)
@@ -151,8 +169,8 @@ def label_smoothing(z, y, counts, epsilon):
     return total / len(y)
 
 
-def label_aware_smoothing(z, y, counts, head, tail):
-    """Zhong et al. 2021, concave."""
+def label_aware_smoothing(z, y, counts, head, tail, published=False):
+    """Zhong et al. 2021, concave; their code takes the mean over all classes."""
     n = at_least_one(counts)
     rows = log_softmax(z)
     classes = rows.shape[1]
@@ -160,6 +178,9 @@ def label_aware_smoothing(z, y, counts, head, tail):
     for row, own in zip(rows, y, strict=True):
         place = (n[own] - n.min()) / (n.max() - n.min()) if n.max() > n.min() else 1.0
         epsilon = tail + (head - tail) * math.sin(math.pi * place / 2)
+        if published:
+            total -= (1 - epsilon) * row[own] + epsilon * sum(row) / classes
+            continue
         for c in range(classes):
             total -= (1 - epsilon if c == own else epsilon / (classes - 1)) * row[c]
     return total / len(y)

@@ -96,6 +96,12 @@ BAD = {
     "smoothing": ({"smoothing": "x"}, {}, "loss.smoothing = 'x'"),
     "weighting": ({"weighting": "x"}, {}, "loss.weighting = 'x'"),
     "modulation": ({"modulation": "x"}, {}, "loss.modulation = 'x'"),
+    "sigmoid": (
+        {"name": "balanced_softmax", "modulation": "sigmoid_focal"},
+        {},
+        "changes a softmax, and there is none; use loss.name = cross_entropy",
+    ),
+    "sigmoid mixing": ({"modulation": "sigmoid_focal"}, {"mixing": "remix"}, "a mixed image has"),
     "gamma": ({"modulation": "focal", "focal_gamma": -1.0}, {}, "loss.focal_gamma = -1.0"),
     "embedded": ({"embedded_weight": 2.0}, {}, "loss.embedded_weight = 2.0"),
 }
@@ -115,7 +121,9 @@ def test_functions_and_configuration_have_one_default():
         losses.logit_adjusted_cross_entropy: {"tau": "tau"},
         losses.vector_scaling: {"gamma": "vs_gamma", "tau": "tau"},
         losses.ldam: {"max_margin": "max_margin"},
-        losses.lade: {"alpha": "lade_alpha"},
+        losses.lade: {"alpha": "lade_alpha", "penalty": "lade_penalty"},
+        losses.seesaw: {"floor": "seesaw_floor"},
+        losses.sigmoid_focal: {"gamma": "focal_gamma"},
         losses.equalization: {
             "threshold": "equalization_threshold",
             "probability": "equalization_probability",
