@@ -44,8 +44,8 @@ def test_a_stored_configuration_stays_valid(tmp_path):
     config = configs.default()
     config.checkpoint.every_epochs = 50
     config.engine.native = "off"  # what there was before the key
-    # Its prior and its weighted mean are those that it was trained with, not today's defaults.
-    config.loss.prior, config.loss.weighted_mean = "data", False
+    # Its losses are those that it was trained with, not of today's defaults.
+    config.loss.prior, config.loss.weighted_mean, config.loss.seesaw_floor = "data", False, 0.0
     resolved = configs.resolve(config)
     assert configs.resolve(STORED) == resolved
     flat, stored = resolved.flat(), configs.flatten(STORED)
