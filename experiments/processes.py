@@ -7,6 +7,7 @@ and calls `serve`; the program that compares starts it as a `Contender`.
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -58,7 +59,9 @@ def serve(calls: Mapping[str, Callable[[int], object]]) -> None:
     os.dup2(2, 1)  # whatever else is printed is no answer
     print(json.dumps(list(calls)), file=answers, flush=True)
     for line in sys.stdin:
-        name, steps = json.loads(line)
+        name, steps, warm_up = json.loads(line)
+        if warm_up:
+            calls[name](warm_up)
         cpu, wall = time.process_time(), time.perf_counter()
         calls[name](steps)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -86,13 +89,12 @@ class Contender:
         self.name = " ".join((module, *arguments))
         self.calls: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", __name__, json.dumps(cores), module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=records.ROOT,
             env={**os.environ, **(env or {})},
-            preexec_fn=None if cores is None else lambda: os.sched_setaffinity(0, cores),
         )
 
     def __enter__(self) -> Self:
@@ -117,15 +119,16 @@ class Contender:
         self.sleep()
         return self.calls
 
-    def turn(self, call: str, steps: int = 1) -> Turn:
+    def turn(self, call: str, steps: int = 1, *, warm_up: int = 0) -> Turn:
         """Lets it call a function, and waits until its threads sleep.
 
         Args:
           call: the function's name.
           steps: its argument.
+          warm_up: steps before that are not timed, for caches and threads.
         """
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([call, steps]) + "\n")
+        self._process.stdin.write(json.dumps([call, steps, warm_up]) + "\n")
         self._process.stdin.flush()
         turn = Turn(*self._read())
         self.sleep()
@@ -155,3 +158,17 @@ def _running(task: Path) -> bool:
         return (task / "stat").read_text().rpartition(")")[2].split()[0] == "R"
     except OSError:  # the thread has ended
         return False
+
+
+def main() -> None:
+    """Runs a module on some cores: they are set before a library counts them."""
+    cores = json.loads(sys.argv[1])
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
+    sys.argv[:2] = []
+    # `runpy` puts the module's path in the place of its name.
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,27 +1,40 @@
-"""Everything that is timed at one size, as functions without arguments that block."""
+"""What is timed at one size, in processes of their own.
 
-from collections.abc import Callable
+    python -m experiments.whitening_speed.contenders GROUP SIZE THREADS [--compile]
+
+Serves the functions of a group, named CONTENDER | full or forward | threads. XLA takes as many
+threads as its process has cores, so each number of threads is a process of its own; PyTorch
+changes the number within a process, and is timed with one and with THREADS.
+"""
+
+from experiments import timing  # noqa: F401 - pins threads, so it comes before NumPy and JAX
+
+# isort: split
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments.whitening_speed.baselines import eigh_autodiff, torch_baselines
-from ltjax.whitening.linen import ChannelWhitening
+from experiments import processes
 
 SHRINKAGE = 0.1
 MOMENTUM = 0.9
 OURS: dict[str, dict[str, Any]] = {
     "zca": {},
-    "zca, statistics skipped": {"stats_every": 4},
+    "zca, native": {"native": True},
+    "zca, native, statistics skipped": {"native": True, "stats_every": 4},
     "zca_svd": {"method": "zca_svd"},
     "newton_schulz": {"method": "newton_schulz"},
     "cholesky": {"method": "cholesky"},
     "batch_norm": {"method": "batch_norm"},
 }
+ZCA = ("zca", "zca, native", "zca, native, statistics skipped")
 Call = Callable[[], Any]
+# A contender's name, "full" or "forward", and a function that returns when the work is done.
+Named = tuple[str, str, Call]
 
 
 def inputs(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -33,25 +46,21 @@ def inputs(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blocking(function: Callable[..., Any], *args: Any) -> Call:
+    import jax
+
     return lambda: jax.block_until_ready(function(*args))
 
 
-def floors(n: int, d: int) -> dict[str, Call]:
-    """One product `[N, D] x [D, D]`, and the two that whitening cannot do without."""
-    x, s = (jnp.asarray(a) for a in (inputs(n, d)[0], np.eye(d, dtype=np.float32)))
-    product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    return {
-        "one product": _blocking(jax.jit(product), x, s),
-        "two products": _blocking(jax.jit(lambda x: product(x, product(x.T, x))), x),
-    }
+def ours(n: int, d: int, methods: Sequence[str]) -> Iterator[Named]:
+    """The layer by some methods: forward, and everything."""
+    import jax
+    import jax.numpy as jnp
 
+    from ltjax.whitening.linen import ChannelWhitening
 
-def ours(n: int, d: int) -> dict[tuple[str, str], Call]:
-    """The layer by every method, and JAX's autodiff of `eigh`: forward, and everything."""
     x, g = map(jnp.asarray, inputs(n, d))
-    calls: dict[tuple[str, str], Call] = {}
-    for name, options in OURS.items():
-        layer = ChannelWhitening(shrinkage=SHRINKAGE, momentum=MOMENTUM, **options)
+    for name in methods:
+        layer = ChannelWhitening(shrinkage=SHRINKAGE, momentum=MOMENTUM, **OURS[name])
         state = layer.init(jax.random.key(0), x, use_running_average=True)
         apply = partial(layer.apply, use_running_average=False, mutable=["batch_stats"])
         _, state = jax.jit(apply)(state, x)  # the next step is one that skips the statistics
@@ -63,45 +72,53 @@ def ours(n: int, d: int) -> dict[tuple[str, str], Call]:
 
             return jax.grad(loss, has_aux=True)(x)
 
-        calls[f"ltjax {name}", "forward"] = _blocking(
-            jax.jit(lambda state, x, apply=apply: apply(state, x)[0]), state, x
-        )
-        calls[f"ltjax {name}", "full"] = _blocking(jax.jit(full), state, x, g)
+        forward = jax.jit(lambda state, x, apply=apply: apply(state, x)[0])
+        yield f"ltjax {name}", "forward", _blocking(forward, state, x)
+        yield f"ltjax {name}", "full", _blocking(jax.jit(full), state, x, g)
 
-    def full_autodiff(x, g, running):
+
+def products_and_autodiff(n: int, d: int) -> Iterator[Named]:
+    """One product `[N, D] x [D, D]`, the two that whitening cannot do without, and autodiff."""
+    import jax
+    import jax.numpy as jnp
+
+    from experiments.whitening_speed.baselines import HIGHEST, eigh_autodiff
+
+    x, g = map(jnp.asarray, inputs(n, d))
+    product = partial(jnp.matmul, precision=HIGHEST)
+    yield "one product", "full", _blocking(jax.jit(product), x, jnp.eye(d))
+    yield "two products", "full", _blocking(jax.jit(lambda x: product(x, product(x.T, x))), x)
+
+    def full(x, g, running):
         def loss(x):
             z, s = eigh_autodiff(x, SHRINKAGE)
             return jnp.vdot(z, g), MOMENTUM * running + (1 - MOMENTUM) * s
 
         return jax.grad(loss, has_aux=True)(x)
 
-    calls["jax eigh autodiff", "forward"] = _blocking(
-        jax.jit(lambda x: eigh_autodiff(x, SHRINKAGE)[0]), x
-    )
-    calls["jax eigh autodiff", "full"] = _blocking(jax.jit(full_autodiff), x, g, jnp.eye(d))
-    return calls
+    forward = jax.jit(lambda x: eigh_autodiff(x, SHRINKAGE)[0])
+    yield "jax eigh autodiff", "forward", _blocking(forward, x)
+    yield "jax eigh autodiff", "full", _blocking(jax.jit(full), x, g, jnp.eye(d))
 
 
-def theirs(n: int, d: int, *, compiled: bool) -> dict[tuple[str, str], Call]:
-    """PyTorch's routes, eager and compiled; nothing where PyTorch is absent."""
-    try:
-        import torch
-    except ImportError:
-        return {}
+def theirs(n: int, d: int, routes: Sequence[str]) -> Iterator[Named]:
+    """Some of PyTorch's routes, eager, and with --compile compiled, too."""
+    import torch
+
+    from experiments.whitening_speed.baselines import torch_baselines
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x, g = (torch.from_numpy(a).to(device) for a in inputs(n, d))
-    calls: dict[tuple[str, str], Call] = {}
 
     def wait(value):
         if device == "cuda":
             torch.cuda.synchronize()
         return value
 
-    for name, function in torch_baselines(torch).items():
-        variants = {"eager": function}
-        if compiled:
-            torch.compiler.reset()
-            variants["compiled"] = torch.compile(function, dynamic=False)
+    for name in routes:
+        variants = {"eager": torch_baselines(torch)[name]}
+        if "--compile" in sys.argv:
+            variants["compiled"] = torch.compile(variants["eager"], dynamic=False)
         for kind, run in variants.items():
             running = torch.eye(d, device=device)
 
@@ -116,6 +133,49 @@ def theirs(n: int, d: int, *, compiled: bool) -> dict[tuple[str, str], Call]:
                     running.lerp_(s.detach(), 1 - MOMENTUM)
                 return wait(torch.autograd.grad(z, leaf, g)[0])
 
-            calls[f"torch {name}, {kind}", "forward"] = forward
-            calls[f"torch {name}, {kind}", "full"] = full
-    return calls
+            yield f"torch {name}, {kind}", "forward", forward
+            yield f"torch {name}, {kind}", "full", full
+
+
+# Each group is a process, or one for each number of threads.
+GROUPS: dict[str, Callable[[int, int], Iterator[Named]]] = {
+    "products": products_and_autodiff,
+    "ltjax zca": partial(ours, methods=ZCA),
+    "ltjax": partial(ours, methods=[name for name in OURS if name not in ZCA]),
+    "torch eigh": partial(theirs, routes=("eigh",)),
+    "torch": partial(theirs, routes=("svd", "iternorm 5", "cholesky")),
+}
+
+
+def _steps(call: Call, threads: int, *, torch: bool) -> Callable[[int], None]:
+    """The function of a number of steps, called once, which compiles."""
+
+    def steps(count: int) -> None:
+        if torch:
+            import torch as library
+
+            library.set_num_threads(threads)
+        for _ in range(count):
+            call()
+
+    steps(1)
+    return steps
+
+
+def main() -> None:
+    """Makes the functions, and serves them."""
+    group, size, most = sys.argv[1:4]
+    n, d = map(int, size.split("x"))
+    torch = group.startswith("torch")
+    counts = sorted({1, int(most)}) if torch else [int(most)]
+    processes.serve(
+        {
+            f"{name} | {mode} | {threads}": _steps(call, threads, torch=torch)
+            for name, mode, call in GROUPS[group](n, d)
+            for threads in counts
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,35 +1,41 @@
 """Time of whitening, forward and forward + backward + running covariance, against baselines.
 
-    python -m experiments.whitening_speed.run [--sizes 128x64 ...] [--out FOLDER]
+    python -m experiments.whitening_speed.run [--sizes 128x64 ...] [--cores 2] [--compile]
+                                              [--budget 0.3] [--out FOLDER]
 
-All contenders of a size are interleaved in one process; medians. Each turn is a call that is
-not timed, which wakes the contender's threads, and one that is. Prints the table, writes
-results, table and figure, named after the platform. PyTorch is optional (pip install
+This package's methods, JAX's autodiff, PyTorch's `eigh` and its other routes are processes of their
+own on the same cores and take turns, each with the number of threads that is best for it; medians.
+Writes results, table and figure, named after the platform. PyTorch is optional (pip install
 "ltjax[torch]"); on a GPU the same command times the GPU.
 """
-
-import os
-
-# PyTorch's idle OpenMP threads would spin, for up to 200 ms, on the cores of the next contender.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 from experiments import timing  # pins threads, so it comes before NumPy and JAX
 
 # isort: split
 
 import argparse
+import importlib.util
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from experiments import records
-from experiments.whitening_speed.contenders import Call, floors, ours, theirs
+from experiments.processes import Contender, Turn
+from experiments.whitening_speed.contenders import GROUPS
 
 SIZES = ("128x64", "256x512", "512x512", "256x2048", "1024x2048")
 REFERENCE = "torch eigh, eager"
+OURS = "ltjax zca, native"
 FULL = "full_milliseconds"
+# A turn is one step that is not timed, which wakes threads and fills caches, and about so long.
+TURN_SECONDS = 0.06
+# Steps that take longer need no warming up.
+LONG_SECONDS = 0.2
 Rows = dict[str, dict[str, float]]
 # Ceilings in products and floors of the speed-up over REFERENCE, forward + backward + running.
 GATES = {
@@ -41,49 +47,100 @@ GATES = {
 }
 
 
-def measure(size: str, *, budget: float, most: int, compiled: bool) -> dict[str, dict[str, float]]:
-    """Milliseconds of every contender at one size; slow ones run in fewer rounds."""
-    n, d = map(int, size.split("x"))
-    calls: dict[tuple[str, str], Call] = {
-        (name, "full"): call for name, call in floors(n, d).items()
-    }
-    calls |= ours(n, d) | theirs(n, d, compiled=compiled)
-    rounds = {}
-    for key, call in calls.items():
-        call()  # compiles
-        rounds[key] = int(np.clip(budget / timing.timed(call)[0] / 2, 3, most))
-    rows: dict[str, dict[str, float]] = {}
-    for (name, mode), times in timing.interleaved(calls, rounds, warm_up=0, wake=True).items():
-        rows.setdefault(name, {})[f"{mode}_milliseconds"] = 1e3 * times.median
-    return rows
+def part(size: str, cores: int) -> str:
+    """The name of a part of the results."""
+    return f"{size}, {cores} core{'s' * (cores > 1)}"
 
 
-def products(rows: Rows, name: str) -> float:
-    """Cost of forward + backward + running covariance in N x D x D products."""
-    return rows[name][FULL] / rows["one product"][FULL]
-
-
-def speedup(rows: Rows, name: str) -> float | None:
-    """How many times faster than PyTorch's eager `eigh`, where that was timed."""
-    return rows[REFERENCE][FULL] / rows[name][FULL] if REFERENCE in rows else None
-
-
-def gates(sizes: timing.Parts) -> dict[str, bool]:
-    """For each size with a gate, whether zca costs and gains what it should."""
-    found = {}
-    for size, (ceiling, least) in GATES.items():
-        if size in sizes:
-            cost, gain = products(sizes[size], "ltjax zca"), speedup(sizes[size], "ltjax zca")
-            found[size] = cost <= ceiling and (gain is None or gain >= least)
+def start(size: str, cores: Sequence[int], options: Sequence[str]) -> list[Contender]:
+    """The processes of a size, once for each number of threads where they cannot change it."""
+    module, found = "experiments.whitening_speed.contenders", []
+    for group in GROUPS:
+        torch = group.startswith("torch")
+        if torch and not importlib.util.find_spec("torch"):
+            continue
+        for threads in [len(cores)] if torch else sorted({1, len(cores)}):
+            words = (group, size, str(threads), *options)
+            found.append(Contender(module, *words, cores=cores[-threads:]))
     return found
 
 
-def table(sizes: timing.Parts) -> str:
-    """Markdown: cost in products, and speed-up over PyTorch's eager `eigh`."""
+def measure(
+    size: str, cores: Sequence[int], *, budget: float, most: int, options: Sequence[str]
+) -> Rows:
+    """Milliseconds of every contender at one size; slow ones take fewer steps and rounds."""
+    with ExitStack() as stack:
+        contenders = [stack.enter_context(c) for c in start(size, cores, options)]
+        trials: dict[tuple[str, str], list[tuple[float, int, partial[Turn]]]] = {}
+        for contender in contenders:
+            for call in contender.ready():
+                name, mode, threads = call.split(" | ")
+                turn = partial(contender.turn, call)
+                seconds = turn().wall
+                if seconds < LONG_SECONDS:
+                    seconds = min(turn(2, warm_up=1).wall for _ in range(2))
+                trials.setdefault((name, mode), []).append((seconds, int(threads), turn))
+        calls, rounds, best = {}, {}, {}
+        for key, found in trials.items():
+            seconds, best[key], turn = min(found, key=lambda trial: trial[0])
+            steps = int(np.clip(TURN_SECONDS / seconds, 1, 200))
+            calls[key] = partial(turn, steps, warm_up=int(seconds < LONG_SECONDS))
+            rounds[key] = int(np.clip(budget / seconds / steps, 3, most))
+        turns = timing.turns(calls, rounds, warm_up=0)
+    rows: Rows = {}
+    for (name, mode), taken in turns.items():
+        row = rows.setdefault(name, {})
+        row[f"{mode}_threads"], row[f"{mode}_rounds"] = best[name, mode], len(taken)
+        row[f"{mode}_milliseconds"] = 1e3 * float(np.median([turn.wall for turn in taken]))
+        row[f"{mode}_cpu_milliseconds"] = 1e3 * float(np.median([turn.cpu for turn in taken]))
+    return rows
+
+
+def split(parts: timing.Parts) -> dict[int, timing.Parts]:
+    """The sizes measured on each number of cores, most cores first."""
+    found: dict[int, timing.Parts] = {}
+    for name, rows in parts.items():
+        size, cores = name.split(", ")
+        found.setdefault(int(cores.split()[0]), {})[size] = rows
+    return dict(sorted(found.items(), reverse=True))
+
+
+def cost(rows: Rows, name: str, cores: int) -> float:
+    """Milliseconds of forward + backward + running: by the clock, or of CPU time on one core."""
+    return rows[name][FULL if cores > 1 else "full_cpu_milliseconds"]
+
+
+def products(rows: Rows, name: str, cores: int) -> float:
+    """Cost in N x D x D products."""
+    return cost(rows, name, cores) / cost(rows, "one product", cores)
+
+
+def speedup(rows: Rows, name: str, cores: int) -> float | None:
+    """How many times faster than PyTorch's eager `eigh`, where that was timed."""
+    if REFERENCE not in rows:
+        return None
+    return cost(rows, REFERENCE, cores) / cost(rows, name, cores)
+
+
+def gates(parts: timing.Parts) -> dict[str, bool]:
+    """For each size with a gate, whether ZCA costs and gains what it should on the most cores."""
+    cores, sizes = next(iter(split(parts).items()))
+    found = {}
+    for size, (ceiling, least) in GATES.items():
+        if size in sizes:
+            needed = products(sizes[size], OURS, cores)
+            gain = speedup(sizes[size], OURS, cores)
+            found[size] = needed <= ceiling and (gain is None or gain >= least)
+    return found
+
+
+def _table(sizes: timing.Parts, cores: int) -> str:
     names = list(dict.fromkeys(name for rows in sizes.values() for name in rows))
-    lines = [f"| (N, D) | {' | '.join(s.replace('x', ', ') for s in sizes)} |"]
+    unit = "by the clock" if cores > 1 else "CPU time"
+    titles = [f"({size.replace('x', ', ')})" for size in sizes]
+    lines = [f"| {cores} core{'s' * (cores > 1)}, {unit} | {' | '.join(titles)} |"]
     lines.append("|---|" + "---|" * len(sizes))
-    times = [f"{rows['one product'][FULL]:.2f} ms" for rows in sizes.values()]
+    times = [f"{cost(rows, 'one product', cores):.2f} ms" for rows in sizes.values()]
     lines.append(f"| one product | {' | '.join(times)} |")
     for name in names[1:]:
         cells = []
@@ -91,32 +148,37 @@ def table(sizes: timing.Parts) -> str:
             if name not in rows:
                 cells.append("-")
                 continue
-            gain = speedup(rows, name)
-            cell = f"{products(rows, name):.1f}"
-            cells.append(
-                cell if gain is None or name == "two products" else f"{cell} / {gain:.1f}x"
-            )
+            cell, gain = f"{products(rows, name, cores):.1f}", speedup(rows, name, cores)
+            if gain is not None and name != "two products":
+                cell += f" / {gain:.1f}x"
+            if rows[name]["full_threads"] < cores:
+                cell += " (1)"
+            cells.append(cell)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def figure(sizes: timing.Parts, path: Path) -> None:
-    """Cost in products by size, one line a contender."""
+def table(parts: timing.Parts) -> str:
+    """Markdown for each number of cores: cost in products, speed-up over PyTorch's eager `eigh`."""
+    return "\n".join(_table(sizes, cores) for cores, sizes in split(parts).items())
+
+
+def figure(parts: timing.Parts, path: Path) -> None:
+    """Cost in products by size on the most cores, one line a contender."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    cores, sizes = next(iter(split(parts).items()))
     fig, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    shown = ["two products", "ltjax zca", "ltjax newton_schulz", "ltjax cholesky"]
+    shown = ["two products", "ltjax zca", OURS, "ltjax newton_schulz", "ltjax cholesky"]
     shown += ["jax eigh autodiff", REFERENCE, "torch svd, eager", "torch iternorm 5, eager"]
     shown += ["torch cholesky, eager"]
     for name in shown:
         if all(name in rows for rows in sizes.values()):
-            costs = [products(rows, name) for rows in sizes.values()]
-            axes.plot(
-                list(sizes), costs, marker="o", lw=3 if name == "ltjax zca" else 1.2, label=name
-            )
+            costs = [products(rows, name, cores) for rows in sizes.values()]
+            axes.plot(list(sizes), costs, marker="o", lw=3 if name == OURS else 1.2, label=name)
     axes.set(yscale="log", xlabel="N x D", ylabel="cost in N x D x D products")
     axes.set_title("Whitening: forward + backward + running covariance")
     axes.grid(alpha=0.3)
@@ -128,27 +190,34 @@ def main() -> None:
     """Times, prints, writes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", nargs="+", default=list(SIZES))
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds a contender, about")
-    parser.add_argument("--rounds", type=int, default=41, help="at most")
-    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--budget", type=float, default=0.3, help="seconds a contender, about")
+    parser.add_argument("--rounds", type=int, default=15, help="at most")
+    parser.add_argument("--compile", action="store_true", help="PyTorch compiled, too")
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))[-args.cores :]
     path = args.out / f"{jax.devices()[0].platform}.csv" if args.out else None
     about = records.environment(records.devices())
     if path:
-        timing.check(parser, path, args.sizes, about)
-    sizes: timing.Parts = {}
+        timing.check(parser, path, [part(size, len(cores)) for size in args.sizes], about)
+    parts: timing.Parts = {}
     for size in args.sizes:
-        sizes[size] = measure(
-            size, budget=args.budget, most=args.rounds, compiled=not args.no_compile
+        found = measure(
+            size,
+            cores,
+            budget=args.budget,
+            most=args.rounds,
+            options=["--compile"] * args.compile,
         )
+        parts[part(size, len(cores))] = found
         print(f"{size} measured", flush=True)
     if path:
-        sizes = timing.write(path, sizes, about)
-        path.with_suffix(".md").write_text(table(sizes))
-        figure(sizes, path.with_suffix(".png"))
-    print(table(sizes))
-    print("gates met:", gates(sizes))
+        parts = timing.write(path, parts, about)
+        path.with_suffix(".md").write_text(table(parts))
+        figure(parts, path.with_suffix(".png"))
+    print(table(parts))
+    print("gates met:", gates(parts))
 
 
 if __name__ == "__main__":

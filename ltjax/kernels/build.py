@@ -21,13 +21,16 @@ from typing import NamedTuple
 
 import jax
 
+from ltjax.kernels.lapack import use_lapack
+
 SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("units.cc", "products.cc", "pooling.cc")
+    Path(__file__).with_name(name) for name in ("units.cc", "products.cc", "pooling.cc", "eigh.cc")
 )
 HEADERS = (Path(__file__).with_name("blocks.h"),)
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
-CALLS = tuple(
-    f"{name}_{way}" for name in ("unit", "product", "pool") for way in ("forward", "backward")
+CALLS = (
+    *(f"{name}_{way}" for name in ("unit", "product", "pool") for way in ("forward", "backward")),
+    "eigh",
 )
 # A compiler that hangs must not hang a training.
 MOST_SECONDS = 300
@@ -134,6 +137,7 @@ def load() -> Built:
         if not path.exists():
             path = _build_somewhere(compiler, path)
         library = ctypes.CDLL(str(path))
+        use_lapack(library)
         for name in CALLS:
             target = jax.ffi.pycapsule(getattr(library, f"ltjax_{name}"))
             jax.ffi.register_ffi_target(f"ltjax_{name}", target, platform="cpu")

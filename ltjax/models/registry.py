@@ -152,13 +152,14 @@ def make_head(config: ModelConfig, num_classes: int) -> nn.Module:
 
 
 def make_whitening(
-    config: WhiteningConfig, *, axis_name: str | None = None
+    config: WhiteningConfig, *, axis_name: str | None = None, native: bool = False
 ) -> ChannelWhitening | StandardizedWhitening | None:
     """Builds the whitening of a configuration.
 
     Args:
       config: options of the whitening, with `method` resolved.
       axis_name: mapped axis over which batches are spread.
+      native: whether to use the native eigendecomposition where it is faster.
 
     Returns:
       The layer, or None for the method "none".
@@ -178,6 +179,7 @@ def make_whitening(
         stats_every=config.stats_every,
         steps=config.steps,
         axis_name=axis_name,
+        native=native,
     )
     if not config.standardize:
         return layer
@@ -217,7 +219,7 @@ def make_model(
     >>> model.backbone.features, model.whitening.shrinkage, model.head.num_classes
     (64, 0.1, 10)
     """
-    layer = make_whitening(whitening, axis_name=axis_name)
+    layer = make_whitening(whitening, axis_name=axis_name, native=native)
     backbone = make_backbone(config, axis_name=axis_name, native=native)
     if layer is not None:
         layer.check(backbone.features)

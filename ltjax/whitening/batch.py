@@ -35,6 +35,7 @@ class Batch(NamedTuple):
       steps: number of Newton-Schulz steps; None iterates to rounding accuracy.
       past: running statistics that take part.
       axis_name: mapped axis over which the batch is spread.
+      native: whether to use the native eigendecomposition where it is faster.
     """
 
     rows: jax.Array
@@ -43,6 +44,7 @@ class Batch(NamedTuple):
     steps: int | None
     past: Past
     axis_name: str | None
+    native: bool = False
 
     @property
     def dual(self) -> bool:

@@ -43,6 +43,7 @@ def whiten(
     steps: int | None = STEPS.default,
     mask: jax.Array | None = None,
     axis_name: str | None = None,
+    native: bool = False,
 ) -> jax.Array:
     """Whitens a batch with its own statistics.
 
@@ -66,6 +67,7 @@ def whiten(
       steps: number of Newton-Schulz steps; None iterates to rounding accuracy.
       mask: bool `[N]`; padded rows (False) do not enter the statistics, and their output is 0.
       axis_name: mapped axis over which the batch is spread.
+      native: whether to use the native eigendecomposition (`ltjax.kernels`) where it is faster.
 
     Returns:
       `[N, D]` in the dtype of `x`. If all rows are equal, it is 0, with gradient 0. NaNs propagate.
@@ -93,6 +95,7 @@ def whiten(
         steps=steps,
         mask=mask,
         axis_name=axis_name,
+        native=native,
     ).output
 
 
@@ -105,6 +108,7 @@ def whiten_batch(
     steps: int | None = STEPS.default,
     mask: jax.Array | None = None,
     axis_name: str | None = None,
+    native: bool = False,
     past: Past | None = None,
 ) -> Whitened:
     """Whitens a batch like `whiten`, and returns its statistics too.
@@ -117,6 +121,7 @@ def whiten_batch(
       steps: see `whiten`.
       mask: see `whiten`.
       axis_name: see `whiten`.
+      native: see `whiten`.
       past: running statistics to mix with those of the batch; None uses the batch alone.
 
     Returns:
@@ -128,7 +133,7 @@ def whiten_batch(
     xc, mean, count = center(wide, mask=mask, axis_name=axis_name)
     rows = wide if mask is None else jnp.where(mask[:, None], wide, jnp.zeros_like(wide))
     past = jax.lax.stop_gradient(Past() if past is None else past)
-    batch = Batch(xc, count, shrinkage, steps, past, axis_name)
+    batch = Batch(xc, count, shrinkage, steps, past, axis_name, native)
     if groups == 1:
         out, covariance, a = _whiten_group(batch, rows, method)
     else:

@@ -51,6 +51,8 @@ class ChannelWhitening(nn.Module):
       stats_every: number of steps from one update of the running statistics to the next; the first
         step is one. For N < D the update is a third of the layer's cost.
       steps: number of Newton-Schulz steps; None iterates to rounding accuracy.
+      native: whether training uses the native eigendecomposition (`ltjax.kernels`) where it is
+        faster.
 
     Source: Zhang (https://arxiv.org/abs/2112.05958, https://arxiv.org/abs/2408.17197); Huang et al.
     (CVPR 2018, https://arxiv.org/abs/1804.08450); `memory` and `stats_every` are ours.
@@ -77,6 +79,7 @@ class ChannelWhitening(nn.Module):
     memory: float = MEMORY.default
     stats_every: int = STATS_EVERY.default
     steps: int | None = STEPS.default
+    native: bool = False
 
     @nn.compact
     def __call__(

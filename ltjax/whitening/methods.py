@@ -33,7 +33,7 @@ def _by_decomposition(batch: Batch, *, svd: bool) -> Result:
         values, vectors = (1 - a) * singular**2 / batch.total, right.T
     else:
         assert product is not None
-        values, vectors = eigh((1 - a) * whole.covariance(product))
+        values, vectors = eigh((1 - a) * whole.covariance(product), native=whole.native)
     weight = (1 - a) / batch.total
     if batch.past.covariance is not None:
         weight = weight * (1 - batch.past.share)

@@ -45,6 +45,8 @@ class ChannelWhitening(nnx.Module):
       stats_every: number of steps from one update of the running statistics to the next; the first
         step is one. For N < D the update is a third of the layer's cost.
       steps: number of Newton-Schulz steps; None iterates to rounding accuracy.
+      native: whether training uses the native eigendecomposition (`ltjax.kernels`) where it is
+        faster.
       rngs: accepted so that the layer can stand in for `flax.nnx.BatchNorm`; nothing is drawn.
 
     Attributes:
@@ -82,6 +84,7 @@ class ChannelWhitening(nnx.Module):
         memory: float = MEMORY.default,
         stats_every: int = STATS_EVERY.default,
         steps: int | None = STEPS.default,
+        native: bool = False,
         rngs: nnx.Rngs | None = None,
     ):
         self.num_features = num_features
@@ -95,6 +98,7 @@ class ChannelWhitening(nnx.Module):
         self.memory = memory
         self.stats_every = stats_every
         self.steps = steps
+        self.native = native
         self.check(num_features)
         state = {} if method == "none" else running.start(self, num_features)._asdict()
         stats = {k: nnx.BatchStat(v) for k, v in state.items() if v is not None}

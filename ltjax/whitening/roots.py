@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.errors import Option, one_of
+from ltjax.kernels import eigh as native_eigh
 from ltjax.whitening.moments import matmul, psum
 from ltjax.whitening.newton_schulz import STEPS, newton_schulz
 
@@ -25,18 +26,19 @@ GPU_JACOBI = range(33, 513)
 ROOT = Option("eigh", one_of("eigh", "newton_schulz"), "how an inverse square root is computed")
 
 
-def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+def eigh(matrix: jax.Array, *, native: bool = False) -> tuple[jax.Array, jax.Array]:
     """Eigenvalues and eigenvectors by the implementation that suits the platform.
 
-    CPU: LAPACK's divide and conquer. GPU: Jacobi for 32 < D <= 512, otherwise JAX's default. TPU:
-    JAX's default, which is Jacobi up to 256 and QDWH above (slow to compile:
-    https://github.com/jax-ml/jax/issues/28315). Whitening depends on the platform here and nowhere
-    else. The choices for GPU and TPU follow the issues linked here and above; we did not measure
-    them.
+    CPU: LAPACK's divide and conquer, or the same on two threads (`ltjax.kernels.eigh`). GPU: Jacobi
+    for 32 < D <= 512, otherwise JAX's default. TPU: JAX's default, which is Jacobi up to 256 and
+    QDWH above (slow to compile: https://github.com/jax-ml/jax/issues/28315). Whitening depends on
+    the platform here and nowhere else. The choices for GPU and TPU follow the issues linked here
+    and above; we did not measure them.
 
     Args:
       matrix: `[D, D]`, symmetric; only the lower triangle is read. It is a constant to
         differentiation.
+      native: whether to use the native decomposition where it is faster.
 
     Returns:
       `(values, vectors)`: eigenvalues `[D]`, ascending, and eigenvectors `[D, D]`, in columns.
@@ -44,6 +46,8 @@ def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     Source: `jax.lax.linalg.eigh`,
     https://docs.jax.dev/en/latest/_autosummary/jax.lax.linalg.eigh.html
     """
+    if native and native_eigh.supports(matrix.shape[-1], matrix.dtype):
+        return native_eigh.eigh(matrix)
     matrix = jax.lax.stop_gradient(matrix)
 
     def solve(

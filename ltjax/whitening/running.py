@@ -44,6 +44,10 @@ class Options(Protocol):
         """Number of Newton-Schulz steps; None iterates to rounding accuracy."""
 
     @property
+    def native(self) -> bool:
+        """Whether training uses the native eigendecomposition where it is faster."""
+
+    @property
     def momentum(self) -> float:
         """Weight of the past in the running statistics."""
 
@@ -217,6 +221,7 @@ def train(
         steps=options.steps,
         mask=mask,
         axis_name=axis_name,
+        native=options.native,
         past=past,
     )
     rows = jax.lax.stop_gradient(x)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ltjax.whitening import whiten
 
-STATIC = ("method", "shrinkage", "groups", "steps")
+STATIC = ("method", "shrinkage", "groups", "steps", "native")
 
 
 @partial(jax.jit, static_argnames=STATIC)
