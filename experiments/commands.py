@@ -57,7 +57,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         command("train_speed", parts="steps", cores="2"),
     ),
     "kernel_accuracy": (command("kernel_accuracy", data_dir="TFDS_DIR"),),
-    "whitening_speed": (command("whitening_speed"), command("whitening_speed", program="step")),
+    "whitening_speed": (
+        command("whitening_speed", cores="2"),
+        command("whitening_speed", cores="1"),
+        command("whitening_speed", program="step"),
+    ),
     "sampler_speed": (command("sampler_speed"), command("sampler_speed", program="covariance")),
     "input_speed": tuple(command("input_speed", part=part) for part in ("streamed", "resident")),
     "predict_speed": (command("predict_speed"),),
