@@ -59,7 +59,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "kernel_accuracy": (command("kernel_accuracy", data_dir="TFDS_DIR"),),
     "whitening_speed": (
         command("whitening_speed", cores="2"),
-        command("whitening_speed", cores="1"),
         command("whitening_speed", program="step"),
     ),
     "sampler_speed": (command("sampler_speed"), command("sampler_speed", program="covariance")),
