@@ -263,7 +263,7 @@ def hush_closed_loops() -> None:
         if CLOSED not in str(value):
             hook(kind, value, trace)
 
-    warnings.filterwarnings("ignore", r"coroutine '\w+' was never awaited", RuntimeWarning)
+    warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
     unraisable.hushed = True  # type: ignore[attr-defined]
     sys.unraisablehook, sys.excepthook = unraisable, uncaught
 
