@@ -87,6 +87,14 @@ class OptimizerConfig:
         number(0, 0.999999),
         "decay of the moving average of the parameters that is evaluated; 0 turns it off",
     )
+    ema_batches: int | None = option(
+        None,
+        integer(0, 10**6),
+        "training batches over which the batch statistics of the averaged parameters are "
+        "computed; None: an epoch's, but at most 100; 0: those of the parameters themselves are "
+        "taken",
+        older=0,
+    )
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,11 @@ from ltjax.training.optimizer import (
     train_part,
 )
 from ltjax.training.prior import ClassStatistics, class_statistics, embedded_weight, with_prior
+from ltjax.training.recalibration import (
+    MeasurementStep,
+    make_measurement_step,
+    recalibration_batches,
+)
 from ltjax.training.state import TrainState, init_state
 from ltjax.training.step import AXIS, TrainStep, make_train_step
 
@@ -73,6 +78,9 @@ class Job(NamedTuple):
       optimizer: optax transformation.
       learning_rate: of a step.
       averaged: whether an exponential moving average of the parameters is kept.
+      measurement_step: measures batch statistics, for one device and one seed.
+      recalibration_batches: training batches that the average's statistics are taken from; 0 where
+        it has none of its own.
       total_steps: steps of the training; 0 for a stage that only computes its head.
       eval_batch_size: images of a batch of the evaluation, over all devices.
     """
@@ -93,6 +101,8 @@ class Job(NamedTuple):
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
     averaged: bool
+    measurement_step: MeasurementStep
+    recalibration_batches: int
     total_steps: int
     eval_batch_size: int
 
@@ -156,6 +166,8 @@ def build(config: Config, *, began_native: bool | None = None) -> Job:
         optimizer=optimizer,
         learning_rate=learning_rate,
         averaged=config.optimizer.ema_decay > 0,
+        measurement_step=make_measurement_step(model, augment=_augment(config), mixing=mixing),
+        recalibration_batches=recalibration_batches(config, samplers[0].steps_per_epoch),
         total_steps=total,
         eval_batch_size=config.evaluation.batch_size,
     )
@@ -180,8 +192,14 @@ def read_data(config: Config) -> RunData:
 def initial_state(job: Job, seed: int) -> TrainState:
     """The state of a seed before its first step."""
     init, _ = keys(seed)
-    shape = job.data.train.image_shape
-    return init_state(job.model, job.optimizer, init, shape, ema=job.averaged)
+    return init_state(
+        job.model,
+        job.optimizer,
+        init,
+        job.data.train.image_shape,
+        ema=job.averaged,
+        recalibrated=job.recalibration_batches > 0,
+    )
 
 
 def model_of(config: Config, num_classes: int, *, native: bool = False) -> Classifier:
@@ -269,23 +287,28 @@ def _train_step(
     optimizer: optax.GradientTransformation,
     mixing: BatchMixing | None,
 ) -> TrainStep:
-    augment = config.augment
     return make_train_step(
         model,
         loss,
         optimizer,
         embedded_weight=embedded_weight(config),
-        augment=Augment(
-            max_shift=augment.max_shift,
-            flip=augment.flip,
-            rand_ops=augment.rand_ops,
-            rand_magnitude=augment.rand_magnitude,
-            cutout=augment.cutout,
-        ),
+        augment=_augment(config),
         ema_decay=config.optimizer.ema_decay,
         skip_nonfinite=config.train.on_nan == "skip",
         mixing=mixing,
         trainable=TRAINED_IN_STAGE[config.stage],
+    )
+
+
+def _augment(config: Config) -> Augment:
+    """The augmentation on the devices."""
+    augment = config.augment
+    return Augment(
+        max_shift=augment.max_shift,
+        flip=augment.flip,
+        rand_ops=augment.rand_ops,
+        rand_magnitude=augment.rand_magnitude,
+        cutout=augment.cutout,
     )
 
 

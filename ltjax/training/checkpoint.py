@@ -79,7 +79,9 @@ class Checkpoints:
         meta = json.loads(json.dumps(meta))  # as it will be read, so that the digest agrees
         meta[DIGEST] = {"arrays": digest_of_arrays(state)}
         meta[DIGEST]["meta"] = digest_of_meta(step, meta)
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(_fields(state)), meta=ocp.args.JsonSave(meta)
+        )
         with self._writing():
             self._manager.save(step, args=args, metrics={"score": score})
 
@@ -148,7 +150,8 @@ class Checkpoints:
             _verify_meta(step, meta)
         check(path, meta)
         with self._reading(path):
-            state = self._item(step, "state", ocp.args.StandardRestore(target))
+            item = self._item(step, "state", ocp.args.StandardRestore(_fields(target)))
+            state = TrainState(**item)
             pairs = zip(
                 jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(target), strict=True
             )
@@ -193,6 +196,16 @@ class Checkpoints:
                 f"a checkpoint in {self._directory} cannot be written ({_first_line(e)}); "
                 f"{advice(e)}"
             ) from e
+
+
+def _fields(state: TrainState) -> dict[str, Any]:
+    """The parts of a state as they are stored.
+
+    Checkpoints of earlier versions have no `ema_stats`; it is absent wherever it is empty, so that
+    they can still be read.
+    """
+    found = state._asdict()
+    return found if state.ema_stats else {k: x for k, x in found.items() if k != "ema_stats"}
 
 
 # Key of the digests among what is stored beside the arrays, and of what every checkpoint that has

@@ -147,7 +147,8 @@ def _begin_seed(
     """One seed's state, and what there is to tell of it."""
     learned, fresh = trained.variables["params"], own.params["head"]
     # The head's inputs need only the backbone and the whitening.
-    state = own._replace(params={**learned, "head": fresh}, batch_stats=trained.batch_stats, ema=())
+    stats = trained.variables["batch_stats"]
+    state = own._replace(params={**learned, "head": fresh}, batch_stats=stats, ema=())
     start = Start(learned["head"].get("dense"), fresh, state, prior, config, seeds)
     head = HEAD_OF_STAGE[config.stage](start)
     params = {**learned, "head": head.params}

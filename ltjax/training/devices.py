@@ -167,6 +167,14 @@ class Mapping:
 
         return self._map(gathered, donate=False)
 
+    def measurement(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Maps a step whose result is the same on all devices, as that of a train step is.
+
+        The first argument and the result are trees that all devices share, the second is a
+        `Resident`, and the batch has the axes `[devices, B / devices]`.
+        """
+        return self._map(step, donate=False)
+
     def _map(self, function: Callable, *, donate: bool) -> Callable:
         donated = (0,) if donate else ()
         if self.backend == "pmap":

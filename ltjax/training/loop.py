@@ -205,6 +205,7 @@ class Loop:
     def _evaluate(self) -> None:
         """Logs the accuracy on the test images and remembers it as the checkpoint's score."""
         with self.clock.paused(self.seeds.block):
+            self.seeds.recalibrate(self.step)
             scores, outputs = score_seeds(self.seeds, self.config.evaluation.thresholds)
             names = ("accuracy", "balanced_accuracy", "many", "medium", "few")
             known = {n: [s[n] for s in scores] for n in names if scores[0][n] is not None}
@@ -217,6 +218,7 @@ class Loop:
         """Hands the states over to be written as a checkpoint."""
         self._fetch(self._window)  # never save a state whose loss nobody has looked at
         with self.clock.paused(self.seeds.block):
+            self.seeds.recalibrate(self.step)
             meta = {
                 "seeds": list(self.job.seeds),
                 "config": self.folder.config,

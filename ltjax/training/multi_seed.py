@@ -13,6 +13,7 @@ from ltjax.evaluation.outputs import collect_outputs
 from ltjax.models import Outputs
 from ltjax.training.build import Job, initial_state, keys
 from ltjax.training.devices import Mapping
+from ltjax.training.recalibration import recalibrated
 from ltjax.training.state import TrainState
 from ltjax.training.step import Resident, make_eval_step, make_freeze
 from ltjax.training.window import DeviceMetrics, HostMetrics
@@ -41,6 +42,8 @@ class Seeds:
         self._train_data, self._test_data = _constants(job, mapping, together=self._together)
         self._train_step = mapping.train_step(job.train_step, stacked_seeds=self._together)
         self._eval_step = mapping.eval_step(make_eval_step(job.model))
+        self._measurement_step = mapping.measurement(job.measurement_step)
+        self._recalibrated_at: int | None = None
         self._freeze = mapping.replicated(make_freeze(job.model, job.data.train.image_shape))
         self.states = self._group([initial_state(job, seed) for seed in job.seeds])
 
@@ -94,6 +97,39 @@ class Seeds:
             return self.mapping.replicate(_unstack(self.states[0], index))
         return self.states[index]
 
+    def recalibrate(self, step: int) -> None:
+        """Computes the batch statistics of the averaged parameters, where the run keeps them.
+
+        They come from the last training batches; what training goes on from is left as it is.
+
+        Args:
+          step: number of steps that the states have taken.
+        """
+        count, shared = self.job.recalibration_batches, self._test_data
+        if not count or self._recalibrated_at == step:
+            return
+        first, found = max(step - count, 0), []
+        for index, seed in enumerate(self.job.seeds):
+            images, key = self._train_data[0].images, self.mapping.replicate(keys(seed)[1])
+            state = self.state_of(index)
+            loader = _loader(self.job, index, self._stream)
+            try:
+                stats = recalibrated(
+                    self.mapping,
+                    self._measurement_step,
+                    {"params": state.ema, "batch_stats": state.batch_stats},
+                    shared._replace(images=images, key=key),
+                    first,
+                    (loader[first + i] for i in range(count)),
+                )
+            finally:
+                loader.close()
+            found.append(stats)
+        grouped = [self.mapping.replicate(_stack(found))] if self._together else found
+        pairs = zip(self.states, grouped, strict=True)
+        self.states = [state._replace(ema_stats=stats) for state, stats in pairs]
+        self._recalibrated_at = step
+
     def outputs(self, source: Source, state: TrainState) -> Outputs:
         """Outputs of one seed's state on all images of a source, without augmentation.
 
@@ -131,6 +167,7 @@ class Seeds:
 
     def take_over(self, states: list[TrainState]) -> None:
         """Goes on from these states, one for each seed."""
+        self._recalibrated_at = None
         self.states = self._group(states)
 
     def block(self) -> None:
@@ -173,17 +210,19 @@ def _on_host(stream: StreamSettings, mapping: Mapping) -> StreamSettings:
 
 def _loaders(job: Job, stream: StreamSettings | None) -> list[TrainLoader]:
     """The training batches of each seed."""
-    return [
-        TrainLoader(
-            job.data.train,
-            sampler,
-            job.epochs,
-            seed=seed,
-            augment=job.host_augment,
-            settings=stream,
-        )
-        for sampler, seed in zip(job.samplers, job.seeds, strict=True)
-    ]
+    return [_loader(job, index, stream) for index in range(len(job.seeds))]
+
+
+def _loader(job: Job, index: int, stream: StreamSettings | None) -> TrainLoader:
+    """The training batches of one seed."""
+    return TrainLoader(
+        job.data.train,
+        job.samplers[index],
+        job.epochs,
+        seed=job.seeds[index],
+        augment=job.host_augment,
+        settings=stream,
+    )
 
 
 def _constants(job: Job, mapping: Mapping, *, together: bool) -> tuple[list[Resident], Resident]:

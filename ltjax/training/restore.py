@@ -8,6 +8,7 @@ from ltjax.training.build import model_of, optimizer_of
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.devices import Mapping
 from ltjax.training.multi_seed import unstack
+from ltjax.training.recalibration import recalibrates
 from ltjax.training.state import TrainState, init_state
 from ltjax.training.workdir import FinishedRun
 
@@ -28,11 +29,15 @@ def restore_states(run: FinishedRun, mapping: Mapping) -> list[TrainState]:
     config = run.config
     model = model_of(config, run.num_classes)
     # The rate of the schedule is no part of the state, so any schedule gives the same shapes.
-    optimizer, ema = optimizer_of(config, optax.constant_schedule(0.0)), config.optimizer.ema_decay
-    like = jax.eval_shape(
-        jax.vmap(lambda key: init_state(model, optimizer, key, run.image_shape, ema=ema > 0)),
-        jax.random.split(jax.random.key(0), len(config.seeds)),
-    )
+    optimizer = optimizer_of(config, optax.constant_schedule(0.0))
+    ema, recalibrated = config.optimizer.ema_decay > 0, recalibrates(config)
+
+    def init(key: jax.Array) -> TrainState:
+        shape = run.image_shape
+        return init_state(model, optimizer, key, shape, ema=ema, recalibrated=recalibrated)
+
+    keys = jax.random.split(jax.random.key(0), len(config.seeds))
+    like = jax.eval_shape(jax.vmap(init), keys)
     checkpoints = Checkpoints(run.path / "checkpoints", keep=config.checkpoint.keep)
     try:
         if not checkpoints.steps():

@@ -113,6 +113,6 @@ def _finish(config: Config, job: Job, loop: Loop, about: dict[str, str]) -> dict
         "versions": about | kernels,
     }
     if mapping.chief:
-        write_details(path, job.data.test, outputs[0], seeds.state_of(0).params)
+        write_details(path, job.data.test, outputs[0], seeds.state_of(0).variables["params"])
         write_json(loop.folder.result, result)
     return result

@@ -13,6 +13,8 @@ class TrainState(NamedTuple):
     """Step `[]` int32, parameters, batch statistics, optimizer state, averaged parameters.
 
     `ema` is the exponential moving average of the parameters, or `()` where none is kept.
+    `ema_stats` are the batch statistics that belong to it, as `recalibration` last computed them,
+    or `()` where there are none of its own. Gradients depend on neither.
     """
 
     step: jax.Array
@@ -20,11 +22,15 @@ class TrainState(NamedTuple):
     batch_stats: Any
     opt_state: Any
     ema: Any = ()
+    ema_stats: Any = ()
 
     @property
     def variables(self) -> dict[str, Any]:
         """The variables to evaluate with: the averaged parameters where they are kept."""
-        return {"params": self.ema or self.params, "batch_stats": self.batch_stats}
+        return {
+            "params": self.ema or self.params,
+            "batch_stats": self.ema_stats or self.batch_stats,
+        }
 
 
 def init_state(
@@ -34,6 +40,7 @@ def init_state(
     image_shape: tuple[int, ...],
     *,
     ema: bool = False,
+    recalibrated: bool = False,
 ) -> TrainState:
     """The state at step 0, a function of the key.
 
@@ -43,14 +50,21 @@ def init_state(
       key: PRNG key.
       image_shape: `(H, W, C)`.
       ema: keep an exponential moving average of the parameters.
+      recalibrated: keep batch statistics of its own for it.
     """
 
     def init(key):
         images = jnp.zeros((2, *image_shape), jnp.float32)
         variables = model.init(key, images, train=False)
         params, stats = variables["params"], variables.get("batch_stats", {})
-        average = params if ema else ()
-        return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), average)
+        return TrainState(
+            jnp.zeros((), jnp.int32),
+            params,
+            stats,
+            optimizer.init(params),
+            ema=params if ema else (),
+            ema_stats=stats if recalibrated else (),
+        )
 
     # This runs once, so on CPU a short compilation is worth more than fast code. (Compiler options
     # are not allowed for a function that is compiled as a part of another.)

@@ -79,14 +79,7 @@ def make_train_step(
     """
 
     def step(state: TrainState, data: Resident, batch: Batch):
-        step_key = jax.random.fold_in(data.key, state.step)
-        keys = jax.vmap(lambda slot: jax.random.fold_in(step_key, slot))(batch.slots)
-        images = gather(data.images, batch)
-        if augment is not None:
-            images = augment_images(images, keys, augment)
-        images, targets = normalize(images, data.mean, data.std), batch.labels
-        if mixing is not None:
-            images, targets = _mixed(mixing, data, images, batch, keys, step_key)
+        images, targets = training_inputs(data, batch, state.step, augment, mixing)
 
         def loss_fn(params):
             out, stats = _forward(
@@ -109,7 +102,7 @@ def make_train_step(
         ema = state.ema
         if ema_decay:
             ema = optax.incremental_update(params, ema, 1 - ema_decay)
-        new = TrainState(state.step + 1, params, stats, opt_state, ema)
+        new = TrainState(state.step + 1, params, stats, opt_state, ema, state.ema_stats)
         norm = optax.tree.norm(grads)
         metrics = {"loss": value, "accuracy": accuracy, "grad_norm": norm}
         if skip_nonfinite:
@@ -120,6 +113,36 @@ def make_train_step(
         return new, metrics
 
     return step
+
+
+def training_inputs(
+    data: Resident,
+    batch: Batch,
+    step: jax.Array,
+    augment: Augment | None,
+    mixing: BatchMixing | None,
+) -> tuple[jax.Array, jax.Array]:
+    """What the network and the loss see of a training batch; to be mapped over the axis `AXIS`.
+
+    Args:
+      data: what stays on the devices.
+      batch: this device's part of the batch.
+      step: of the batch, `[]` int32; the randomness is a function of it.
+      augment: see `make_train_step`.
+      mixing: see `make_train_step`.
+
+    Returns:
+      Normalized images `[B, H, W, C]`, and labels `[B]` or, with mixing, targets `[B, classes]`.
+    """
+    step_key = jax.random.fold_in(data.key, step)
+    keys = jax.vmap(lambda slot: jax.random.fold_in(step_key, slot))(batch.slots)
+    images = gather(data.images, batch)
+    if augment is not None:
+        images = augment_images(images, keys, augment)
+    images, targets = normalize(images, data.mean, data.std), batch.labels
+    if mixing is not None:
+        images, targets = _mixed(mixing, data, images, batch, keys, step_key)
+    return images, targets
 
 
 def make_freeze(
