@@ -91,8 +91,8 @@ class OptimizerConfig:
         None,
         integer(0, 10**6),
         "training batches over which the batch statistics of the averaged parameters are "
-        "computed; None: an epoch's, but at most 100; 0: those of the parameters themselves are "
-        "taken",
+        "computed; None: an epoch's, but at most 100; 0: the running statistics of the training "
+        "are taken",
         older=0,
     )
 

@@ -96,13 +96,16 @@ def _check_values(flat: FlatConfig) -> None:
 
 
 def _fill_in(flat: FlatConfig) -> None:
-    """Replaces "auto" by the value of the stage or the method, and fills in the seeds."""
+    """Replaces "auto" by the value of the stage or the method, and fills in what others imply."""
     decided = METHODS[flat["method"]] | STAGES[flat["stage"]]
     flat.update({key: value for key, value in decided.items() if flat[key] == "auto"})
     flat["seeds"] = tuple(flat["seeds"]) or (flat["seed"],)
     flat["seed"] = flat["seeds"][0]
     if flat["data.seed"] is None:
         flat["data.seed"] = flat["seed"]
+    # A second stage trains neither backbone nor whitening, so their statistics fit.
+    if not flat["optimizer.ema_decay"] or flat["stage"] != "one":
+        flat["optimizer.ema_batches"] = 0
 
 
 def _typed(key: Key, value: Any) -> Any:

@@ -74,13 +74,10 @@ def recalibration_batches(config: Config, steps_per_epoch: int) -> int:
 def recalibrates(config: Config) -> bool:
     """Whether a run keeps batch statistics for its averaged parameters.
 
-    A second stage does not: its backbone and whitening are not trained.
-
     Args:
       config: resolved configuration.
     """
-    optimizer = config.optimizer
-    return config.stage == "one" and optimizer.ema_decay > 0 and optimizer.ema_batches != 0
+    return config.optimizer.ema_batches != 0
 
 
 def make_measurement_step(
