@@ -216,6 +216,7 @@ def _export(given: "flags.FlagValues", config: "Config") -> None:
     from ltjax.serving import export
     from ltjax.serving.load import load
 
+    export.check_platforms(given.platforms)
     folded = export.write(load(given.workdir), output, platforms=given.platforms)
     how = "folded into one" if folded else "kept apart"
     print(

@@ -127,6 +127,14 @@ BAD_AFTER_TRAINING = {
     "config file": (["--mode=export", *CONFIG], "--config does not go with --mode=export"),
     "no output": (["--mode=export"], "--output is missing"),
     "no input": (["--mode=predict", "--output=a.csv"], "--input is missing"),
+    "no platform": (
+        ["--mode=export", "--output=out", "--platforms="],
+        "platforms = '' is not allowed; use some of cpu, cuda, rocm, tpu",
+    ),
+    "unknown platform": (
+        ["--mode=export", "--output=out", "--platforms=cpu,abacus"],
+        "platforms = 'abacus' is not allowed",
+    ),
     "stray argument": (["--mode=evaluate", "stray"], "'stray' is not a flag"),
 }
 

@@ -280,7 +280,7 @@ def run(count: int, builds: int, start: int) -> dict[str, int]:
 
     Args:
       count: number of configurations, a third of them by each of `ENTRIES`.
-      builds: number of those that are built too.
+      builds: number of those that are built too, a third of them by each.
       start: seed of the first third; the others count on.
 
     Returns:
@@ -295,6 +295,7 @@ def run(count: int, builds: int, start: int) -> dict[str, int]:
         phases=(Phase.generate, Phase.shrink),
     )
     for number, (enter, strategy) in enumerate(ENTRIES.values()):
+        most = math.ceil(builds * (number + 1) / len(ENTRIES))
 
         @seed(start + number)
         @quiet
@@ -302,7 +303,7 @@ def run(count: int, builds: int, start: int) -> dict[str, int]:
         def one(enter: Enter, changed: dict[str, Any]) -> None:
             config = resolved(enter, changed)
             found["refused" if config is None else "resolved"] += 1
-            if config is not None and found["built"] + found["not built"] < builds:
+            if config is not None and found["built"] + found["not built"] < most:
                 found["built" if built(config) else "not built"] += 1
 
         one()

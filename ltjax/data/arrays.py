@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ltjax.data.files import printable
 from ltjax.data.npz import Header, NpzError, open_npz
 from ltjax.data.sources import ArraySource
-from ltjax.errors import InputError, check_labels, require
+from ltjax.errors import InputError, check_labels, require, visible
 
 # Arrays that are read from an .npz file.
 NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
@@ -130,7 +129,7 @@ def _class_names(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
     """The names in the file; otherwise numbers, as many as these images can have."""
     labels = check_labels(arrays["labels"])
     if "class_names" in arrays:
-        return tuple(printable(str(name)) for name in arrays["class_names"])
+        return tuple(visible(str(name)) for name in arrays["class_names"])
     most = len(labels) - 1
     if labels.max() > most:
         raise InputError(

@@ -71,18 +71,3 @@ def read_regular(path: str | Path, *, most: int) -> bytes:
     """
     with open_regular(path, most=most) as file:
         return file.read()
-
-
-def printable(name: str) -> str:
-    """A path or name as text that can be shown and stored, whatever its bytes.
-
-    Args:
-      name: as Python decodes it from the file system.
-
-    Returns:
-      The same, with bytes that are not UTF-8 written out.
-
-    >>> printable(b"caf\\xe9.jpg".decode("utf-8", "surrogateescape"))
-    'caf\\\\xe9.jpg'
-    """
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

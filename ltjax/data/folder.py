@@ -9,9 +9,9 @@ import numpy as np
 
 from ltjax.data.cache import Cache
 from ltjax.data.decode import MAX_BYTES
-from ltjax.data.files import open_regular, printable, read_regular
+from ltjax.data.files import open_regular, read_regular
 from ltjax.data.sources import EncodedSource
-from ltjax.errors import InputError, one_line, require
+from ltjax.errors import InputError, one_line, require, shown, visible
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # Largest size of a list in bytes, and of a line of it in characters.
@@ -85,7 +85,7 @@ def read_folder(
         has no image.
     """
     folders = _class_folders(root, key)
-    names = tuple(printable(name) for name, _ in folders)
+    names = tuple(visible(name) for name, _ in folders)
     classes = classes or names
     unknown = sorted(set(names) - set(classes))
     if unknown:
@@ -194,8 +194,7 @@ def _list_lines(path: str, key: str) -> tuple[list[str], list[int], int]:
             # Nine digits are more than enough for a class; NUL ends no path that could be opened.
             digits = label.isascii() and label.isdigit() and len(label) <= 9
             if not name or not digits or "\0" in name or len(line) == _LONGEST_LINE:
-                shown = printable(text[:80])
-                raise InputError(f"{key} = {path!r}, line {number}: {shown!r} is not 'path label'")
+                raise InputError(f"{key} = {path!r}, line {number}: {shown(text[:80])} is not 'path label'")
             paths.append(name)
             labels.append(int(label))
             if labels[-1] > top:

@@ -18,6 +18,9 @@ from ltjax.errors import InputError
 
 # Share of the images of a part that may be damaged where they are replaced by others.
 MOST_DAMAGED = 0.5
+# How often a stream starts its worker processes again after one was killed.
+MOST_LOST = 3
+_LOST_WORKER = "Worker process was terminated unexpectedly"  # grain's words; it has no type for it
 
 
 class Batches(Protocol):
@@ -182,6 +185,7 @@ class Stream:
         self._workers, self._threads = workers, threads
         self._next: int | None = None
         self._loaded: Iterator[Loaded] | None = None
+        self._lost = 0
         self.damaged: dict[str, int] = {}
 
     def __getitem__(self, step: int) -> np.ndarray:
@@ -200,7 +204,7 @@ class Stream:
         if self._loaded is None or self._next != step:
             self._loaded = self._open(step)
         self._next = step + 1
-        loaded = next(self._loaded)
+        loaded = self._take(step)
         if loaded.damaged and not self._load.skip_corrupt:
             raise InputError(
                 f"{loaded.damaged[0]}; repair or remove it, or set data.skip_corrupt = True to "
@@ -210,6 +214,25 @@ class Stream:
             self.damaged[reason] = self.damaged.get(reason, 0) + 1
         self._check_damage(loaded)
         return loaded.images
+
+    def _take(self, step: int) -> Loaded:
+        """The next batch; where a worker process was killed, others load it again."""
+        assert self._loaded is not None
+        try:
+            return next(self._loaded)
+        except RuntimeError as e:
+            if _LOST_WORKER not in str(e):
+                raise
+            self.close()
+            self._lost += 1
+            if self._lost > MOST_LOST:
+                raise InputError(
+                    f"a worker process was killed {self._lost} times, perhaps for want of memory; "
+                    f"lower data.workers = {self._workers} or data.threads = {self._threads}, or "
+                    "use data.workers = 0"
+                ) from e
+        self._loaded, self._next = self._open(step), step + 1
+        return self._take(step)
 
     def _check_damage(self, loaded: Loaded) -> None:
         source = self._load.source

@@ -52,11 +52,12 @@ def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> 
         dk = jax.lax.platform_dependent(x, kernel, dy, cpu=cpu, default=kernel_gradient)
         return dx, dk
 
+    if not isinstance(x.shape[0], int):  # any batch: an exported network, which has no gradient
+        return whole(x, kernel)
     one_pixel = kernel.shape[:2] == (1, 1) and kernel.shape[2] == x.shape[-1]
     # Small batches, and small products, fit the cache as they are.
     in_cache = kernel.size < 64 * 64 if one_pixel else x.size // x.shape[-1] < 4096
-    free = not isinstance(x.shape[0], int)  # an exported network, which has no gradient
-    if free or in_cache or (len(x) % CPU_PIECE and not one_pixel):
+    if in_cache or (len(x) % CPU_PIECE and not one_pixel):
         return whole(x, kernel)
     pieced = jax.custom_vjp(whole)
     pieced.defvjp(lambda x, kernel: (whole(x, kernel), (x, kernel)), backward)

@@ -36,6 +36,21 @@ for row in probabilities[:10]:
 '''
 
 
+def check_platforms(platforms: Sequence[str]) -> None:
+    """Checks that there is a platform to export for, and that all are known.
+
+    Args:
+      platforms: some of `PLATFORMS`.
+
+    Raises:
+      InputError: none, or an unknown one.
+
+    >>> check_platforms(["cpu", "cuda"])
+    """
+    for name in platforms or [""]:
+        require(name in PLATFORMS, "platforms", name, f"some of {', '.join(PLATFORMS)}")
+
+
 def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("cpu",)) -> bool:
     """Writes `model.stablehlo`, `model.json` and `run.py`.
 
@@ -53,9 +68,7 @@ def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("
     Raises:
       InputError: an unknown platform, or a folder that cannot be written.
     """
-    require(len(platforms) > 0, "platforms", "", f"some of {', '.join(PLATFORMS)}")
-    for name in platforms:
-        require(name in PLATFORMS, "platforms", name, f"some of {', '.join(PLATFORMS)}")
+    check_platforms(platforms)
     function, folded = folded_function(trained)
     batch = jax_export.symbolic_shape("b")[0]
     shape = jax.ShapeDtypeStruct((batch, *trained.image_shape), jnp.uint8)

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 from scipy.special import log_softmax
 
-from ltjax.data.files import printable
 from ltjax.errors import InputError, one_line, require, visible
 from ltjax.serving.load import Trained, folded_function
 from ltjax.serving.npz import stream_images
@@ -47,7 +46,7 @@ def _decoded(
             for f in islice(rest, 1):
                 under_way.append((f, pool.submit(decode_file, f, shape)))
             try:
-                yield printable(str(path)), future.result()
+                yield visible(str(path)), future.result()
             except UnreadableError as e:
                 skip(str(e))
 

@@ -1,6 +1,5 @@
 """Decides whether a run trains on native kernels (`ltjax.kernels`)."""
 
-import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +7,9 @@ from typing import NamedTuple
 import jax
 
 from ltjax.config import Config
+from ltjax.errors import InputError
 from ltjax.kernels.build import load
+from ltjax.training.workdir import read_json
 
 # A build takes 4 to 12 seconds. From this many pixels of training images on, it saves more, even
 # with the smallest networks here; that is one or two epochs of CIFAR-10-LT.
@@ -45,8 +46,8 @@ def began_native(checkpoints: Path) -> bool | None:
     found = checkpoints.iterdir() if checkpoints.is_dir() else ()
     for step in sorted((int(path.name) for path in found if path.name.isdigit()), reverse=True):
         try:
-            meta = json.loads((checkpoints / str(step) / "meta" / "metadata").read_text())
-        except (OSError, ValueError):
+            meta = read_json(checkpoints / str(step) / "meta" / "metadata")
+        except InputError:
             continue
         if isinstance(meta, dict):
             return bool(meta.get("native", False))

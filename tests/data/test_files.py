@@ -69,6 +69,8 @@ def test_names_that_are_not_utf8(tmp_path):
         file.write(encoded(picture(seed=9)))
     source = read_folder(str(root), size=32)
     assert len(source) == 7
+    (root / os.fsdecode(b"c\xff")).mkdir()
+    assert read_folder(str(root), size=32).class_names == ("a", "b", r"c\xff")
     assert all(source.view(i).shape == (32, 32, 3) for i in range(7))
     os.truncate(name, 100)
     with pytest.raises(DecodeError, match=r"\\xff\\xfe.jpg cannot be read"):
