@@ -4,15 +4,21 @@
 # make coverage   runs every test and lists the lines of ltjax/ that no test reached
 # make lint       runs only the linters, the type checker and the import contracts
 # make docs       builds the documentation as a site in .site/; a warning is an error
+# make audit      reads the advisories on what is pinned, which needs the network, and lists licenses
+# make hashes     writes requirements-hashes.txt anew, from the pins
 # make core       runs the README's snippet in a new environment without extras
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := .venv-core
 DEMO_DIR ?= runs/demo
+AUDIT := .venv-audit
+# HASHES=1 installs nothing whose SHA-256 is not in requirements-hashes.txt.
+HASHES ?=
+LICENSES = $(AUDIT)/bin/pip-licenses --python=$(BIN)/python --from=mixed --order=license
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-fast coverage lint docs core clean
+.PHONY: demo test test-fast coverage lint docs audit hashes core clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m ltjax.main --config configs/digits_lt.py --workdir $(DEMO_DIR)
@@ -35,6 +41,18 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+audit: $(VENV)/.dev $(AUDIT)/.done
+	$(LICENSES) --partial-match --fail-on="GPL;GNU" > /dev/null
+	@# Some packages give the whole text of a license; the name is its first line.
+	@$(LICENSES) | grep "^ \?[^ ]"
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-hashes.txt || { \
+		echo "make audit: not every pin is known to be free of advisories; see above: an" \
+		"advisory is listed there, or https://pypi.org/pypi could not be asked" >&2; exit 1; }
+
+hashes: $(AUDIT)/.done
+	$(AUDIT)/bin/uv pip compile -q --universal --python-version 3.11.5 --generate-hashes \
+		--no-header --no-annotate --no-strip-extras -o requirements-hashes.txt requirements-dev.txt
+
 core:
 	$(PYTHON) -m venv --clear $(CORE)
 	$(CORE)/bin/python -m pip install -q .
@@ -45,6 +63,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: requirements.txt setup.cfg | $(VENV)/bin/python
+	$(if $(HASHES),$(BIN)/python -m pip install -q --require-hashes -r requirements-hashes.txt)
 	$(BIN)/python -m pip install -q -r requirements.txt
 	$(BIN)/python -m pip install -q --no-deps -e .
 	touch $@
@@ -53,5 +72,10 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install -q -r requirements-dev.txt
 	touch $@
 
+$(AUDIT)/.done: Makefile
+	$(PYTHON) -m venv --clear $(AUDIT)
+	$(AUDIT)/bin/python -m pip install -q pip-audit==2.10.1 pip-licenses==5.5.5 uv==0.13.9
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(CORE) runs .site .coverage
+	rm -rf $(VENV) $(CORE) $(AUDIT) runs .site .coverage

@@ -7,6 +7,7 @@ python -m ltjax.main --mode=export --workdir DIR --output DIR
 """
 
 # The standard library only: `console` sets the environment before NumPy is imported.
+import contextlib
 import json
 import os
 import sys
@@ -150,12 +151,12 @@ def _stored_config(workdir: str, changes: Sequence[str]) -> "Config":
 def _train(given: "flags.FlagValues", config: "Config") -> None:
     workdir = given.workdir or _default_workdir(given.config, config)
     _start_jax(config.cpu_devices)
-    from ltjax.training.devices import connect
+    from ltjax.training.hosts import joined
     from ltjax.training.run import run
 
-    if given.distributed:
-        connect(given.coordinator_address, given.num_processes, given.process_id)
-    outcome = run(config, workdir)
+    hosts = (given.coordinator_address, given.num_processes, given.process_id)
+    with joined(*hosts) if given.distributed else contextlib.nullcontext():
+        outcome = run(config, workdir)
     if not outcome.chief:
         return
     from ltjax.errors import one_line

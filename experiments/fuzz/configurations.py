@@ -35,7 +35,7 @@ from ltjax.errors import InputError, one_line
 from ltjax.training.build import Job, build, initial_state, keys
 from ltjax.training.step import AXIS, Resident
 
-# A configuration that takes longer is as good as one that hangs.
+# Of computing; a configuration that takes longer is as good as one that hangs.
 SECONDS = 2.0
 EDGES = [2**k + d for k in (0, 7, 8, 15, 16, 24, 31, 32, 53, 63, 64) for d in (-1, 0, 1)]
 INTEGERS = st.sampled_from([*EDGES, *(-x for x in EDGES), 10**30, -(10**30), 10**4000])
@@ -203,13 +203,13 @@ def resolved(enter: Enter, changed: dict[str, Any]) -> configs.Config | None:
     Returns:
       The configuration; None where it was refused.
     """
-    began = time.monotonic()
+    began = time.thread_time()  # a busy machine is no fault of the configuration
     config, refusal = None, ""
     try:
         config = enter(changed)
     except InputError as e:
         refusal = str(e)
-    assert time.monotonic() - began < SECONDS
+    assert time.thread_time() - began < SECONDS
     if config is None:
         assert refusal == one_line(refusal)
         assert len(refusal) < 3000, refusal
@@ -294,8 +294,8 @@ def run(count: int, builds: int, start: int) -> dict[str, int]:
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink),
     )
+    most = {f: math.ceil(builds * i / 3) for i, (f, _) in enumerate(ENTRIES.values(), 1)}
     for number, (enter, strategy) in enumerate(ENTRIES.values()):
-        most = math.ceil(builds * (number + 1) / len(ENTRIES))
 
         @seed(start + number)
         @quiet
@@ -303,7 +303,7 @@ def run(count: int, builds: int, start: int) -> dict[str, int]:
         def one(enter: Enter, changed: dict[str, Any]) -> None:
             config = resolved(enter, changed)
             found["refused" if config is None else "resolved"] += 1
-            if config is not None and found["built"] + found["not built"] < most:
+            if config is not None and found["built"] + found["not built"] < most[enter]:
                 found["built" if built(config) else "not built"] += 1
 
         one()

@@ -194,7 +194,9 @@ def _list_lines(path: str, key: str) -> tuple[list[str], list[int], int]:
             # Nine digits are more than enough for a class; NUL ends no path that could be opened.
             digits = label.isascii() and label.isdigit() and len(label) <= 9
             if not name or not digits or "\0" in name or len(line) == _LONGEST_LINE:
-                raise InputError(f"{key} = {path!r}, line {number}: {shown(text[:80])} is not 'path label'")
+                raise InputError(
+                    f"{key} = {path!r}, line {number}: {shown(text[:80])} is not 'path label'"
+                )
             paths.append(name)
             labels.append(int(label))
             if labels[-1] > top:

@@ -4,7 +4,6 @@ Nothing outside this file knows how many devices or hosts there are, how seeds s
 device, or how several steps become one dispatch.
 """
 
-import socket
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ltjax.data.loader import Batch
-from ltjax.errors import InputError, one_line, require, shown
+from ltjax.errors import InputError, require
 from ltjax.models import Outputs
 from ltjax.training.state import TrainState
 from ltjax.training.step import AXIS, EvalStep, Resident, TrainStep, Variables
@@ -201,49 +200,6 @@ class Mapping:
             check_vma=False,
         )
         return jax.jit(mapped, donate_argnums=donated)
-
-
-def _check_address(address: str) -> None:
-    """Refuses an address that leads nowhere: JAX would try it for minutes and then abort."""
-    host, _, port = address.rpartition(":")
-    try:
-        require(
-            port.isdecimal() and 0 < int(port) < 2**16, "port", port, "a number from 1 to 65535"
-        )
-        socket.getaddrinfo(host.strip("[]"), int(port))
-    except (OSError, ValueError) as e:
-        raise InputError(
-            f"--coordinator_address = {shown(address)} is not allowed "
-            f"({one_line(getattr(e, 'strerror', None) or e)}); use HOST:PORT of process 0, with a "
-            "name or number of that host"
-        ) from e
-
-
-def connect(address: str | None, processes: int | None, process: int | None) -> None:
-    """Joins the hosts of a run; to be called before anything else of JAX.
-
-    Args:
-      address: `HOST:PORT` of process 0; None takes all three from the environment that
-        SLURM, Open MPI or Cloud TPU sets.
-      processes: number of processes.
-      process: number of this one, from 0.
-
-    Raises:
-      InputError: nothing to find in the environment, or the others cannot be reached.
-    """
-    if address is not None:
-        _check_address(address)
-    if getattr(jax.config, "jax_cpu_collectives_implementation", None) in (None, "none"):
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    try:
-        jax.distributed.initialize(address, processes, process)
-    except (ValueError, RuntimeError) as e:
-        reason = " ".join(str(e).split())[:200]
-        raise InputError(
-            f"--distributed cannot connect ({reason}); give --coordinator_address=HOST:PORT, "
-            "--num_processes=N and --process_id=I to every process, or start under SLURM or on "
-            "Cloud TPU"
-        ) from e
 
 
 def choose_devices(cpu_devices: int) -> list[jax.Device]:

@@ -36,15 +36,15 @@ def quiet_libraries() -> None:
 
 def discard_output() -> None:
     """Sends to nothing what a closed pipe no longer takes, also what Python has yet to write."""
-    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+    for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
             nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, number)
-            os.close(nothing)
             with contextlib.suppress(OSError, ValueError):
+                os.dup2(nothing, stream.fileno())
                 stream.flush()
+            os.close(nothing)
 
 
 def flushed(code: int) -> int:

@@ -1,5 +1,9 @@
 """Streams: the same batches for any workers, any start and any hosts; damaged images."""
 
+import multiprocessing
+import os
+import signal
+
 import numpy as np
 import pytest
 
@@ -44,6 +48,35 @@ def test_batches_do_not_depend_on_workers_or_on_a_resume(source):
         for i in (2, 3, 4, 5, 6):  # steps_per_epoch is 3: a start in the middle of an epoch
             np.testing.assert_array_equal(other[i], expected[i])
         other.close()
+
+
+def kill_workers():
+    workers = multiprocessing.active_children()
+    assert workers
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.join()
+
+
+@pytest.mark.slow
+def test_a_batch_whose_worker_was_killed_is_loaded_again(source):
+    alone, other = stream(source), stream(source, workers=1)
+    for i in range(10):
+        np.testing.assert_array_equal(other[i], alone[i])
+        if i in (0, 4):
+            kill_workers()
+    other.close()
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_again_and_again_are_one_line(source, monkeypatch):
+    monkeypatch.setattr("ltjax.data.stream.MOST_LOST", 0)
+    other = stream(source, workers=1)
+    other[0]
+    kill_workers()
+    with pytest.raises(InputError, match=r"killed 1 times.*use data.workers = 0") as caught:
+        [other[i] for i in range(1, 10)]
+    assert "\n" not in str(caught.value)
 
 
 def test_any_order(source):

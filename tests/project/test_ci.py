@@ -25,7 +25,9 @@ def test_every_target_is_explained_and_phony():
 
 def test_workflow_calls_make_alone():
     commands = [step["run"] for step in steps() if "run" in step]
-    called = [re.fullmatch(r"make (\S+) PYTHON=python", command) for command in commands]
+    called = [
+        re.fullmatch(r"make (\S+) PYTHON=python( HASHES=1)?", command) for command in commands
+    ]
     assert all(called), commands
     assert {match[1] for match in called} <= TARGETS
     assert {"core", "test", "docs", "coverage"} == {match[1] for match in called}
@@ -52,6 +54,21 @@ def test_citation():
     version = re.search(r'__version__ = "(.*)"', (ROOT / "ltjax/__init__.py").read_text())[1]
     assert content["version"] == version
     assert "https://arxiv.org/abs/2112.05958" in [r["url"] for r in content["references"]]
+
+
+def test_every_pin_has_hashes():
+    pins = {}
+    for file in ("requirements.txt", "requirements-dev.txt"):
+        pins |= dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / file).read_text(), re.M))
+    pins = {re.sub("[-_.]+", "-", name).lower(): version for name, version in pins.items()}
+    text = (ROOT / "requirements-hashes.txt").read_text().replace("\\\n", " ")
+    hashed = {}
+    for line in text.splitlines():
+        name, version, rest = re.fullmatch(r"([\w-]+)(?:\[.*\])?==(\S+)(.*)", line).groups()
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", rest), line
+        assert name in pins or " ; " in rest, f"{name} is not pinned: make hashes"
+        hashed[name] = version
+    assert {name: hashed.get(name) for name in pins} == pins, "make hashes"
 
 
 def test_everything_a_run_needs_is_pinned():

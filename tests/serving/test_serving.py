@@ -163,7 +163,7 @@ def test_bad_requests_are_named(network, tmp_path, workdir):
     with pytest.raises(InputError, match=r"\.csv or \.jsonl"):
         predict.predict(network, tmp_path, tmp_path / "o.txt")
     for platforms in ("abacus",), ():
-        with pytest.raises(InputError, match="platforms = .* use some of cpu, cuda"):
+        with pytest.raises(InputError, match=r"platforms = .* use some of cpu, cuda"):
             export.write(network, tmp_path / "o", platforms=platforms)
         assert not (tmp_path / "o").exists()
     with pytest.raises(InputError, match="no workdir of a run"):

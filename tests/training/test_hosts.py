@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ltjax.errors import InputError
-from ltjax.training.devices import connect
+from ltjax.training.hosts import joined
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -42,15 +42,16 @@ def start(workdir, devices, *args):
     )
 
 
-def start_pair(workdir, *args):
+def flags_of_a_pair():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    address = f"--coordinator_address=127.0.0.1:{port}"
-    return [
-        start(workdir, 2, *args, "--distributed", address, "--num_processes=2", f"--process_id={i}")
-        for i in range(2)
-    ]
+    shared = ["--distributed", f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2"]
+    return [[*shared, f"--process_id={i}"] for i in range(2)]
+
+
+def start_pair(workdir, *args):
+    return [start(workdir, 2, *args, *flags) for flags in flags_of_a_pair()]
 
 
 def wait(*processes):
@@ -90,6 +91,40 @@ def test_two_processes_train_as_one_and_resume_after_a_kill(tmp_path):
     np.testing.assert_allclose(third["test"]["accuracy"], second["test"]["accuracy"], atol=0.005)
 
 
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_host_that_loses_another_ends_with_one_line(tmp_path, killed):
+    processes = start_pair(tmp_path, "--config.data.residency=streamed")
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "checkpoints" / "14").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    processes[killed].kill()
+    began = time.monotonic()
+    _, errors = processes[1 - killed].communicate(timeout=100)
+    assert time.monotonic() - began < 30
+    assert processes[1 - killed].returncode == 1, errors
+    *before, last = errors.splitlines()
+    assert last.startswith("ltjax: error: another host of the run ended or cannot be reached")
+    assert all("step" in line or "epochs" in line for line in before), errors
+    processes[killed].communicate()
+
+
+def test_a_host_with_an_error_of_its_own_ends_the_others(tmp_path):
+    flags = flags_of_a_pair()
+    nowhere = ["--config.data.name=folder", f"--config.data.dir={tmp_path / 'nowhere'}"]
+    other = start(tmp_path / "other", 2, *flags[1], *nowhere)
+    first = start(tmp_path / "run", 2, *flags[0], "--config.train.epochs=600")
+    _, errors = other.communicate(timeout=200)
+    began = time.monotonic()
+    assert other.returncode == 2, errors
+    assert "nowhere" in errors
+    assert errors.count("\n") == 1
+    _, errors = first.communicate(timeout=100)
+    assert time.monotonic() - began < 30
+    assert first.returncode == 1, errors
+    assert errors.splitlines()[-1].startswith("ltjax: error: another host of the run ended")
+    assert "Traceback" not in errors
+
+
 def test_unreachable_coordinator_is_one_line(tmp_path):
     process = start(tmp_path, 2, "--distributed")
     _, errors = process.communicate(timeout=100)
@@ -101,7 +136,10 @@ def test_unreachable_coordinator_is_one_line(tmp_path):
 @pytest.mark.parametrize("address", ["nowhere.invalid:1234", "127.0.0.1", "127.0.0.1:0", "a\nb:1"])
 def test_an_address_that_leads_nowhere_is_refused_at_once(address):
     began = time.monotonic()
-    with pytest.raises(InputError, match="--coordinator_address = ") as caught:
-        connect(address, 2, 1)
+    with (
+        pytest.raises(InputError, match="--coordinator_address = ") as caught,
+        joined(address, 2, 1),
+    ):
+        pass
     assert "\n" not in str(caught.value)
     assert time.monotonic() - began < 30

@@ -126,7 +126,7 @@ def test_auto_goes_on_with_what_a_run_began_with(tmp_path, monkeypatch, began):
             run(auto, tmp_path, watcher=SilentWatcher())
         monkeypatch.setattr(native, "load", load)
     outcome = run(auto, tmp_path, watcher=SilentWatcher())
-    assert ("kernels" in outcome.result["versions"]) is (began == "on")
+    assert outcome.result["versions"]["kernels"] == ("native" if began == "on" else "XLA")
 
 
 @needs_kernels

@@ -1,0 +1,143 @@
+"""Several hosts: how they find each other, and how a host ends when another one is gone."""
+
+import atexit
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ltjax.errors import InputError, Interrupted, one_line, require, shown
+
+# A host that is silent for so long counts as lost; JAX's own 100 seconds are long for a run that
+# loses only the steps since its last checkpoint.
+SILENCE_SECONDS = 20
+# Functions that the C library calls must not be collected.
+_kept: list[Any] = []
+
+
+@contextlib.contextmanager
+def joined(address: str | None, processes: int | None, process: int | None) -> Iterator[None]:
+    """Context of a run on several hosts; to be entered before anything else of JAX.
+
+    A host whose error ends the context ends without waiting for the others. A host that loses
+    another ends with one line and exit code 1, within `SILENCE_SECONDS` and a few more: where a
+    collective operation fails, and also where JAX ends the process by SIGABRT. What libraries
+    write to the standard error, below Python, goes to a file that the line names.
+
+    Args:
+      address: `HOST:PORT` of process 0; None takes all three from the environment that
+        SLURM, Open MPI or Cloud TPU sets.
+      processes: number of processes.
+      process: number of this one, from 0.
+
+    Returns:
+      A context manager.
+
+    Raises:
+      InputError: nothing to find in the environment, or the others cannot be reached.
+
+    Source: ours.
+    """
+    if address is not None:
+        _check_address(address)
+    log = _apart()
+    _tell_before_abort(log)
+    try:
+        _connect(address, processes, process)
+        yield
+        log.unlink()
+    except Interrupted:  # every host stops at the same step
+        log.unlink()
+        raise
+    except jax.errors.JaxRuntimeError as e:
+        _end(one_line(e, most=300), log)
+    except BaseException as e:
+        # At exit JAX would wait for the others, who wait for this host. Called first, being last.
+        atexit.register(os._exit, 2 if isinstance(e, InputError | OSError) else 1)
+        if not log.stat().st_size:
+            log.unlink()
+        raise
+
+
+def _apart() -> Path:
+    """Leads what libraries write to the standard error to a file, and Python's to where it went."""
+    place = os.dup(2)
+    sys.stderr.flush()
+    encoding, errors = sys.stderr.encoding, sys.stderr.errors
+    sys.stderr = open(place, "w", buffering=1, encoding=encoding, errors=errors)  # noqa: SIM115
+    descriptor, name = tempfile.mkstemp(prefix="ltjax-host-", suffix=".log")
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    return Path(name)
+
+
+def _end(reason: str, log: Path) -> None:
+    """Ends this process with one line, at once: nothing waits for a host that is gone."""
+    said = ""
+    with contextlib.suppress(OSError):  # the file is gone after the training
+        said = f"; messages of libraries are in {log}" if log.stat().st_size else ""
+    line = (
+        f"ltjax: error: another host of the run ended or cannot be reached ({reason}); see what "
+        f"that one printed, then give the same command on every host to go on{said}\n"
+    )
+    with contextlib.suppress(OSError):  # nobody may read it
+        os.write(sys.stderr.fileno(), line.encode(sys.stderr.encoding, "backslashreplace"))
+    os._exit(1)
+
+
+def _tell_before_abort(log: Path) -> None:
+    """Has the line printed where JAX aborts the process, which no exception of Python can stop.
+
+    Its service does so in a thread of its own, within C++, when it misses a host. A handler of
+    Python's module `signal` would come too late, since it runs after the return from C.
+    """
+
+    def handle(number: int) -> None:
+        _end("JAX ended this process", log)
+
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
+    _kept.append(kind(handle))
+    library = ctypes.CDLL(None)
+    library.signal.argtypes, library.signal.restype = [ctypes.c_int, kind], ctypes.c_void_p
+    library.signal(signal.SIGABRT, _kept[-1])
+
+
+def _check_address(address: str) -> None:
+    """Refuses an address that leads nowhere: JAX would try it for minutes and then abort."""
+    host, _, port = address.rpartition(":")
+    try:
+        require(
+            port.isdecimal() and 0 < int(port) < 2**16, "port", port, "a number from 1 to 65535"
+        )
+        socket.getaddrinfo(host.strip("[]"), int(port))
+    except (OSError, ValueError) as e:
+        raise InputError(
+            f"--coordinator_address = {shown(address)} is not allowed "
+            f"({one_line(getattr(e, 'strerror', None) or e)}); use HOST:PORT of process 0, with a "
+            "name or number of that host"
+        ) from e
+
+
+def _connect(address: str | None, processes: int | None, process: int | None) -> None:
+    """Connects JAX's service of each host with that of process 0."""
+    if getattr(jax.config, "jax_cpu_collectives_implementation", None) in (None, "none"):
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            address, processes, process, heartbeat_timeout_seconds=SILENCE_SECONDS
+        )
+    except (ValueError, RuntimeError) as e:
+        reason = " ".join(str(e).split())[:200]
+        raise InputError(
+            f"--distributed cannot connect ({reason}); give --coordinator_address=HOST:PORT, "
+            "--num_processes=N and --process_id=I to every process, or start under SLURM or on "
+            "Cloud TPU"
+        ) from e
