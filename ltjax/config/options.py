@@ -103,7 +103,9 @@ class TrainConfig:
 
     batch_size: int = option(64, integer(1, 2**20), "training images per step, over all devices")
     epochs: int = option(
-        100, integer(1, MOST_EPOCHS), "epochs of ceil(N / batch_size) steps each, in either stage"
+        100,
+        integer(1, MOST_EPOCHS),
+        "epochs of ceil(N / batch_size) steps each, in either stage; see plan.epoch_size",
     )
     mixing: str = option("auto", one_of("auto", *MIXINGS), "mixing of images and labels")
     mixing_alpha: float = MIXING_ALPHA.field()

@@ -11,7 +11,7 @@ import abc
 import numpy as np
 
 from ltjax.errors import Option, integer, number, require, require_integer
-from ltjax.samplers.labels import LabelIndex, LabelSampler
+from ltjax.samplers.labels import EPOCH_SIZE, LabelIndex, LabelSampler
 from ltjax.samplers.shuffle import apportion, batch_shuffle, cyclic_times, random_slots
 
 THRESHOLD = Option(
@@ -81,6 +81,7 @@ class PowerSampler(WeightedSampler):
       batch_size: images per batch.
       power: `q`; 1 instance-balanced, 0.5 square root, 0 class-balanced, -1 reverse.
       seed: integer >= 0.
+      epoch_size: see `LabelSampler`.
 
     Raises:
       InputError: an argument out of range, or a power under which a weight is infinite.
@@ -97,9 +98,15 @@ class PowerSampler(WeightedSampler):
     tag = "PowerSampler"
 
     def __init__(
-        self, labels: np.ndarray | LabelIndex, batch_size: int, *, power: float, seed: int
+        self,
+        labels: np.ndarray | LabelIndex,
+        batch_size: int,
+        *,
+        power: float,
+        seed: int,
+        epoch_size: str = EPOCH_SIZE.default,
     ):
-        super().__init__(labels, batch_size, seed=seed)
+        super().__init__(labels, batch_size, seed=seed, epoch_size=epoch_size)
         require(bool(np.isfinite(power)), "power", power, "a finite number")
         self.power = float(power)
         # Relative to the largest class, so that no power overflows in the head's favor.
@@ -250,6 +257,7 @@ class ClassAwareSampler(LabelSampler):
       batch_size: images per batch.
       images_per_class: `k`, from 1 to the batch size.
       seed: integer >= 0.
+      epoch_size: see `LabelSampler`.
 
     Raises:
       InputError: an argument out of range.
@@ -257,7 +265,7 @@ class ClassAwareSampler(LabelSampler):
     Source: Shen et al., Relay Backpropagation (ECCV 2016), https://arxiv.org/abs/1512.05830;
     `k = 4` on ImageNet-LT and Places-LT is from Liu et al. (CVPR 2019),
     https://arxiv.org/abs/1904.05160. Their epoch goes on until every image of the largest class
-    has been drawn; here it has the `ceil(N / B)` steps of every sampler.
+    has been drawn, as with `epoch_size="largest_class"`.
 
     >>> labels = np.repeat([0, 1], [6, 2])
     >>> sampler = ClassAwareSampler(labels, 4, images_per_class=2, seed=0)
@@ -274,8 +282,9 @@ class ClassAwareSampler(LabelSampler):
         *,
         images_per_class: int = IMAGES_PER_CLASS.default,
         seed: int,
+        epoch_size: str = EPOCH_SIZE.default,
     ):
-        super().__init__(labels, batch_size, seed=seed)
+        super().__init__(labels, batch_size, seed=seed, epoch_size=epoch_size)
         IMAGES_PER_CLASS.check("images_per_class", images_per_class)
         self.images_per_class = int(images_per_class)
         allowed = f"an integer from 1 to the batch size {self.batch_size}"

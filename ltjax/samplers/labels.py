@@ -8,10 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.errors import check_labels, require, require_integer
+from ltjax.errors import Option, check_labels, one_of, require, require_integer
 from ltjax.samplers.base import BatchSampler
 from ltjax.samplers.shuffle import Bits, bit_stream, group_order
 from ltjax.samplers.without_replacement import fill_images
+
+EPOCH_SIZE = Option(
+    "images",
+    one_of("images", "largest_class"),
+    "class_balanced, class_aware: steps of an epoch; images: ceil(N / batch_size); largest_class: "
+    "ceil(n_max C / batch_size), so that it draws every image of the largest class",
+)
 
 
 class LabelIndex(NamedTuple):
@@ -76,7 +83,8 @@ def index_labels(labels: np.ndarray, class_names: Sequence[str] | None = None) -
 class LabelSampler(BatchSampler):
     """Base class of the samplers that draw classes of labeled images.
 
-    An epoch has `ceil(N / batch_size)` steps.
+    An epoch has `ceil(N / batch_size)` steps or, with `epoch_size="largest_class"`,
+    `ceil(n_max C / batch_size)`, where C counts the classes that have images.
 
     Attributes:
       tag: names the kind of sampler in its random stream and its fingerprint. It is a literal, not
@@ -86,20 +94,33 @@ class LabelSampler(BatchSampler):
       labels: int `[N]`, or the index that `index_labels` gives.
       batch_size: images per batch, >= 1.
       seed: integer >= 0.
+      epoch_size: "images" or "largest_class".
 
     Raises:
-      InputError: invalid labels, or a batch size or seed out of range.
+      InputError: invalid labels, or a batch size, seed or epoch size out of range.
 
-    Source: ours.
+    Source: ours; the epoch of the largest class is `num_samples` in
+    https://github.com/facebookresearch/classifier-balancing, data/ClassAwareSampler.py.
     """
 
     tag: str
 
-    def __init__(self, labels: np.ndarray | LabelIndex, batch_size: int, *, seed: int):
+    def __init__(
+        self,
+        labels: np.ndarray | LabelIndex,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch_size: str = EPOCH_SIZE.default,
+    ):
         self.index = labels if isinstance(labels, LabelIndex) else index_labels(labels)
         self.labels, self.counts = self.index.labels, self.index.counts
         batch_size = require_integer("batch_size", batch_size, 1)
-        super().__init__(batch_size, -(-len(self.labels) // batch_size))
+        EPOCH_SIZE.check("epoch_size", epoch_size)
+        self.epoch_size, total = epoch_size, len(self.labels)
+        if epoch_size == "largest_class":
+            total = int(self.index.sizes[0]) * len(self.index.sizes)
+        super().__init__(batch_size, -(-total // batch_size))
         self.seed = require_integer("seed", seed, 0)
 
     def class_prior(self, *, epoch: int = 0, embedded_weight: float | None = None) -> np.ndarray:
@@ -132,7 +153,9 @@ class LabelSampler(BatchSampler):
         """
 
     def _describe(self, **arguments: object) -> str:
-        known = {"images": len(self.labels), "batch_size": self.batch_size}
+        known: dict[str, object] = {"images": len(self.labels), "batch_size": self.batch_size}
+        if self.epoch_size != EPOCH_SIZE.default:  # which older fingerprints do not name
+            known["epoch_size"] = self.epoch_size
         items = {**known, **arguments, "seed": self.seed}.items()
         return f"{self.tag}({', '.join(f'{k}={v!r}' for k, v in items)})"
 

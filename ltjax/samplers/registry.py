@@ -18,7 +18,7 @@ from ltjax.samplers.baselines import (
     RepeatFactorSampler,
 )
 from ltjax.samplers.bet import EVERY, FRACTION, embed, embedded_slots
-from ltjax.samplers.labels import LabelIndex, index_labels
+from ltjax.samplers.labels import EPOCH_SIZE, LabelIndex, index_labels
 
 
 class Wanted(NamedTuple):
@@ -43,6 +43,11 @@ def _power(power: float) -> Callable[[Wanted], BatchSampler]:
     return lambda w: PowerSampler(w.labels, w.batch_size, power=power, seed=w.seed)
 
 
+def _class_balanced(w: Wanted) -> BatchSampler:
+    size = w.config.epoch_size
+    return PowerSampler(w.labels, w.batch_size, power=0.0, seed=w.seed, epoch_size=size)
+
+
 def _progressive(w: Wanted) -> BatchSampler:
     return ProgressiveSampler(w.labels, w.batch_size, epochs=w.epochs, seed=w.seed)
 
@@ -53,8 +58,13 @@ def _repeat_factor(w: Wanted) -> BatchSampler:
 
 
 def _class_aware(w: Wanted) -> BatchSampler:
-    each = w.config.images_per_class
-    return ClassAwareSampler(w.labels, w.batch_size, images_per_class=each, seed=w.seed)
+    return ClassAwareSampler(
+        w.labels,
+        w.batch_size,
+        images_per_class=w.config.images_per_class,
+        seed=w.seed,
+        epoch_size=w.config.epoch_size,
+    )
 
 
 def _b3rs(w: Wanted) -> BatchSampler:
@@ -77,7 +87,7 @@ def _b3rs_bet(w: Wanted) -> BatchSampler:
 SAMPLERS: Mapping[str, Callable[[Wanted], BatchSampler]] = {
     "instance": _power(1.0),
     "square_root": _power(0.5),
-    "class_balanced": _power(0.0),
+    "class_balanced": _class_balanced,
     "reverse": _power(-1.0),
     "progressive": _progressive,
     "repeat_factor": _repeat_factor,
@@ -85,6 +95,8 @@ SAMPLERS: Mapping[str, Callable[[Wanted], BatchSampler]] = {
     "b3rs": _b3rs,
     "b3rs_bet": _b3rs_bet,
 }
+# Those that know an epoch of the largest class.
+BALANCED = ("class_balanced", "class_aware")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +113,7 @@ class SamplerConfig:
       fraction: share of the slots that are embedded, see `embed`.
       threshold: share of the images below which a class is repeated, see `RepeatFactorSampler`.
       images_per_class: images of each class drawn, see `ClassAwareSampler`.
+      epoch_size: what the steps of an epoch are counted by, see `LabelSampler`.
 
     Source: ours.
     """
@@ -113,6 +126,7 @@ class SamplerConfig:
     fraction: float = FRACTION.field()
     threshold: float = THRESHOLD.field()
     images_per_class: int = IMAGES_PER_CLASS.field()
+    epoch_size: str = EPOCH_SIZE.field()
 
 
 def make_sampler(
@@ -136,7 +150,8 @@ def make_sampler(
       The sampler.
 
     Raises:
-      InputError: an unknown name, or a value that the sampler refuses.
+      InputError: an unknown name, a value that the sampler refuses, or an epoch of the largest
+        class for a sampler that is not class-balanced.
 
     Source: ours.
 
@@ -145,6 +160,9 @@ def make_sampler(
     B3RS(images=20, batch_size=5, num_blocks=2, balance=0.5, partition='classes', seed=0)
     """
     require(config.name in SAMPLERS, "plan.name", config.name, f"one of {', '.join(SAMPLERS)}")
+    if config.name not in BALANCED:
+        words = f"images, or a plan.name of {' or '.join(BALANCED)}"
+        require(config.epoch_size == "images", "plan.epoch_size", config.epoch_size, words)
     index = labels if isinstance(labels, LabelIndex) else index_labels(labels)
     epochs = require_integer("epochs", epochs, 1)
     return SAMPLERS[config.name](Wanted(config, index, batch_size, seed, epochs))

@@ -108,7 +108,7 @@ class Job(NamedTuple):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of an epoch, the same for every sampler of the same batch size."""
+        """Steps of an epoch, the same for all seeds."""
         return self.samplers[0].steps_per_epoch
 
 

@@ -8,8 +8,8 @@
 
 All of them go through the one training loop, with its checkpoints, evaluation and report. The
 backbone, the whitening and their statistics stay as stage one left them. An epoch of stage two
-has as many steps as one of stage one, `ceil(N / batch_size)`; the last three methods compute their
-head and take no steps.
+has as many steps as one of stage one, `ceil(N / batch_size)`, unless `plan.epoch_size` makes it
+that of Kang et al.; the last three methods compute their head and take no steps.
 
 Source: Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition (ICLR
 2020), https://arxiv.org/abs/1910.09217; posthoc_la: Menon et al., Long-tail learning via logit
@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -152,7 +153,9 @@ def _begin_seed(
     start = Start(learned["head"].get("dense"), fresh, state, prior, config, seeds)
     head = HEAD_OF_STAGE[config.stage](start)
     params = {**learned, "head": head.params}
-    return state._replace(params=params, ema=params if own.ema else ()), head.facts
+    # A copy, as a step gives the buffers of both away.
+    average = jax.tree.map(jnp.copy, params) if own.ema else ()
+    return state._replace(params=params, ema=average), head.facts
 
 
 def _retrained(start: Start) -> Head:

@@ -220,3 +220,22 @@ def test_bad_input_names_the_value(case):
     with pytest.raises(ValueError, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [PowerSampler, ClassAwareSampler])
+def test_an_epoch_of_the_largest_class(kind):
+    """`n_max C` draws, rounded up to whole batches; a class without images does not count."""
+    options = {"power": 0} if kind is PowerSampler else {"images_per_class": 1}
+    labels = np.repeat([0, 1, 3], [12, 5, 1])
+    usual = kind(labels, 4, seed=0, **options)
+    sampler = kind(labels, 4, seed=0, epoch_size="largest_class", **options)
+    assert (len(usual), len(sampler)) == (5, 9)  # ceil(18 / 4), ceil(12 * 3 / 4)
+    assert len(kind(labels, 5, seed=0, epoch_size="largest_class", **options)) == 8
+    np.testing.assert_array_equal(draws_per_class(sampler, 1), [12, 12, 0, 12])
+    drawn = np.bincount(sampler.epoch(1).ravel(), minlength=18)
+    assert (drawn[:12] == 1).all()
+    assert drawn[17] == 12
+    assert "epoch_size" not in repr(usual)
+    assert "epoch_size='largest_class'" in repr(sampler)
+    assert sampler.fingerprint() != usual.fingerprint()
+    np.testing.assert_allclose(sampler.class_prior(), usual.class_prior())

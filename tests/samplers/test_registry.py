@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ltjax.errors import InputError
 from ltjax.samplers.labels import index_labels
 from ltjax.samplers.registry import SAMPLERS, SamplerConfig, make_sampler
 
@@ -121,3 +122,14 @@ def test_real_label_lists(data, name):
         for block, quota in zip(sampler.blocks, sampler.quotas, strict=True):
             assert np.ptp(drawn[block]) <= 1
             assert (per_batch[:, block].sum(axis=1) == quota).all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_only_balanced_samplers_have_an_epoch_of_the_largest_class(name):
+    config = SamplerConfig(name, epoch_size="largest_class")
+    labels = np.repeat([0, 1], [24, 8])
+    if name in ("class_balanced", "class_aware"):
+        assert len(make_sampler(config, labels, 8, seed=0, epochs=2)) == 6
+        return
+    with pytest.raises(InputError, match=r"plan\.epoch_size = 'largest_class' .* class_aware"):
+        make_sampler(config, labels, 8, seed=0, epochs=2)

@@ -163,6 +163,16 @@ def test_a_run_is_evaluated_stored_and_served_with_them(devices, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_second_stage_goes_on_from_them(devices, tmp_path):
+    settings = PLAIN | {"train__epochs": 1, "optimizer__ema_decay": 0.5}
+    run(tiny_config(**settings), tmp_path / "one")
+    second = {"stage": "crt", "init_from": str(tmp_path / "one")}
+    run(tiny_config(**settings, **second), tmp_path / "two")
+    one, two = (load(tmp_path / name).variables["batch_stats"] for name in ("one", "two"))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+@pytest.mark.slow
 def test_seeds_in_one_program_and_streamed_images(devices):
     found = []
     for changes in ({}, {"engine": TOGETHER}, {"data__residency": "streamed"}):
