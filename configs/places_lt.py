@@ -7,7 +7,13 @@ Accuracy:  published results (cross entropy 30.2, tau-norm 37.9: Kang et al., IC
            from a ResNet-152 trained on ImageNet, which this recipe does not; of this code: not
            yet run
 
-SGD, momentum 0.9, batch 256, rate 0.1, cosine, weight decay 5e-4; augmentation as ImageNet-LT.
+Ours in two things: the network is a ResNet-50 that starts from random numbers, and the first stage
+has 30 epochs, since the code of Kang et al. has no config of it. The rest is as in
+https://github.com/facebookresearch/classifier-balancing (config/Places_LT/cls_crt.yaml and
+data/dataloader.py): SGD, momentum 0.9, batch 256, the classifier's rate 0.1, cosine without
+warm-up, weight decay 5e-4 of all parameters; random resized crop to 224, flip, color jitter 0.4;
+pixels normalized by ImageNet's constants. Their second stage: --config.stage=crt
+--config.train.epochs=10 --config.plan.name=class_aware --config.plan.epoch_size=largest_class.
 """
 
 from ltjax import config as base
@@ -19,6 +25,7 @@ def get_config():
     config.data.name = "list"
     config.data.profile = "as_is"
     config.data.image_size = 224
+    config.data.statistics = "imagenet"
     config.data.threads = 8
     config.model.name = "resnet50"
     config.model.dtype = "bfloat16"
@@ -30,5 +37,7 @@ def get_config():
     config.train.batch_size = 256
     config.train.epochs = 30
     config.optimizer.learning_rate = 0.1
+    config.optimizer.decay = "all"
+    config.optimizer.warmup_epochs = 0
     config.evaluation.batch_size = 256
     return config

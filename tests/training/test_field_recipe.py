@@ -102,6 +102,31 @@ def test_a_run_normalizes_by_the_constants(tmp_path):
     np.testing.assert_allclose(data.std, np.array([0.2023, 0.1994, 0.2010]) * 255, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "batch", "rate", "decay", "statistics", "jitter"),
+    [
+        ("imagenet_lt", 512, 0.2, 5e-4, "imagenet", 0.4),
+        ("places_lt", 256, 0.1, 5e-4, "imagenet", 0.4),
+        ("inaturalist18", 512, 0.2, 1e-4, "inaturalist", 0.0),
+    ],
+)
+def test_large_images_follow_the_code_of_kang_et_al(name, batch, rate, decay, statistics, jitter):
+    """Its config/*/*.yaml and data/dataloader.py, except that the rate falls at every step."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.method, config.data.dir = "ce", "images"
+    config = configs.resolve(config)
+    optimizer, augment = config.optimizer, config.augment
+    assert (config.train.batch_size, config.data.statistics) == (batch, statistics)
+    assert (optimizer.name, optimizer.momentum, optimizer.nesterov) == ("sgd", 0.9, False)
+    assert (optimizer.weight_decay, optimizer.decay) == (decay, "all")
+    assert (augment.crop_area, augment.flip, augment.colour_jitter) == (0.08, True, jitter)
+    assert (augment.max_shift, augment.rand_ops, augment.cutout) == (0, 0, 0)
+    epochs, schedule = config.train.epochs, jax.jit(learning_rate_of(config, STEPS))
+    found = [float(schedule(epoch * STEPS)) for epoch in range(epochs)]
+    annealed = [rate * (1 + np.cos(np.pi * epoch / epochs)) / 2 for epoch in range(epochs)]
+    np.testing.assert_allclose(found, annealed, rtol=1e-4, atol=1e-7)
+
+
 def test_what_was_stored_without_these_keys_keeps_its_recipe(config):
     nested = config.nested()
     for section, key in (
