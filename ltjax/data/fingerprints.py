@@ -25,6 +25,7 @@ def fingerprint(source: Source) -> str:
 
     Source: ours.
 
+    >>> from ltjax.data.sources import ArraySource
     >>> pixels, labels = np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1])
     >>> cats = ArraySource(pixels, labels, ("cat", "dog"))
     >>> fingerprint(cats) == fingerprint(ArraySource(pixels, labels, ("dog", "cat")))

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from ltjax.data.longtail import FEW_BELOW, MANY_ABOVE, shot_groups
-from ltjax.errors import require
+from ltjax.errors import InputError, require
 from ltjax.evaluation.metrics import accuracies, average
 
 BINS = 15
@@ -70,6 +70,12 @@ def _images(labels: np.ndarray, logits: np.ndarray, mask: np.ndarray | None) -> 
     )
     if mask is not None:
         labels, logits = labels[np.asarray(mask, bool)], logits[np.asarray(mask, bool)]
+    lost = int((~np.isfinite(logits)).any(axis=1).sum())
+    if lost:
+        raise InputError(
+            f"the outputs for {lost} of {len(logits)} images are not finite: the training has "
+            "diverged; lower config.optimizer.learning_rate or set config.optimizer.clip_norm"
+        )
     log_p = log_softmax(np.asarray(logits, np.float64), axis=1)
     own = np.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
@@ -131,7 +137,7 @@ def tally(labels: np.ndarray, logits: np.ndarray, *, mask: np.ndarray | None = N
       The sums, from which `scores` computes every score.
 
     Raises:
-      InputError: shapes that do not go together.
+      InputError: shapes that do not go together, or logits that are not finite.
 
     >>> one = tally([0], [[2.0, 1.0]])
     >>> one.merge(one).confusion.tolist()

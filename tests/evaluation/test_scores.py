@@ -94,6 +94,15 @@ def test_nothing_to_score_is_none():
     assert {v for k, v in out.items() if k != "per_class"} == {None}
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_are_refused(value):
+    logits = np.zeros((3, 2))
+    logits[1, 0] = value
+    with pytest.raises(ValueError, match="the outputs for 1 of 3 images are not finite"):
+        tally([0, 1, 0], logits)
+    assert tally([0, 1, 0], logits, mask=[True, False, True]).confusion.sum() == 2
+
+
 def test_bad_shapes_are_named():
     with pytest.raises(InputError, match="labels and logits"):
         tally(np.zeros(3, int), np.zeros((4, 2)))

@@ -129,7 +129,7 @@ def test_zero_covariance_has_a_zero_matrix():
     ("options", "words"),
     [
         ({"method": "pca"}, "method = 'pca' is not allowed; use one of zca"),
-        ({"shrinkage": 0.0}, "shrinkage = 0.0 is not allowed; use a number > 0"),
+        ({"shrinkage": 0.0}, "shrinkage = 0.0 is not allowed; use a number >= 1e-09"),
         ({"shrinkage": float("nan")}, "shrinkage = nan"),
         ({"shrinkage": "best"}, "shrinkage = 'best' .* one of auto, ledoit_wolf, oas"),
         ({"shrinkage": "oas", "method": "batch_norm"}, "shrinkage = 'oas' .* batch_norm"),
