@@ -110,9 +110,9 @@ def _fill_in(flat: FlatConfig) -> None:
 
 def _typed(key: Key, value: Any) -> Any:
     """A value that was checked, in the type of its key: JSON has no tuples, and 1 is a float."""
-    if value is None or len(key.types) > 1:
-        return tuple(value) if isinstance(value, list) else value
-    return key.types[0](value)
+    if value is None or type(value) in key.types:
+        return value
+    return next(t for t in key.types if t is not str)(value)
 
 
 def _build(section: type[Any], nested: Mapping[str, Any]) -> Any:

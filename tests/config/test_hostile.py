@@ -50,6 +50,12 @@ def test_wrong_values_are_named_in_one_short_line(path):
             assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize("path", ["optimizer.learning_rate", "whitening.shrinkage"])
+def test_a_whole_number_becomes_the_float_of_its_key(path):
+    config = configs.resolve(configs.Config().flat() | {path: 1})
+    assert repr(configs.get(config, path)) == "1.0"
+
+
 def test_trees_that_are_none():
     for nested in (None, 5, [], "train"):
         with pytest.raises(InputError, match="the configuration = "):
