@@ -110,7 +110,7 @@ def override(config: ConfigDict, changes: Sequence[str]) -> ConfigDict:
             f"a flag --config.KEY=VALUE names no key or section of the configuration "
             f"({one_line(e, most=500)}); the keys are listed in docs/config.md"
         ) from e
-    except (TypeError, ValueError, ArithmeticError) as e:
+    except (flags.Error, TypeError, ValueError, ArithmeticError) as e:
         raise InputError(f"a flag --config.KEY=VALUE: {one_line(e, most=500)}") from e
     rest = parse_flags(values, changes)[1:]
     if rest:

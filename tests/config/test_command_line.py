@@ -70,6 +70,7 @@ def test_placeholders_without_values_are_refused():
 FLAGS = {
     "--config.seed=\x1b": r"'\x1b'",
     "--config.train=5": "--config.train=5: ",
+    "--config.train.epochs=5 --config.train=5": "--config.train is provided after",
     "--config.train.epochs=1e30": "config.train.epochs",
     "--config.data.limit=-1": "config.data.limit = -1 is not allowed",
 }
@@ -78,6 +79,6 @@ FLAGS = {
 @pytest.mark.parametrize("flag", FLAGS)
 def test_flags_with_wrong_values_are_one_line(flag):
     with pytest.raises(InputError) as caught:
-        configs.resolve(override(configs.default(), ["ltjax", flag]))
+        configs.resolve(override(configs.default(), ["ltjax", *flag.split()]))
     assert FLAGS[flag] in str(caught.value)
     assert str(caught.value).isprintable()
