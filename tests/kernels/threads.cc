@@ -5,6 +5,7 @@
 #include <functional>
 #include <mutex>
 
+#include "../../ltjax/kernels/eigh.cc"
 #include "../../ltjax/kernels/pooling.cc"
 #include "../../ltjax/kernels/products.cc"
 #include "../../ltjax/kernels/units.cc"
@@ -92,9 +93,74 @@ double run(const Product& p, int threads) {
   return total;
 }
 
+// In the place of LAPACK and BLAS, which a sanitizer cannot see into: each function reads and writes
+// all that its documentation lets it, and leaves numbers that depend on all that it has read.
+float mixed(float* x, size_t rows, size_t columns, size_t apart, float with) {
+  for (size_t c = 0; c < columns; c++)
+    for (size_t r = 0; r < rows; r++) with = x[c * apart + r] = std::sin(x[c * apart + r] + 0.5f * with);
+  return with;
+}
+
+float seen(const float* x, size_t rows, size_t columns, size_t apart) {
+  float sum = 0;
+  for (size_t c = 0; c < columns; c++)
+    for (size_t r = 0; r < rows; r++) sum = std::sin(sum + x[c * apart + r]);
+  return sum;
+}
+
+void reduce(Text, Int* n, float* a, Int* apart, float* d, float* e, float* tau, float* work, Int* size, Int*) {
+  const float x = mixed(work, *size, 1, *size, mixed(a, *n, *n, *apart, 1));
+  mixed(tau, *n - 1, 1, *n, mixed(e, *n - 1, 1, *n, mixed(d, *n, 1, *n, x)));
+}
+
+void solve_half(Text, Int* n, float* d, float* e, float* z, Int* apart, float* work, Int* floats, Int* more, Int* ints,
+                Int* failed) {
+  if (*floats < 1 + 4 * *n + *n * *n || *ints < 3 + 5 * *n) *failed = 1;
+  std::fill_n(work, *floats, 0.0f), std::fill_n(more, *ints, 0);
+  mixed(z, *n, *n, *apart, mixed(d, *n, 1, *n, seen(e, *n - 1, 1, *n)));
+}
+
+void join_halves(Int* n, float* d, float* z, Int* apart, Int* order, float* cut, Int*, float* work, Int* more, Int*) {
+  std::fill_n(work, 4 * size_t(*n) + size_t(*n) * *n, 0.0f), std::fill_n(more, 4 * *n, 0);
+  for (Int i = 0; i < *n; i++) order[i] = *n - i;
+  mixed(z, *n, *n, *apart, mixed(d, *n, 1, *n, *cut));
+}
+
+void multiply(Text first, Text, Int* rows, Int* columns, Int* inner, const float*, const float* a, Int* a_apart,
+              const float* b, Int* b_apart, const float* keep, float* c, Int* c_apart) {
+  const bool turned = *first == 'T';
+  const float x = seen(a, turned ? *inner : *rows, turned ? *rows : *inner, *a_apart);
+  for (Int j = 0; j < *columns && *keep == 0; j++) std::fill_n(c + size_t(j) * *c_apart, *rows, 0.0f);
+  for (Int j = 0; j < *columns; j++)  // the columns are independent, on however many threads they are
+    mixed(c + size_t(j) * *c_apart, *rows, 1, *c_apart, x + seen(b + size_t(j) * *b_apart, *inner, 1, *b_apart));
+}
+
+void divide(Text, Text, Text, Text, Int* rows, Int* columns, const float*, const float* a, Int* a_apart, float* b,
+            Int* b_apart) {
+  const float x = seen(a, *rows, *rows, *a_apart);
+  for (Int j = 0; j < *columns; j++) mixed(b + size_t(j) * *b_apart, *rows, 1, *b_apart, x);
+}
+
+// The eigendecomposition of a matrix on `threads` threads; a checksum of all that comes out.
+double run(Int n, int threads) {
+  lapack = {reduce, solve_half, join_halves, multiply, divide};
+  Threads pool(threads - 1);
+  const auto matrix = numbers(size_t(n) * n);
+  std::vector<float> values(n), vectors(matrix.size());
+  if (!decompose(pool, n, matrix.data(), values.data(), vectors.data())) return NAN;
+  double total = 0;
+  for (const auto* v : {&values, &vectors})
+    for (size_t i = 0; i < v->size(); i++) total += double((*v)[i]) * double(i % 97 + 1);
+  return total;
+}
+
 }  // namespace
 
 int main() {
+  for (const Int n : {8, 9, 97, 98, 193, 256}) {
+    const double one = run(n, 1), four = run(n, 4);
+    if (one != four) return printf("threads change the decomposition: %.17g, %.17g\n", one, four), 1;
+  }
   const Product all[] = {{6, 8, 10, 16, 32, 3, 2, true}, {9, 8, 8, 16, 16, 3, 1},  {3, 7, 5, 16, 48, 3, 1},
                          {11, 9, 6, 3, 16, 3, 1},        {10, 9, 7, 16, 32, 3, 2}, {17, 4, 4, 64, 64, 3, 1},
                          {2, 5, 5, 128, 128, 3, 1},      {1, 6, 6, 32, 32, 3, 1},  {5, 13, 3, 32, 16, 3, 2},

@@ -7,11 +7,8 @@ import pytest
 
 from ltjax.models.convolution import convolution
 
-SAME = {
-    "window_strides": (1, 1),
-    "padding": [(1, 1), (1, 1)],
-    "dimension_numbers": ("NHWC", "HWIO", "NHWC"),
-}
+NHWC = ("NHWC", "HWIO", "NHWC")
+SAME = {"window_strides": (1, 1), "padding": [(1, 1), (1, 1)], "dimension_numbers": NHWC}
 
 
 def arrays(batch, dtype=np.float64):
@@ -53,6 +50,17 @@ def test_pieces_are_taken():
     x, kernel = arrays(64, np.float32)
     text = jax.jit(jax.grad(lambda k: jnp.sum(convolution(x, k, **SAME)))).lower(kernel).as_text()
     assert text.count("stablehlo.convolution") >= 4
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_batch_of_any_size_is_exported(size):
+    kernel = jnp.ones((size, size, 64, 64))
+    batch = jax.export.symbolic_shape("b")[0]
+    shape = jax.ShapeDtypeStruct((batch, 8, 8, 64), jnp.float32)
+    convolve = jax.jit(lambda x: convolution(x, kernel, (1, 1), "SAME", dimension_numbers=NHWC))
+    exported = jax.export.export(convolve)(shape)
+    x = jnp.arange(3 * 8 * 8 * 64, dtype=jnp.float32).reshape(3, 8, 8, 64) / 1000
+    np.testing.assert_allclose(exported.call(x), convolve(x), rtol=1e-5)
 
 
 def test_dtype_is_kept():
