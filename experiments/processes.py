@@ -5,6 +5,7 @@ spinning on the cores of XLA's, and the other way round. A contender's program m
 and calls `serve`; the program that compares starts it as a `Contender`.
 """
 
+import contextlib
 import json
 import os
 import runpy
@@ -133,6 +134,12 @@ class Contender:
         turn = Turn(*self._read())
         self.sleep()
         return turn
+
+    def move(self, cores: Sequence[int]) -> None:
+        """Pins all its threads to other cores, as many as those on which it began."""
+        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # the thread has ended
+                os.sched_setaffinity(int(task.name), cores)
 
     def sleep(self) -> None:
         """Waits until no thread of the process runs or spins, for `MOST_SECONDS_AWAKE` at most."""

@@ -18,12 +18,13 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments import processes, records
+from experiments import documents, processes, records
 from experiments.train_speed.contender import SHAPES
 
 OVERHEAD = "overhead "  # before the network's name, in the names of parts
@@ -37,35 +38,51 @@ OURS = ("ltjax by XLA", "ltjax, allocator", "ltjax, allocator, kernels")
 STEPS = {"resnet32_cifar": 3, "resnet8_cifar": 20, "resnet50": 1}
 
 
-def contenders(network: str, *, compiled: bool) -> tuple[str, ...]:
+def contenders(network: str, work: str, *, compiled: bool) -> tuple[str, ...]:
     """Names of the contenders; the first is the reference. PyTorch's are left out without it.
 
-    `torch.compile` of ResNet-50 takes longer than all that is measured of it, and is left out.
+    `torch.compile` is left out of ResNet-50, where it takes longer than all that is measured of
+    it, and of evaluation.
     """
     if importlib.util.find_spec("torch") is None:
         return OURS
-    return (*EAGER, *(COMPILED if compiled and network != "resnet50" else ()), *OURS)
+    compiled = compiled and network != "resnet50" and work == "training"
+    return (*EAGER, *(COMPILED if compiled else ()), *OURS)
+
+
+def say(text: str) -> None:
+    """Prints a line of progress with the time."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)
 
 
 def speed(
     network: str, work: str, kinds: Sequence[str], rounds: int, cores: Sequence[int]
 ) -> timing.Parts:
-    """Numbers of every contender of a part, under the part's name."""
+    """Numbers of every contender of a part, under the part's name.
+
+    On one core, contenders compile on all that there are, one core each, and then move to it.
+    """
+    word = "core" if len(cores) == 1 else "cores"
+    part = f"{network}, {work}, {len(cores)} {word}"
+    say(f"{part}: compiling")
+    usable = sorted(os.sched_getaffinity(0))
     with contextlib.ExitStack() as stack:
         running = {
             kind: stack.enter_context(
                 processes.Contender(
                     "experiments.train_speed.contender",
                     *(kind, network, work, str(len(cores))),
-                    cores=cores,
+                    cores=cores if len(cores) > 1 else [usable[i % len(usable)]],
                 )
             )
-            for kind in kinds
+            for i, kind in enumerate(kinds)
         }
         for process in running.values():
             process.ready()
+            process.move(cores)
         turns: dict[str, list[processes.Turn]] = {kind: [] for kind in running}
-        for _ in range(rounds):
+        for r in range(rounds):
+            say(f"{part}: round {r + 1} of {rounds}")
             for kind, process in running.items():
                 turns[kind].append(process.turn(work, STEPS[network]))
     first = np.array(turns[next(iter(turns))])
@@ -83,8 +100,7 @@ def speed(
             "ratio": float(np.median(first[:, 0] / wall)),
             "peak_mebibytes": float(peak[-1]),
         }
-    word = "core" if len(cores) == 1 else "cores"
-    return {f"{network}, {work}, {len(cores)} {word}": numbers}
+    return {part: numbers}
 
 
 def networks(parts: timing.Parts) -> timing.Parts:
@@ -128,6 +144,11 @@ def tables(parts: timing.Parts) -> str:
     return "\n".join(text).rstrip() + "\n"
 
 
+def write(folder: Path) -> None:
+    """Writes the table of the stored results."""
+    (folder / "cpu.md").write_text(tables(timing.read(folder / "cpu.csv")))
+
+
 def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """The parser and what it read."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -142,23 +163,24 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 
 
 def main() -> None:
-    """Measures the parts, prints them, and writes each when it is done."""
+    """Measures the parts; prints each when it is done, writes it, and fills the documents."""
     parser, args = arguments()
     about = records.environment("cpu")
     file = args.out / "cpu.csv" if args.out else None
     if file:
         timing.check(parser, file, (), about)
-    found: timing.Parts = {}
 
     def keep(part: timing.Parts) -> None:
-        found.update(part)
+        print(tables(part), flush=True)
         if file:
-            file.with_suffix(".md").write_text(tables(timing.write(file, part, about)))
+            timing.write(file, part, about)
+            write(args.out)
+            documents.fill()
 
     cores = sorted(os.sched_getaffinity(0))[-args.cores :]
     for network in args.networks if "steps" in args.parts else ():
-        kinds = contenders(network, compiled=not args.no_compile)
         for work in args.work:
+            kinds = contenders(network, work, compiled=not args.no_compile)
             keep(speed(network, work, kinds, args.rounds, cores))
     if "overhead" in args.parts:
         from experiments.train_speed.overhead import overheads
@@ -168,7 +190,6 @@ def main() -> None:
         from experiments.train_speed.startup import startup
 
         keep({"startup": startup(args.rounds)})
-    print("\n" + tables(found))
 
 
 if __name__ == "__main__":

@@ -21,16 +21,31 @@ assert build.FLAGS[0] == "-O3"
 build.FLAGS = ("-O0", *build.FLAGS[1:])
 print(build.load())
 """
+# The native calls in the training of a network that has all kinds of layers.
+NETWORK = """
+import re
+import jax, jax.numpy as jnp
+from ltjax.models.resnet import ResNet, Shape
+from ltjax.whitening.roots import eigh
+network = ResNet(Shape((1, 1, 1, 1), bottleneck=True), native=True)
+images = jnp.zeros((2, 32, 32, 3))
+variables = jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=True))
+def loss(variables, matrix):
+    y, _ = network.apply(variables, images, train=True, mutable=["batch_stats"])
+    return jnp.sum(y) + jnp.sum(eigh(matrix, native=True)[1])
+text = jax.jit(jax.value_and_grad(loss)).lower(variables, jnp.eye(256)).as_text()
+print(*sorted(set(re.findall(r"@ltjax_(\\w+)", text))))
+"""
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C++ compiler")
 
 
-def start(tmp_path, *, path=None, **variables):
+def start(tmp_path, *, path=None, code=SAY, **variables):
     """A process that loads the kernels with a cache of its own."""
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), **variables}
     if path is not None:
         env["PATH"] = str(path)
     return subprocess.Popen(
-        [sys.executable, "-c", SAY], cwd=ROOT, env=env, text=True, stdout=-1, stderr=-1
+        [sys.executable, "-c", code], cwd=ROOT, env=env, text=True, stdout=-1, stderr=-1
     )
 
 
@@ -57,6 +72,17 @@ def test_no_compiler_is_a_sentence(tmp_path):
     out = said(start(tmp_path, path=tmp_path, CXX=""))
     assert "path=None" in out
     assert "there is no C++ compiler (install g++, or set CXX)" in out
+
+
+def test_without_a_compiler_xla_does_all(tmp_path):
+    assert said(start(tmp_path, path=tmp_path, code=NETWORK, CXX="")) == "\n"
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_with_a_compiler_a_network_makes_all_calls():
+    done = subprocess.run([sys.executable, "-c", NETWORK], cwd=ROOT, text=True, stdout=-1)
+    assert done.stdout.split() == sorted(CALLS)
 
 
 @pytest.mark.slow

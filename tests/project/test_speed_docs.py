@@ -28,7 +28,7 @@ def shown(document, name):
 @pytest.mark.parametrize("document", ["docs/training.md", "experiments/train_speed/README.md"])
 def test_training_speed(document):
     made = train_speed.tables(stored("train_speed/results/cpu.csv"))
-    assert shown(document, "speed") == made
+    assert shown(document, "experiments/train_speed/results/cpu.md") == made
     assert (ROOT / "experiments/train_speed/results/cpu.md").read_text() == made
 
 
