@@ -182,10 +182,12 @@ def _default_workdir(file: str, config: "Config") -> str:
 def _evaluate(given: "flags.FlagValues", config: "Config") -> None:
     _start_jax(1)
     from ltjax.serving.evaluate import evaluate
+    from ltjax.serving.output import written_whole
 
     result = evaluate(given.workdir, config.data)
     if given.output:
-        Path(given.output).write_text(json.dumps(result, indent=2) + "\n")
+        with written_whole(Path(given.output)) as file:
+            file.write(json.dumps(result, indent=2) + "\n")
     for name, value in result["test"].items():
         if name != "per_class":
             low_high = result["intervals"][0][name]

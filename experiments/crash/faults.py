@@ -37,6 +37,7 @@ import threading
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -229,12 +230,16 @@ class RunsInProcess(Runs):
 
     def __init__(self, folder: Path):
         super().__init__(folder)
+        from ltjax.report import build
         from ltjax.training import run
 
         self._states: Any = None
         self._real = run.build, run.Seeds
         run.build = functools.cache(run.build)
         run.Seeds = self._seeds  # type: ignore[assignment, misc]
+        for name in ("draw", "exposures", "mistakes"):  # the figures of all runs are the same
+            setattr(build, name, _once(getattr(build, name)))
+        build.svg, build.png = functools.cache(build.svg), functools.cache(build.png)
         # The command line sets the number of devices, which stands once JAX has started.
         os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1"
 
@@ -277,6 +282,18 @@ class RunsInProcess(Runs):
         return Ended(code, lines, time.monotonic() - began)
 
 
+def _once(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function that is called once, and gives the same for every argument from then on."""
+    found: list[Any] = []
+
+    def again(argument: Any) -> Any:
+        if not found:
+            found.append(call(argument))
+        return found[0]
+
+    return again
+
+
 def outcome(workdir: Path) -> Any:
     """Scores, metrics without speeds, and digest of the last checkpoint's arrays; or why not."""
     try:
@@ -303,7 +320,7 @@ class Bench:
     """
 
     def __init__(self, runs: Runs, seed: int):
-        self.runs, self.random = runs, random.Random(seed)
+        self.runs, self.random, self._number = runs, random.Random(seed), 0
         folder = runs.folder
         self.work, self.killed, self.whole = (folder / n for n in ("work", "killed", "whole"))
         for _ in range(2):  # the first fills the compilation cache
@@ -333,6 +350,8 @@ class Bench:
                 assert outcome(self.work) == self.expected, phase
             self.counts[phase] = runs.found()["counts"]
             shutil.rmtree(self.work)
+        gc.collect()
+        gc.freeze()  # JAX's objects stay; to go through them after each run takes half a second
 
     def faults(self, number: int) -> list[tuple[str, int, int, int]]:
         """Phase, operation, its number and its error of so many faults, drawn from all."""
@@ -405,6 +424,9 @@ class Bench:
         self, kind: str, what: str, file: str, ended: Ended, again: Ended | None, equal: bool
     ) -> Try:
         shutil.rmtree(self.work, ignore_errors=True)
+        # Another name, so that nothing that still writes there can be taken for the next try's.
+        self._number += 1
+        self.work = self.runs.folder / f"work-{self._number}"
         line = " | ".join(ended.lines)[:600].replace(str(self.runs.folder), "")
         seconds = ended.seconds + (again.seconds if again else 0)
         return Try(kind, what, file, ended.code, line, ended.orderly, equal, seconds)
@@ -417,11 +439,13 @@ def cells(row: Try) -> records.Line:
     return {**own, **flags, "seconds": f"{row.seconds:.2f}"}
 
 
-def write(path: Path, tries: dict[int, Try]) -> None:
-    """Stores the tries by number, in place of those of the same numbers."""
-    about = records.environment("cpu")
-    lines = [{"number": str(number), **cells(row), **about} for number, row in tries.items()]
-    records.update(path, lambda old: records.merged(old, lines, ("number",)))
+def write(path: Path, tries: list[Try]) -> None:
+    """Stores tries, numbered within their kind, in place of those of the same kind and number."""
+    about, count, lines = records.environment("cpu"), Counter[str](), []
+    for row in tries:
+        count[row.kind] += 1
+        lines.append({"number": str(count[row.kind]), **cells(row), **about})
+    records.update(path, lambda old: records.merged(old, lines, ("kind", "number")))
 
 
 def table(lines: list[records.Line]) -> str:
@@ -460,10 +484,10 @@ def main() -> None:
         os.environ |= {"LD_PRELOAD": str(build(folder)), "LTJAX_FAULTS": str(folder)}
         os.execv(sys.executable, [sys.executable, "-m", "experiments.crash.faults", *sys.argv[1:]])
     bench = Bench(Runs(folder), args.seed)
-    tries: dict[int, Try] = {}
+    tries: list[Try] = []
 
     def add(one: Try) -> None:
-        tries[len(tries) + 1] = one
+        tries.append(one)
         if not (one.orderly and one.equal):
             print(f"try {len(tries)}: {one}", flush=True)
         if args.out and len(tries) % 10 == 0:
@@ -482,8 +506,8 @@ def main() -> None:
     if args.out:
         write(args.out / "faults.csv", tries)
     shutil.rmtree(folder)
-    print("\n" + table([cells(row) for row in tries.values()]))
-    sys.exit(not all(row.orderly and row.equal for row in tries.values()))
+    print("\n" + table([cells(row) for row in tries]))
+    sys.exit(not all(row.orderly and row.equal for row in tries))
 
 
 if __name__ == "__main__":

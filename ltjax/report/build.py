@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ltjax.report.axes import Drawn
 from ltjax.report.figures import draw, exposures, mistakes
-from ltjax.report.html import render, save_png, svg
+from ltjax.report.html import png, render, svg
 from ltjax.report.read import read_run
 from ltjax.report.record import Classifier, RunRecord
 from ltjax.report.scores import HEADLINES, SCORES, score_table
@@ -109,7 +109,7 @@ def write(workdir: str | Path) -> Path:
     figures = {one.title: svg(one.figure, one.title) for one in drawn}
     for one in drawn:
         name = re.sub(r"\W+", "_", one.title.lower())
-        save_png(one.figure, folder / f"{name}.png")
+        write_bytes(folder / f"{name}.png", png(one.figure))
         write_text(folder / f"{name}.svg", figures[one.title])
     write_text(run.workdir / "report.md", card(run))
     return write_text(run.workdir / "report.html", page(run, drawn, figures))

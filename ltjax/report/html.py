@@ -6,7 +6,6 @@ import json
 import re
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -41,15 +40,19 @@ def svg(figure: Figure, title: str) -> Markup:
     return Markup(opening + text.removeprefix("<svg "))
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Writes a figure as a PNG file of 150 dots per inch.
+def png(figure: Figure) -> bytes:
+    """A figure as the content of a PNG file of 150 dots per inch.
 
     Args:
       figure: the figure.
-      path: of the file.
+
+    Returns:
+      The file's bytes.
     """
+    buffer = io.BytesIO()
     with _any_script():
-        figure.savefig(path, dpi=150)
+        figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager

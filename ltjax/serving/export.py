@@ -10,6 +10,7 @@ from jax import export as jax_export
 
 from ltjax.errors import InputError, require
 from ltjax.serving.load import Trained, folded_function
+from ltjax.training.workdir import write_bytes, write_json
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -87,9 +88,9 @@ def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("
     path = Path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / "model.stablehlo").write_bytes(exported.serialize())
-        (path / "model.json").write_text(json.dumps(facts, indent=2) + "\n")
-        (path / "run.py").write_text(EXAMPLE)
+        write_bytes(path / "model.stablehlo", exported.serialize())
+        write_json(path / "model.json", facts)
+        write_bytes(path / "run.py", EXAMPLE.encode())
     except OSError as e:
         raise InputError(f"--output {path} cannot be written ({e.strerror}); give another") from e
     return folded

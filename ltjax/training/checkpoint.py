@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from ltjax.errors import InputError
+from ltjax.training import unfinished
 from ltjax.training.safety import advice
 from ltjax.training.state import TrainState
 
@@ -66,7 +67,9 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(
                 directory.resolve(),
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=policy, enable_async_checkpointing=True
+                    preservation_policy=policy,
+                    enable_async_checkpointing=True,
+                    temporary_path_class=unfinished.own_temporary_folders(),
                 ),
             )
 
@@ -184,14 +187,17 @@ class Checkpoints:
     def close(self) -> None:
         """Waits until all checkpoints are on disk."""
         with self._writing():
-            self._manager.wait_until_finished()
-            self._manager.close()
+            try:
+                self._manager.wait_until_finished()
+            finally:
+                self._manager.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except Exception as e:  # a full disk surfaces as one of many types
+            unfinished.wait()
             raise InputError(
                 f"a checkpoint in {self._directory} cannot be written ({_first_line(e)}); "
                 f"{advice(e)}"

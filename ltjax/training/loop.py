@@ -8,7 +8,7 @@ import numpy as np
 
 from ltjax.config import Config
 from ltjax.errors import Interrupted
-from ltjax.training import identity
+from ltjax.training import identity, unfinished
 from ltjax.training.build import Job
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.clock import TrainingClock
@@ -64,6 +64,8 @@ class Loop:
         self._schedule = _schedule(config, job, self.mapping)
         most = config.engine.steps_per_call or self.mapping.engine.steps_per_call
         self._fused = self._schedule.fused_steps(most)
+        if self.mapping.chief:
+            unfinished.clear(folder.checkpoints)
         self._checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
         self._profile = Profile(config.profile_steps, folder.path / "profile")
         self._log_file: MetricsLog | None = None

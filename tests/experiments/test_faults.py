@@ -39,14 +39,14 @@ def test_usual_lines_are_those_of_a_run():
 
 
 def test_table_and_file_of_the_tries(tmp_path):
-    tries = {
-        1: Try("fault", "start write 3 ENOSPC", "config.json", 2, LINE, True, True, 2.0),
-        2: Try("fault", "start write 4 EIO", "x", 0, "", True, True, 1.0),
-        3: Try("fault", "start write 5 EIO", "x", None, "", False, False, 300.0),
-        4: Try("kill", "after 0.10 s", "", 0, "", True, True, 1.5),
-    }
+    tries = [
+        Try("fault", "start write 3 ENOSPC", "config.json", 2, LINE, True, True, 2.0),
+        Try("fault", "start write 4 EIO", "x", 0, "", True, True, 1.0),
+        Try("fault", "start write 5 EIO", "x", None, "", False, False, 300.0),
+        Try("kill", "after 0.10 s", "", 0, "", True, True, 1.5),
+    ]
     faults.write(tmp_path / "faults.csv", tries)
-    faults.write(tmp_path / "faults.csv", {4: tries[4]})
+    faults.write(tmp_path / "faults.csv", tries[3:])
     stored = records.read(tmp_path / "faults.csv")
     assert faults.table(stored).splitlines()[2:] == [
         "| fault | 3 | 1 | 1 | 1 | 2 | 303 |",

@@ -1,0 +1,70 @@
+"""A save that failed writes no more once its error is out, and the same process can go on."""
+
+import errno
+import time
+
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+import pytest
+from orbax.checkpoint._src.serialization import jax_array_handlers
+
+from ltjax.errors import InputError
+from ltjax.training.checkpoint import Checkpoints, digest_of_arrays
+from ltjax.training.state import TrainState
+from ltjax.training.unfinished import clear, own_temporary_folders
+
+SLOWER = 0.4
+
+
+def state():
+    return TrainState(jnp.asarray(7, jnp.int32), {"kernel": jnp.ones((3, 2))}, {}, ())
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_arrays_that_are_still_being_written_are_waited_for(tmp_path, monkeypatch):
+    write = jax_array_handlers._async_serialize_replica_slices
+
+    async def late(*args, **kwargs):
+        time.sleep(SLOWER)
+        return await write(*args, **kwargs)
+
+    async def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "checkpoints"
+    with monkeypatch.context() as patch:
+        patch.setattr(jax_array_handlers, "_async_serialize_replica_slices", late)
+        patch.setattr(ocp.JsonCheckpointHandler, "_save_fn", full)
+        checkpoints = Checkpoints(folder, keep=1)
+        checkpoints.save(7, state(), {}, 0.5)
+        with pytest.raises(InputError, match="make room"):
+            checkpoints.close()
+        found = files(folder)
+        time.sleep(1.5 * SLOWER)
+        assert files(folder) == found
+    again = Checkpoints(folder, keep=1)
+    assert again.steps() == []
+    again.save(7, state(), {}, 0.5)
+    again.close()
+    step, restored, lines = Checkpoints(folder, keep=1).restore_newest(state(), lambda *_: None)
+    assert (step, lines) == (7, [])
+    assert digest_of_arrays(restored.state) == digest_of_arrays(state())
+
+
+def test_managers_of_one_process_share_no_temporary_folder(tmp_path):
+    final = ocp.path.atomicity.AtomicRenameTemporaryPath.from_final(tmp_path / "7")
+    one, other = (own_temporary_folders().from_final(tmp_path / "7") for _ in range(2))
+    assert len({path._tmp_path for path in (final, one, other)}) == 3
+    assert one.get_final() == other.get_final() == tmp_path / "7"
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    for name in ("7.orbax-checkpoint-tmp", "7.orbax-checkpoint-tmp-5"):
+        (tmp_path / name / "state").mkdir(parents=True)
+    (tmp_path / "7" / "state").mkdir(parents=True)
+    clear(tmp_path)
+    assert files(tmp_path) == ["7", "7/state"]
+    clear(tmp_path / "none yet")
