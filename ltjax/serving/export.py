@@ -1,6 +1,5 @@
 """A trained network as a file that runs with jax alone: StableHLO by `jax.export`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,7 +87,7 @@ def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("
     path = Path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_bytes(path / "model.stablehlo", exported.serialize())
+        write_bytes(path / "model.stablehlo", bytes(exported.serialize()))
         write_json(path / "model.json", facts)
         write_bytes(path / "run.py", EXAMPLE.encode())
     except OSError as e:

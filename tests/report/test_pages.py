@@ -1,16 +1,19 @@
 """Pages, cards, figures and the terminal's table show any name as text, and load nothing."""
 
+import errno
 import html.parser
 import io
 import json
+import os
 import re
+import shutil
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from ltjax.report import print_table, write, write_comparison
+from ltjax.report import build, print_table, write, write_comparison
 from ltjax.report.axes import class_ticks, label, plain_axes
 from ltjax.report.build import card
 from ltjax.report.compare import comparison
@@ -108,6 +111,24 @@ def test_the_same_run_gives_the_same_bytes(hostile):
     run = read_run(hostile)
     first, second = ([svg(one.figure, one.title) for one in draw(run)] for _ in range(2))
     assert first == second
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_one_before(hostile, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    workdir = shutil.copytree(hostile, tmp_path / "run")
+    one = draw(read_run(workdir))[:1]
+    name = re.sub(r"\W+", "_", one[0].title.lower())
+    figure = workdir / "figures" / f"{name}.png"
+    figure.parent.mkdir(exist_ok=True)
+    figure.write_text("as it was")
+    monkeypatch.setattr(build, "draw", lambda run: one)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(workdir)
+    assert figure.read_text() == "as it was"
+    assert not list(figure.parent.glob(".*"))
 
 
 def test_labels_are_one_line():

@@ -1,7 +1,9 @@
 """Evaluate, predict and export from a workdir alone; the exported network needs jax alone."""
 
 import csv
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -155,6 +157,18 @@ def test_nothing_that_can_be_read(network, tmp_path):
     with pytest.raises(InputError, match="no picture that can be read"):
         predict.predict(network, tmp_path / "none.npz", tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "as it was"
+
+
+def test_an_export_that_fails_leaves_the_files_that_were_there(network, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "run.py").write_text("as it was")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        export.write(network, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.py"]
+    assert (tmp_path / "run.py").read_text() == "as it was"
 
 
 def test_bad_requests_are_named(network, tmp_path, workdir):
