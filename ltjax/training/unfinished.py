@@ -2,13 +2,13 @@
 
 orbax raises the first error of a save. The arrays and files that have not failed go on being
 written after that, by threads of orbax and of TensorStore, into a temporary folder whose name
-depends on the step alone. If the same process trains on in the same workdir, two writers meet in
-one folder.
+depends on the step alone. If the same process trained on in the same workdir, two writers would
+meet in one folder. There is no waiting for the first: some of its threads wait for a signal that
+never comes. So every start writes into folders of its own, and what is left of others goes.
 """
 
 import itertools
 import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,3 @@ def clear(directory: Path) -> None:
     """
     for path in directory.glob(f"*{ocp.path.atomicity.TMP_DIR_SUFFIX}*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def wait(most: float = 60.0) -> None:
-    """Waits until no thread of orbax writes any more.
-
-    Args:
-      most: seconds for each thread.
-    """
-    for thread in threading.enumerate():
-        of_orbax = type(thread).__module__.startswith("orbax.") or thread.name == "async_save"
-        if of_orbax and thread is not threading.current_thread():
-            thread.join(most)

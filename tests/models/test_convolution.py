@@ -83,3 +83,10 @@ def test_second_order_and_vmap():
         ours = jax.jit(lambda: products(convolution))()
         lax = jax.jit(lambda: products(jax.lax.conv_general_dilated))()
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), ours, lax)
+
+
+def test_a_network_for_any_batch_is_exported_with_it():
+    x, kernel = arrays(2, np.float32)
+    shape = jax.ShapeDtypeStruct((jax.export.symbolic_shape("b")[0], *x.shape[1:]), x.dtype)
+    exported = jax.export.export(jax.jit(lambda x: convolution(x, kernel, **SAME)))(shape)
+    np.testing.assert_allclose(exported.call(x), convolution(x, kernel, **SAME), rtol=1e-5)
