@@ -256,6 +256,7 @@ class RunsInProcess(Runs):
 
     def run(self, workdir: Path, **how: Any) -> Ended:
         began, kept = time.monotonic(), [os.dup(1), os.dup(2)]
+        before = set(threading.enumerate())
         said = self.folder / "stderr"
         for number, name in ((1, os.devnull), (2, said)):
             file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -279,7 +280,17 @@ class RunsInProcess(Runs):
         gc.collect()  # what a failed write left to be closed speaks here
         self._store(workdir)
         lines = [line for line in said.read_text().splitlines() if not USUAL.match(line)]
+        # A process of its own would wait for these threads before it ends.
+        for thread in set(threading.enumerate()) - before:
+            if not thread.daemon and not _ends(thread):
+                return Ended(None, [*lines, f"{thread.name} goes on"], time.monotonic() - began)
         return Ended(code, lines, time.monotonic() - began)
+
+
+def _ends(thread: threading.Thread, most: float = 20.0) -> bool:
+    """Whether a thread ends within so many seconds."""
+    threading.Thread.join(thread, most)  # orbax's own join raises what the thread has raised
+    return not thread.is_alive()
 
 
 def _once(call: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -197,6 +197,7 @@ class Checkpoints:
         try:
             yield
         except Exception as e:  # a full disk surfaces as one of many types
+            unfinished.release()
             raise InputError(
                 f"a checkpoint in {self._directory} cannot be written ({_first_line(e)}); "
                 f"{advice(e)}"

@@ -3,16 +3,20 @@
 orbax raises the first error of a save. The arrays and files that have not failed go on being
 written after that, by threads of orbax and of TensorStore, into a temporary folder whose name
 depends on the step alone. If the same process trained on in the same workdir, two writers would
-meet in one folder. There is no waiting for the first: some of its threads wait for a signal that
-never comes. So every start writes into folders of its own, and what is left of others goes.
+meet in one folder; so every start writes into folders of its own, and what is left of others goes.
+Threads that wait for a folder which could not be made would wait for minutes, and the process for
+them before it ends; so they are released.
 """
 
+import contextlib
 import itertools
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
+from orbax.checkpoint._src.futures import future
 
 _managers = itertools.count()
 
@@ -43,3 +47,14 @@ def clear(directory: Path) -> None:
     """
     for path in directory.glob(f"*{ocp.path.atomicity.TMP_DIR_SUFFIX}*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def release() -> None:
+    """Ends the threads of orbax that wait until something of a failed save has been done."""
+    for thread in threading.enumerate():
+        if not isinstance(thread, future._SignalingThread):
+            continue
+        thread._cancelled = True  # so that it writes nothing when it wakes
+        for signal in thread._receive_signals:
+            with contextlib.suppress(Exception):  # it has come meanwhile
+                future.set_signals([signal], operation_id=thread._operation_id)

@@ -1,7 +1,10 @@
 """A process whose save failed can go on at once, though the failed one is still writing."""
 
 import errno
+import os
+import threading
 import time
+from pathlib import Path
 
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
@@ -53,6 +56,26 @@ def test_a_save_that_failed_does_not_meet_the_next(tmp_path, monkeypatch):
     step, restored, lines = Checkpoints(folder, keep=1).restore_newest(state(), lambda *_: None)
     assert (step, lines) == (7, [])
     assert digest_of_arrays(restored.state) == digest_of_arrays(state())
+
+
+def test_no_thread_waits_for_a_folder_that_cannot_be_made(tmp_path, monkeypatch):
+    make = os.mkdir
+
+    def full(path, *args, **kwargs):
+        if Path(path).name.startswith("state."):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return make(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "mkdir", full)
+    before = set(threading.enumerate())
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    with pytest.raises(InputError, match="make room"):
+        checkpoints.save(7, state(), {}, 0.5)
+        checkpoints.close()
+    started = [t for t in threading.enumerate() if t not in before and not t.daemon]
+    for thread in started:
+        super(type(thread), thread).join(20)
+    assert not [thread for thread in started if thread.is_alive()]
 
 
 def test_managers_of_one_process_share_no_temporary_folder(tmp_path):
