@@ -69,8 +69,8 @@ def test_no_thread_waits_for_a_folder_that_cannot_be_made(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "mkdir", full)
     before = set(threading.enumerate())
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    checkpoints.save(7, state(), {}, 0.5)
     with pytest.raises(InputError, match="make room"):
-        checkpoints.save(7, state(), {}, 0.5)
         checkpoints.close()
     started = [t for t in threading.enumerate() if t not in before and not t.daemon]
     for thread in started:
