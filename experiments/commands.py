@@ -51,7 +51,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         with_protocol("sensitivity", "cifar10_small", seeds="3", keys=CIFAR_KEYS),
     ),
     "mechanism": (command("mechanism"),),
-    "crash": (command("crash"),),
+    "crash": (command("crash"), command("crash", program="faults")),
     "train_speed": (
         command("train_speed"),
         command("train_speed", parts="steps", cores="2"),

@@ -79,7 +79,7 @@ BRITISH = re.compile(
     re.IGNORECASE,
 )
 # Keys of stored configurations and of exported models keep their names.
-KEPT = ("colour_jitter", '"normalisation"', "normalised_inside")
+KEPT = ("colour_jitter", '"normalisation"', "normalised_inside", "thread._cancelled")
 
 
 def test_spelling_is_american():

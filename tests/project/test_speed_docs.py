@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import timing
+from experiments import records, timing
+from experiments.crash import faults
 from experiments.crash import run as crash
 from experiments.input_speed import run as input_speed
 from experiments.kernel_accuracy import run as kernel_accuracy
@@ -36,6 +37,12 @@ def test_training_speed(document):
 def test_crash(document):
     made = crash.table(crash.read(ROOT / "experiments/crash/results/crash.csv"))
     assert shown(document, "crash") == made
+
+
+@pytest.mark.parametrize("document", ["docs/training.md", "experiments/crash/README.md"])
+def test_faults(document):
+    made = faults.table(records.read(ROOT / "experiments/crash/results/faults.csv"))
+    assert shown(document, "faults") == made
 
 
 def test_a_try_is_read_back(tmp_path):
