@@ -289,7 +289,10 @@ class RunsInProcess(Runs):
 
 def _ends(thread: threading.Thread, most: float = 20.0) -> bool:
     """Whether a thread ends within so many seconds."""
-    threading.Thread.join(thread, most)  # orbax's own join raises what the thread has raised
+    until = time.monotonic() + most
+    # orbax's own `join` raises what the thread has raised, and one that is about to start has none.
+    while (thread.ident is None or thread.is_alive()) and time.monotonic() < until:
+        time.sleep(0.002)
     return not thread.is_alive()
 
 
