@@ -53,17 +53,17 @@ def joined(address: str | None, processes: int | None, process: int | None) -> I
     try:
         _connect(address, processes, process)
         yield
-        log.unlink()
+        log.unlink(missing_ok=True)
     except Interrupted:  # every host stops at the same step
-        log.unlink()
+        log.unlink(missing_ok=True)
         raise
     except jax.errors.JaxRuntimeError as e:
         _end(one_line(e, most=300), log)
     except BaseException as e:
         # At exit JAX would wait for the others, who wait for this host. Called first, being last.
         atexit.register(os._exit, 2 if isinstance(e, InputError | OSError) else 1)
-        if not log.stat().st_size:
-            log.unlink()
+        if log.exists() and not log.stat().st_size:
+            log.unlink(missing_ok=True)
         raise
 
 
