@@ -58,7 +58,12 @@ def code_version() -> str:
 
 def _git(*words: str) -> str:
     done = subprocess.run(
-        ["git", *words], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+        # Without the lock that `git status` takes: a run that is killed would leave it behind.
+        ["git", "--no-optional-locks", *words],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.strip()
 
