@@ -63,7 +63,9 @@ def test_a_batch_whose_worker_was_killed_is_loaded_again(source):
     alone, other = stream(source), stream(source, workers=1)
     for i in range(10):
         np.testing.assert_array_equal(other[i], alone[i])
-        if i in (0, 4):
+        if i == 0:
+            kill_workers()
+        if i == 4 and multiprocessing.active_children():  # it may have read all batches by then
             kill_workers()
     other.close()
 
