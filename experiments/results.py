@@ -9,7 +9,7 @@ import numpy as np
 from experiments import records
 from experiments.protocols import PROTOCOLS
 from experiments.statistics import Design, OneTest, Splits
-from experiments.store import Rows, parse, read_correct
+from experiments.store import Rows, Store, parse, read_correct
 from ltjax.data.longtail import exponential_counts, shot_groups
 
 POOLED = ("ablation", "baseline", "sensitivity")
@@ -44,6 +44,11 @@ def pooled(path: Path) -> Results:
                 lines.append({**line, "row": row, "stored_as": line["row"]})
         found.append((other, lines))
     return _results(path.stem, found)
+
+
+def of_store(store: Store) -> Results:
+    """The runs of a store, in its file or in memory."""
+    return results(store.path) if store.path else Results(store.rows, design(store.protocol))
 
 
 def files(folder: Path) -> list[Path]:

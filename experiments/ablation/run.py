@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from experiments.protocols import CLASSICAL, LOSSES, MAIN, PROTOCOLS, ROWS, Trial, stage_one
-from experiments.results import Results, design, pooled, results
+from experiments.results import Results, of_store, pooled, results
 from experiments.store import Rows, read
 from experiments.tables import Cell, accuracy_table, compare, percent, rarest, render, values
 from experiments.trials import run_and_store, standard_arguments
@@ -221,7 +221,7 @@ def main() -> None:
         # Row by row for every seed, so that what there is at any time compares.
         trials = [Trial(name, seed) for seed in range(count) for name in names]
         store = run_and_store(protocol, trials, args, parser)
-        found = pooled(store.path) if store.path else Results(store.rows, design(protocol))
+        found = pooled(store.path) if store.path else of_store(store)
         print(f"\n{PROTOCOLS[protocol].words}\n\n{table(protocol, found)}\n{claims(found)}")
         if store.path:
             write(store.path)

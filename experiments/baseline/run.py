@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from experiments.protocols import PROTOCOLS, Trial
-from experiments.results import Results, design, files, results
+from experiments.results import Results, files, of_store, results
 from experiments.statistics import Difference
 from experiments.tables import Cell, Shown, compare, percent, points, rarest, render, values
 from experiments.trials import Extras, run_and_store, standard_arguments
@@ -262,7 +262,7 @@ def main() -> None:
     names = args.rows.split(";") if args.rows else everything
     trials = [Trial(name, FIRST_SEED + seed) for seed in range(args.seeds) for name in names]
     store = run_and_store(args.protocol, trials, args, parser, Extras(probe=PROBE))
-    found = results(store.path) if store.path else Results(store.rows, design(args.protocol))
+    found = of_store(store)
     print("\n" + table(found))
     if args.out:
         write(args.out)

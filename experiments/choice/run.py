@@ -10,8 +10,7 @@ import argparse
 from pathlib import Path
 
 from experiments.protocols import Trial
-from experiments.results import Results, design, files, results
-from experiments.store import Rows
+from experiments.results import Results, files, of_store, results
 from experiments.tables import compare, percent, values
 from experiments.trials import run_and_store, standard_arguments
 
@@ -35,8 +34,12 @@ def chosen(found: Results) -> str:
 
     Source: the rule of Breiman et al., Classification and Regression Trees (1984), section 3.4.3.
     """
-    best = max(CANDIDATES, key=lambda row: float(values(found.rows, row, COLUMN).mean()))
+    best = _best(found)
     return next(row for row in CANDIDATES if row == best or _near(found, row, best))
+
+
+def _best(found: Results) -> str:
+    return max(CANDIDATES, key=lambda row: float(values(found.rows, row, COLUMN).mean()))
 
 
 def _near(found: Results, row: str, best: str) -> bool:
@@ -46,8 +49,7 @@ def _near(found: Results, row: str, best: str) -> bool:
 
 def table(found: Results) -> str:
     """Balanced accuracy on held-out images, and what it is behind the best, in points."""
-    rows: Rows = found.rows
-    best = max(CANDIDATES, key=lambda row: float(values(rows, row, COLUMN).mean()))
+    best, choice = _best(found), chosen(found)
     lines = ["| candidate | held-out balanced accuracy | behind the best | standard error | |"]
     lines.append("|---" * 5 + "|")
     for row in CANDIDATES:
@@ -55,8 +57,8 @@ def table(found: Results) -> str:
         cells = ["", ""]
         if behind is not None:
             cells = [f"{100 * behind.mean:.1f}", f"{100 * behind.error:.1f}"]
-        mark = "chosen" if row == chosen(found) else ""
-        shown = percent(values(rows, row, COLUMN))
+        mark = "chosen" if row == choice else ""
+        shown = percent(values(found.rows, row, COLUMN))
         lines.append(f"| `{row}` | {shown} | {cells[0]} | {cells[1]} | {mark} |")
     return "\n".join(lines) + "\n"
 
@@ -84,7 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     trials = [Trial(row, FIRST_SEED + seed) for seed in range(args.seeds) for row in CANDIDATES]
     store = run_and_store(args.protocol, trials, args, parser)
-    found = Results(store.rows, design(args.protocol))
+    found = of_store(store)
     if complete(found):
         print("\n" + table(found))
     if args.out:

@@ -441,7 +441,7 @@ class Bench:
         # Another name, so that nothing that still writes there can be taken for the next try's.
         self._number += 1
         self.work = self.runs.folder / f"work-{self._number}"
-        line = " | ".join(ended.lines)[:600].replace(str(self.runs.folder), "")
+        line = " | ".join(ended.lines)[:600].replace(f"{self.runs.folder}/", "")
         seconds = ended.seconds + (again.seconds if again else 0)
         return Try(kind, what, file, ended.code, line, ended.orderly, equal, seconds)
 

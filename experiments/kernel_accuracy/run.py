@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from experiments.protocols import Trial
-from experiments.results import Results, design, files, results
+from experiments.results import Results, files, of_store, results
 from experiments.tables import Cell, compare, percent, render, values
 from experiments.trials import run_and_store, standard_arguments
 
@@ -52,9 +52,7 @@ def main() -> None:
     for protocol in args.protocols:
         trials = [Trial(row, seed) for seed in range(SEEDS[protocol]) for row in (XLA, KERNELS)]
         store = run_and_store(protocol, trials, args, parser)
-        found[protocol] = (
-            results(store.path) if store.path else Results(store.rows, design(protocol))
-        )
+        found[protocol] = of_store(store)
     print("\n" + table(found))
     if args.out:
         write(args.out)

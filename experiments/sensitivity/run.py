@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.protocols import PROTOCOLS, Trial
-from experiments.results import Results, design, results
+from experiments.results import Results, of_store, results
 from experiments.store import Rows
 from experiments.tables import Cell, compare, percent, rarest, render, values
 from experiments.trials import run_and_store, standard_arguments
@@ -114,7 +114,7 @@ def main() -> None:
     names = [BASE] + [row_of(key, v) for key in keys for v in GRIDS[key]]
     trials = [Trial(name, FIRST_SEED + seed) for name in names for seed in range(args.seeds)]
     store = run_and_store(args.protocol, trials, args, parser)
-    found = results(store.path) if store.path else Results(store.rows, design(args.protocol))
+    found = of_store(store)
     print("\n" + table(args.protocol, found))
     if store.path:
         write(store.path)

@@ -3,12 +3,12 @@
 import contextlib
 import hashlib
 import os
-import secrets
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 
+from ltjax.data.files import replacing
 from ltjax.data.npz import NpzError, open_npz
 
 # Name of the hash of the arrays, beside them.
@@ -62,13 +62,8 @@ class Cache:
         for place in self._places:
             with contextlib.suppress(OSError):
                 place.parent.mkdir(parents=True, exist_ok=True)
-                temporary = place.with_suffix(f".{secrets.token_hex(8)}.tmp")
-                try:
-                    with open(temporary, "xb") as file:
-                        np.savez(file, **arrays, **{_DIGEST: _digest(arrays)})  # type: ignore[arg-type]
-                    temporary.replace(place)
-                finally:
-                    temporary.unlink(missing_ok=True)
+                with replacing(place) as file:
+                    np.savez(file, **arrays, **{_DIGEST: _digest(arrays)})  # type: ignore[arg-type]
                 return
 
 

@@ -1,8 +1,11 @@
-"""Regular files only, of a limited size: the one way in which users' data are opened."""
+"""Files of users: opened if they are regular and of a limited size, replaced as a whole."""
 
+import contextlib
 import errno
 import os
+import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -71,3 +74,28 @@ def read_regular(path: str | Path, *, most: int) -> bytes:
     """
     with open_regular(path, most=most) as file:
         return file.read()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file beside another, which it replaces if the context ends without an error.
+
+    It has a name that nobody can guess, and is gone if the writing fails.
+
+    Args:
+      path: of the file to replace, which need not exist.
+
+    Returns:
+      A context manager of the file, open for writing.
+
+    Raises:
+      OSError: it cannot be written; what was there before is as it was.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,13 +1,14 @@
 """A file of results that takes its place when it is complete, and never that of the input."""
 
 import contextlib
+import io
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+from ltjax.data.files import replacing
 from ltjax.errors import InputError, one_line
 
 
@@ -50,21 +51,16 @@ def written_whole(output: Path) -> Iterator[IO[str]]:
       InputError: it cannot be written.
     """
     place = Path(os.path.realpath(output))
-    temporary = place.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         if place.exists() and not place.is_file():
             raise InputError(f"--output {one_line(output)} is no regular file; give another")
-        with open(temporary, "x", newline="", encoding="utf-8") as file:
+        with replacing(place) as raw, io.TextIOWrapper(raw, "utf-8", newline="") as file:
             if place.exists():
-                shutil.copymode(place, temporary)
+                shutil.copymode(place, raw.name)
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(place)
+            os.fsync(raw.fileno())
     except OSError as e:
         raise InputError(
             f"--output {one_line(output)} cannot be written ({e.strerror}); give another"
         ) from e
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

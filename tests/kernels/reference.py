@@ -2,6 +2,19 @@
 
 import numpy as np
 
+# Every kind of widths that the kernels serve.
+CHANNELS = (16, 32, 48, 64, 128, 256)
+
+
+def error(found, wanted):
+    """Largest difference, relative to the largest value."""
+    return np.max(np.abs(np.asarray(found, np.float64) - wanted)) / np.max(np.abs(wanted))
+
+
+def normal(rng, *shape):
+    """Float32 draws of the normal distribution."""
+    return rng.normal(size=shape).astype(np.float32)
+
 
 def _border(x, size, stride, same):
     """Zeros before and after each axis: half a kernel, or as XLA's SAME puts them."""

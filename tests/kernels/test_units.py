@@ -12,19 +12,9 @@ from hypothesis import given, settings
 from ltjax.kernels import units
 from ltjax.kernels.build import load
 from tests.kernels import reference
+from tests.kernels.reference import CHANNELS, error, normal
 
 pytestmark = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
-
-CHANNELS = (16, 32, 48, 64, 128, 256)
-
-
-def error(found, wanted):
-    """Largest difference, relative to the largest value."""
-    return np.max(np.abs(np.asarray(found, np.float64) - wanted)) / np.max(np.abs(wanted))
-
-
-def normal(rng, *shape):
-    return rng.normal(size=shape).astype(np.float32)
 
 
 @st.composite

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from docs import hooks
+from experiments import documents
 from experiments.ablation import figure
 from experiments.tables import values
 from ltjax import config as configs
@@ -23,13 +24,13 @@ DOCUMENTS = [
     *(ROOT / "docs").glob("*.md"),
     *ROOT.glob("experiments/*/README.md"),
 ]
-TABLE = re.compile(r"<!-- (experiments/\S+\.md) -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
 def test_tables_come_from_the_stored_results():
-    found = [match for document in DOCUMENTS for match in TABLE.findall(document.read_text())]
+    texts = [document.read_text() for document in DOCUMENTS]
+    found = [match for text in texts for match in documents.TABLE.findall(text)]
     assert len(found) > 5
-    for path, shown in found:
+    for _, path, shown, _ in found:
         assert (ROOT / path).read_text().strip() == shown.strip(), path
 
 

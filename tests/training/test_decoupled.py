@@ -21,23 +21,11 @@ from ltjax.training.restore import restore_states
 from ltjax.training.run import run as train
 from ltjax.training.workdir import read_finished
 from tests.helpers import small_config
+from tests.training.watchers import KillAt, Killed
 
 pytestmark = pytest.mark.slow
 HELD_OUT = {"data__validation_fraction": 0.2}
 METHOD = {"method": "cw", "train__epochs": 3, **HELD_OUT}
-
-
-class Killed(BaseException):
-    """Stands for a kill."""
-
-
-class KillAt(SilentWatcher):
-    def __init__(self, step):
-        self.kill_at = step
-
-    def update(self, step, text):
-        if step >= self.kill_at:
-            raise Killed
 
 
 def run(folder, watcher=None, **overrides):

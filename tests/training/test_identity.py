@@ -14,17 +14,7 @@ from ltjax.training import identity
 from ltjax.training.progress import SilentWatcher
 from ltjax.training.run import run
 from tests.helpers import tiny_config
-
-
-class StopAt(SilentWatcher):
-    """Raises at the first log at or after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def update(self, step, text):
-        if step >= self.step:
-            raise KeyboardInterrupt
+from tests.training.watchers import KillAt
 
 
 def write_data(path, change=None):
@@ -75,7 +65,7 @@ def stopped(tmp_path_factory):
     write_data(folder / "data.npz")
     config = tiny_config(data__name="npz", data__path=str(folder / "data.npz"))
     with pytest.raises(KeyboardInterrupt):
-        run(config, folder / "run", watcher=StopAt(14))
+        run(config, folder / "run", watcher=KillAt(14, KeyboardInterrupt))
     assert list((folder / "run" / "checkpoints").glob("7"))
     return config, folder
 

@@ -16,36 +16,12 @@ from ltjax.training.progress import SilentWatcher, read_metrics
 from ltjax.training.run import run as train
 from ltjax.training.safety import locked
 from tests.helpers import small_config
+from tests.training.watchers import KillAt, Killed, Notes
 
 pytestmark = pytest.mark.slow
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it on purpose."""
-
-
-class Notes(SilentWatcher):
-    """Remembers what the user was told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def note(self, text):
-        self.lines.append(text)
-
-
 NOTES = Notes()
-
-
-class KillAt(SilentWatcher):
-    """Raises at the first log at or after a step."""
-
-    def __init__(self, step):
-        self.kill_at = step
-
-    def update(self, step, text):
-        if step >= self.kill_at:
-            raise Killed
 
 
 def run(config, folder, watcher=None):

@@ -11,30 +11,10 @@ from ltjax.training.native import choose_native
 from ltjax.training.progress import SilentWatcher, read_metrics
 from ltjax.training.run import run
 from tests.helpers import small_config
+from tests.training.watchers import KillAt, Notes
 
 needs_kernels = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
 LENGTH = 1000, (32, 32, 3)  # 64 million pixels in batches of 64
-
-
-class KillAt(SilentWatcher):
-    """Stops a run at a step, as a kill would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def update(self, step, text):
-        if step >= self.step:
-            raise KeyboardInterrupt
-
-
-class Notes(SilentWatcher):
-    """Remembers what the user was told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def note(self, text):
-        self.lines.append(text)
 
 
 def config_of(**overrides):
@@ -83,7 +63,7 @@ def test_without_a_library_the_run_says_so_and_goes_on(tmp_path, monkeypatch):
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     whole = run(wide(), tmp_path / "whole", watcher=SilentWatcher())
     with pytest.raises(KeyboardInterrupt):
-        run(wide(), tmp_path / "killed", watcher=KillAt(21))
+        run(wide(), tmp_path / "killed", watcher=KillAt(21, KeyboardInterrupt))
     again = run(wide(), tmp_path / "killed", watcher=SilentWatcher())
     assert again.result["test"] == whole.result["test"]
     assert again.result["versions"]["kernels"] == "native"
@@ -115,7 +95,7 @@ def test_it_is_the_same_training_up_to_rounding(tmp_path):
 def test_auto_goes_on_with_what_a_run_began_with(tmp_path, monkeypatch, began):
     config = small_config(model__width=16, engine__native=began)
     with pytest.raises(KeyboardInterrupt):
-        run(config, tmp_path, watcher=KillAt(21))
+        run(config, tmp_path, watcher=KillAt(21, KeyboardInterrupt))
     auto = small_config(model__width=16)
     assert auto.engine.native == "auto"
     # It would decide otherwise if it began today.
