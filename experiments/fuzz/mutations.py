@@ -223,6 +223,8 @@ def plant(folder: Path, images: list[bytes], rng: Generator) -> None:
         b"X.JPG",
     )[int(rng.integers(9))]
     path = os.path.join(os.fsencode(folder), name)
+    if os.path.lexists(path):
+        return  # planted before; writing to a FIFO would wait for a reader
     what = int(rng.integers(8))
     if what == 0:
         os.mkfifo(path)
