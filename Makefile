@@ -21,7 +21,7 @@ PYTEST = $(BIN)/python -m pytest -q -n 2 --dist worksteal
 .PHONY: demo test test-fast coverage lint docs audit hashes core clean
 
 demo: $(VENV)/.run
-	$(BIN)/python -m ltjax.main --config configs/digits_lt.py --workdir $(DEMO_DIR)
+	$(BIN)/python -m ltjax.main --config digits_lt --workdir $(DEMO_DIR)
 
 test: $(VENV)/.dev lint
 	$(PYTEST)

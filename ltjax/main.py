@@ -1,9 +1,10 @@
 """The command line: train a network, then evaluate it, predict with it or export it.
 
-python -m ltjax.main --config configs/digits_lt.py [--workdir DIR] [--config.KEY=VALUE]
-python -m ltjax.main --mode=evaluate --workdir DIR [--config.data.KEY=VALUE] [--output FILE]
-python -m ltjax.main --mode=predict --workdir DIR --input PATH --output FILE
-python -m ltjax.main --mode=export --workdir DIR --output DIR
+ltjax --config RECIPE [--data DIR] [--workdir DIR] [--config.KEY=VALUE]
+ltjax --mode=evaluate --workdir DIR [--config.data.KEY=VALUE] [--output FILE]
+ltjax --mode=predict --workdir DIR --input PATH --output FILE
+ltjax --mode=export --workdir DIR --output DIR
+ltjax explain KEY
 """
 
 # The standard library only: `console` sets the environment before NumPy is imported.
@@ -72,14 +73,24 @@ def _run(argv: Sequence[str]) -> int:
 
     with needs_train_extra("The command line"):
         from ltjax import config as configs
-        from ltjax.config.command_line import override, parse_flags, read_config_file
+        from ltjax.config.command_line import (
+            override,
+            parse_flags,
+            place_data,
+            read_config_file,
+        )
+    if list(argv[1:2]) == ["explain"]:
+        from ltjax.config.explain import explain
+
+        print("\n\n".join(map(explain, argv[2:] or ["method"])))
+        return 0
     given = _define_flags()
     changes = parse_flags(given, argv, known_only=True)  # what is left: --config.KEY=VALUE
-    if given.help:
-        print(f"{__doc__}\nFlags:\n{given.get_help()}")
+    if _informs(given):
         return 0
     if given.mode == "train":
-        config = configs.resolve(override(read_config_file(given.config), changes))
+        config = place_data(read_config_file(given.config), given.data)
+        config = configs.resolve(override(config, changes))
     elif given.config:
         raise InputError(
             f"--config does not go with --mode={given.mode}, which uses the configuration of the "
@@ -93,6 +104,25 @@ def _run(argv: Sequence[str]) -> int:
     return 0
 
 
+def _informs(given: "flags.FlagValues") -> bool:
+    """Prints what is asked for instead of a run, if anything is."""
+    from ltjax import __version__
+    from ltjax.config.command_line import recipe_list
+    from ltjax.config.explain import screen
+
+    if given.help:
+        print(screen(), end="")
+    elif given.helpfull:
+        print(f"{__doc__}\nFlags:\n{given.get_help()}")
+    elif given.version:
+        print(f"ltjax {__version__}")
+    elif given["list-configs"].value:
+        print(recipe_list())
+    else:
+        return False
+    return True
+
+
 def _define_flags() -> "flags.FlagValues":
     """The flags but --config.KEY, in a set of their own: absl's global one stays as it is."""
     from absl import flags
@@ -100,14 +130,19 @@ def _define_flags() -> "flags.FlagValues":
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
     own: dict[str, Any] = {"flag_values": values}
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", **own)
-    flags.DEFINE_alias("helpfull", "help", **own)
+    flags.DEFINE_bool("help", False, "Show the first screen of help.", short_name="h", **own)
+    flags.DEFINE_bool("helpfull", False, "Show every flag.", **own)
+    flags.DEFINE_bool("version", False, "Show the version.", **own)
+    flags.DEFINE_bool("list-configs", False, "List the recipes.", **own)
     flags.DEFINE_enum("mode", "train", list(MODES), "What to do.", **own)
     flags.DEFINE_string(
         "config",
         None,
-        "train: file with get_config(); --config.KEY=VALUE changes a key of docs/config.md.",
+        "train: a recipe, or a file with get_config(); --config.KEY=VALUE changes a key.",
         **own,
+    )
+    flags.DEFINE_string(
+        "data", None, "train: folder of the data, an .npz file, or a list of images.", **own
     )
     flags.DEFINE_string(
         "workdir",

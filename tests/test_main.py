@@ -169,4 +169,7 @@ def test_help(program):
         [sys.executable, "-m", program, "--help"], capture_output=True, text=True, cwd=ROOT
     )
     assert out.returncode == 0
-    assert "--workdir: Folder of the run" in out.stdout
+    lines = out.stdout.splitlines()
+    assert "ltjax --config RECIPE" in out.stdout
+    assert len(lines) <= 40
+    assert max(map(len, lines)) < 80

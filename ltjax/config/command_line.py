@@ -1,5 +1,7 @@
-"""The configuration of a command: a file with get_config(), and flags --config.KEY=VALUE."""
+"""The configuration of a command: a recipe or a file, the place of the data, and single keys."""
 
+import ast
+import difflib
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +10,39 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from ltjax.errors import InputError, one_line
+from ltjax.errors import InputError, one_line, shown
 
-USAGE = "python -m ltjax.main --config configs/digits_lt.py [--workdir DIR] [--config.KEY=VALUE]"
+USAGE = "ltjax --config RECIPE [--data DIR] [--workdir DIR] [--config.KEY=VALUE]"
+# Lists of images and labels, see `ltjax.data.folder.read_list`.
+LIST_SUFFIXES = (".txt",)
+# Where the recipes lie: inside the package, so that they are there without a clone.
+RECIPES = Path(__file__).parents[1] / "configs"
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that come with the package.
+
+    Returns:
+      Their files by name.
+
+    >>> "digits_lt" in recipes()
+    True
+    """
+    return {path.stem: path for path in sorted(RECIPES.glob("[!_]*.py"))}
+
+
+def recipe_list() -> str:
+    """The recipes with the first line of what each says of itself.
+
+    Returns:
+      One line for each, as `ltjax --list-configs` prints them.
+    """
+    said = {
+        name: (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
+        for name, path in recipes().items()
+    }
+    width = max(map(len, said))
+    return "\n".join(f"{name:{width}}  {words}" for name, words in said.items())
 
 
 def parse_flags(
@@ -36,20 +68,27 @@ def parse_flags(
 
 
 def read_config_file(path: str | None) -> ConfigDict:
-    """Runs a config file.
+    """Runs a recipe or a config file.
 
     Args:
-      path: of a Python file with get_config(); an argument of get_config may follow a colon.
+      path: name of one of `recipes`, or path of a Python file with get_config(); an argument of
+        get_config may follow a colon.
 
     Returns:
       What get_config() returns.
 
     Raises:
-      InputError: there is no such file, or it does not end with a configuration.
+      InputError: there is no such recipe or file, or it does not end with a configuration.
     """
     if not path:
-        raise InputError(f"--config is missing; usage: {USAGE}")
-    file = Path(path.split(":")[0])
+        raise InputError(
+            f"--config is missing; usage: {USAGE}; recipes: {', '.join(recipes())}; "
+            "ltjax --help shows more"
+        )
+    name, colon, argument = path.partition(":")
+    file = recipes().get(name) or Path(name)
+    _check_exists(name, file)
+    path = f"{file}{colon}{argument}"
     try:
         if file.exists() and not file.is_file():  # reading a pipe would wait for ever
             raise InputError(f"{file} is not a file")
@@ -64,9 +103,25 @@ def read_config_file(path: str | None) -> ConfigDict:
     except BaseException as e:  # whatever the file raises, also SystemExit
         raise InputError(
             f"config file: {one_line(_cause(e, file), most=500)}; give a Python file with "
-            "get_config(), such as configs/digits_lt.py"
+            f"get_config(), such as {RECIPES / 'digits_lt.py'}"
         ) from e
     return config
+
+
+def _check_exists(name: str, file: Path) -> None:
+    try:
+        if file.exists():
+            return
+    except (OSError, ValueError):  # a name that no file can have
+        pass
+    known = recipes()
+    near = [Path(name).stem] if Path(name).stem in known else []
+    near = near or difflib.get_close_matches(Path(name).stem, known, n=1, cutoff=0.6)
+    hint = f"did you mean --config {near[0]}? " if near else ""
+    raise InputError(
+        f"--config {shown(name)} is neither a file nor a recipe; {hint}The recipes are "
+        f"{', '.join(known)}"
+    )
 
 
 def _cause(error: BaseException, file: Path) -> str:
@@ -79,6 +134,42 @@ def _cause(error: BaseException, file: Path) -> str:
             return f"{file}, line {lines[-1]}: {type(found).__name__}: {found}"
         found = found.__cause__ or found.__context__
     return str(error)
+
+
+def place_data(config: ConfigDict, path: str | None) -> ConfigDict:
+    """Sets where the data is, as `--data` gives it.
+
+    Args:
+      config: the configuration, which is changed.
+      path: a folder; an `.npz` file or a list, which also sets `data.name`; None changes nothing.
+
+    Returns:
+      The same configuration.
+
+    Raises:
+      InputError: the configuration's data set is read from no folder.
+
+    >>> from ltjax.config import default
+    >>> changed = place_data(default(), "pictures.npz").data
+    >>> changed.name, changed.path
+    ('npz', 'pictures.npz')
+    """
+    if not path:
+        return config
+    kind = Path(path).suffix.lower()
+    if kind == ".npz":
+        config.data.name, config.data.path = "npz", path
+    elif kind in LIST_SUFFIXES and not Path(path).is_dir():
+        config.data.name, config.data.path = "list", path
+        config.data.dir = config.data.dir or str(Path(path).parent)
+    elif config.data.name in ("digits", "npz"):
+        raise InputError(
+            f"--data {shown(path)} does not go with data.name = {config.data.name}, which reads no "
+            "folder; use --config folder for a folder of images"
+        )
+    else:
+        config.data.dir = path
+    return config
 
 
 def override(config: ConfigDict, changes: Sequence[str]) -> ConfigDict:

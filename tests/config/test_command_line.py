@@ -5,7 +5,14 @@ import os
 import pytest
 
 from ltjax import config as configs
-from ltjax.config.command_line import override, read_config_file
+from ltjax.config.command_line import (
+    override,
+    place_data,
+    read_config_file,
+    recipe_list,
+    recipes,
+)
+from ltjax.config.explain import MOST_USED, explain
 from ltjax.errors import InputError
 from ltjax.main import main
 
@@ -82,3 +89,54 @@ def test_flags_with_wrong_values_are_one_line(flag):
         configs.resolve(override(configs.default(), ["ltjax", *flag.split()]))
     assert FLAGS[flag] in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_recipes_are_named_and_need_no_clone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()  # of that name here, which is not the recipe
+    assert set(recipes()) >= {"digits_lt", "folder", "cifar10_lt"}
+    assert read_config_file("folder").data.name == "folder"
+    for line, name in zip(recipe_list().splitlines(), recipes(), strict=True):
+        assert line.startswith(name)
+        assert len(line.split()) > 3
+    with pytest.raises(InputError, match=r"neither a file nor a recipe; did you mean --config fol"):
+        read_config_file("configs/folder.py")
+    with pytest.raises(InputError, match=r"'a\\x00b' is neither .* recipes are cifar100_lt"):
+        read_config_file("a\0b")
+
+
+DATA = {
+    "images": ("folder", {"name": "folder", "dir": "images"}),
+    "set.npz": ("digits_lt", {"name": "npz", "path": "set.npz"}),
+    "lists/train.txt": ("places_lt", {"name": "list", "path": "lists/train.txt", "dir": "lists"}),
+}
+
+
+@pytest.mark.parametrize("path", DATA)
+def test_data_is_a_folder_an_archive_or_a_list(path):
+    name, expected = DATA[path]
+    data = place_data(read_config_file(name), path).data
+    assert {key: data[key] for key in expected} == expected
+
+
+def test_digits_are_read_from_no_folder():
+    with pytest.raises(InputError, match="use --config folder for a folder of images"):
+        place_data(read_config_file("digits_lt"), "images")
+
+
+def test_explain(capsys):
+    assert set(MOST_USED) <= set(configs.SCHEMA)
+    assert main(["ltjax", "explain", "--config.loss.tau=3", "decoupled"]) == 0
+    shown = capsys.readouterr().out
+    assert "loss.tau = 1.0" in shown
+    assert "decoupled.tau = None" in shown
+    assert configs.SCHEMA["loss.tau"].allowed in shown
+    with pytest.raises(InputError, match=r"loss.taus is not a key; did you mean config.loss.tau"):
+        explain("loss.taus")
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help", "--helpfull", "--version", "--list-configs"])
+def test_what_the_command_says_of_itself(flag, capsys):
+    assert main(["ltjax", flag]) == 0
+    words = {"--helpfull": "--coordinator_address", "--version": "0.", "--list-configs": "folder"}
+    assert words.get(flag, "ltjax explain KEY") in capsys.readouterr().out

@@ -33,3 +33,4 @@ def test_wheel_has_the_package_data(tmp_path):
     expected = {path.relative_to(ROOT).as_posix() for path in beside}
     assert "ltjax/report/templates/base.html.j2" in expected
     assert expected <= inside
+    assert {f"ltjax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")} <= inside

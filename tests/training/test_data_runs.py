@@ -46,7 +46,7 @@ def run(name, folder, **overrides):
     return outcome
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("[!_]*.py")), ids=lambda p: p.stem)
 def test_configs_resolve_and_say_what_to_expect(path):
     config = load(path.stem)
     configs.resolve(config)
@@ -58,7 +58,7 @@ def test_configs_resolve_and_say_what_to_expect(path):
     text = path.read_text()
     for word in ("Command:", "Time:", "Accuracy:"):
         assert word in text
-    assert f"configs/{path.name}" in text
+    assert f"ltjax --config {path.stem}" in text
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")

@@ -1,6 +1,6 @@
 """Handwritten digits of scikit-learn, thinned to a long tail; needs no network.
 
-Command:   python -m ltjax.main --config configs/digits_lt.py
+Command:   ltjax --config digits_lt
 Time:      see README.md
 Accuracy:  see experiments/ablation/README.md
 """

@@ -1,6 +1,6 @@
 """CIFAR-100-LT, imbalance factor 100, the field's protocol.
 
-Command:   python -m ltjax.main --config configs/cifar100_lt.py --config.data.dir=TFDS_DIR
+Command:   ltjax --config cifar100_lt --data TFDS_DIR
            (TFDS's cifar100 in array_record files; --config.data.name=cifar100_lt for a set that
            is thinned already)
 Time:      about 3 hours a seed on two CPU cores; not measured on a GPU

@@ -1,9 +1,9 @@
 """ImageNet-LT, ResNet-50, 90 epochs.
 
-Command:   python -m ltjax.main --config configs/imagenet_lt.py --config.data.dir=TFDS_DIR
+Command:   ltjax --config imagenet_lt --data TFDS_DIR
            (TFDS's imagenet_lt in array_record files; for the field's list files
            --config.data.name=list --config.data.path=ImageNet_LT_train.txt
-           --config.data.test_path=ImageNet_LT_test.txt --config.data.dir=IMAGENET)
+           --config.data.test_path=ImageNet_LT_test.txt --data IMAGENET)
 Time:      for GPUs and TPUs; not measured here. --config.runlocal=True takes about a minute.
 Accuracy:  published top-1 of Kang et al. (ICLR 2020), 90 epochs by this recipe: ResNet-50, cross
            entropy 41.6, LWS 47.7; ResNeXt-50 (--config.model.name=resnext50_32x4d), cross

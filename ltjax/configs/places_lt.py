@@ -1,6 +1,6 @@
 """Places-LT from the field's list files, ResNet-50, 30 epochs.
 
-Command:   python -m ltjax.main --config configs/places_lt.py --config.data.dir=PLACES
+Command:   ltjax --config places_lt --data PLACES
            --config.data.path=Places_LT_train.txt --config.data.test_path=Places_LT_test.txt
 Time:      for GPUs and TPUs; not measured here. --config.runlocal=True takes about a minute.
 Accuracy:  published results (cross entropy 30.2, tau-norm 37.9: Kang et al., ICLR 2020) start

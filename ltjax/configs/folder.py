@@ -1,6 +1,6 @@
 """Your own images: a folder with a folder for every class.
 
-Command:   python -m ltjax.main --config configs/folder.py --config.data.dir=IMAGES
+Command:   ltjax --config folder --data IMAGES
            IMAGES/CLASS/*.jpg holds images out for the test; IMAGES/train/CLASS/ and
            IMAGES/test/CLASS/ are taken as they are
 Time:      on two CPU cores about seven minutes per 1,000 images (100 epochs at 64 pixels);

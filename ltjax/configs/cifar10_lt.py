@@ -1,6 +1,6 @@
 """CIFAR-10-LT, imbalance factor 100, the field's protocol.
 
-Command:   python -m ltjax.main --config configs/cifar10_lt.py --config.data.dir=TFDS_DIR
+Command:   ltjax --config cifar10_lt --data TFDS_DIR
            (TFDS's cifar10 in array_record files; --config.data.name=cifar10_lt for a set that
            is thinned already)
 Time:      40 minutes a seed on two idle CPU cores with native kernels (docs/training.md); not

@@ -1,6 +1,6 @@
 """iNaturalist 2018 from list files, ResNet-50, 90 epochs.
 
-Command:   python -m ltjax.main --config configs/inaturalist18.py --config.data.dir=INATURALIST
+Command:   ltjax --config inaturalist18 --data INATURALIST
            --config.data.path=iNaturalist18_train.txt --config.data.test_path=iNaturalist18_val.txt
 Time:      for GPUs and TPUs; not measured here. --config.runlocal=True takes about a minute.
 Accuracy:  published top-1, ResNet-50, 90 epochs: cross entropy 61.7, LWS 65.9 (Kang et al., ICLR
