@@ -3,18 +3,18 @@
 import jax
 import numpy as np
 
-from ltjax.data.sources import ArraySource, EncodedSource
+from ltjax.data.sources import ArraySource, Source
 from ltjax.errors import InputError
 from ltjax.serving.load import Trained, normalized
 
 BLOCK = 256
 
 
-def images_of(source: ArraySource | EncodedSource) -> np.ndarray:
+def images_of(source: Source) -> np.ndarray:
     """The images `[N, H, W, C]` of a source that holds them in memory.
 
     Raises:
-      InputError: it streams them.
+      InputError: it streams them, or holds features.
     """
     if not isinstance(source, ArraySource):
         raise InputError("the images of this run are streamed; set config.data.residency=resident")

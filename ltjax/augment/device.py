@@ -132,20 +132,20 @@ def cutout(images: jax.Array, keys: jax.Array, size: int) -> jax.Array:
 
 
 def normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    """Normalizes images per channel, `(x - mean) / std`.
+    """Normalizes images per channel, or given features, `(x - mean) / std`.
 
     Args:
-      images: uint8 `[B, H, W, C]`.
-      mean: `[C]`, in units of 0 ... 255.
-      std: `[C]`, > 0, in units of 0 ... 255.
+      images: uint8 `[B, H, W, C]`, or features `[B, D]`.
+      mean: `[C]`, in units of 0 ... 255, or `[D]`.
+      std: `[C]`, > 0, in units of 0 ... 255, or `[D]`.
 
     Returns:
-      float32 `[B, H, W, C]`.
+      float32, the shape of the images.
 
     Source: ours.
 
     >>> normalize(jnp.full((1, 1, 1, 1), 5, jnp.uint8), jnp.array([3.0]), jnp.array([2.0])).item()
     1.0
     """
-    shape = (1, 1, 1, -1)
+    shape = (1,) * (images.ndim - 1) + (-1,)
     return (images.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)

@@ -9,8 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.augment.host import HostAugment
-from ltjax.data.sources import EncodedSource, Source
-from ltjax.data.stream import LoadBatch, Stream, as_encoded, batches_in_order, read_ahead
+from ltjax.data.rows import FeatureSource
+from ltjax.data.sources import Source
+from ltjax.data.stream import (
+    Batches,
+    LoadBatch,
+    Stream,
+    as_encoded,
+    batches_in_order,
+    read_ahead,
+)
 from ltjax.errors import InputError, require
 from ltjax.samplers import BatchSampler, PrefetchSampler
 
@@ -26,7 +34,8 @@ class Batch(NamedTuple):
       slots: int32 `[B]`, place in the global batch; randomness is a function of it.
       embedded: bool `[B]`, True for slots embedded by BET.
       mask: bool `[B]`, False for padding.
-      images: uint8 `[B / hosts, H, W, C]`, this host's; None where images are resident.
+      images: uint8 `[B / hosts, H, W, C]`, or features `[B / hosts, D]`, of this host; None where
+        they are resident.
     """
 
     indices: chex.Array
@@ -53,6 +62,36 @@ class StreamSettings(NamedTuple):
     skip_corrupt: bool = False
     host: int = 0
     hosts: int = 1
+
+
+class RowStream:
+    """The features of batches by step; nothing is decoded, so that reading ahead gains nothing.
+
+    Args:
+      batches: indices of this host's part of every batch.
+      source: of the features.
+
+    Attributes:
+      damaged: nothing, since the features were checked when the file was opened.
+    """
+
+    def __init__(self, batches: Batches, source: FeatureSource):
+        self._batches, self._source = batches, source
+        self.damaged: dict[str, int] = {}
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        """The features of a batch.
+
+        Args:
+          step: number of the batch, from 0.
+
+        Returns:
+          float16 or float32 `[B, D]`.
+        """
+        return self._source.rows(self._batches[step])
+
+    def close(self) -> None:
+        """Has nothing to end."""
 
 
 class TrainLoader:
@@ -88,11 +127,8 @@ class TrainLoader:
         s = settings
         self._sampler = PrefetchSampler(sampler, epochs, lag=read_ahead(s.threads))
         drawn = sampler if s.workers else self._sampler
-        self._stream = Stream(
-            drawn.shard(s.host, s.hosts).schedule(epochs),
-            LoadBatch(as_encoded(source), augment, seed, s.skip_corrupt, s.host, s.hosts),
-            workers=s.workers,
-            threads=s.threads,
+        self._stream = _stream(
+            drawn.shard(s.host, s.hosts).schedule(epochs), source, s, augment=augment, seed=seed
         )
 
     def __getitem__(self, step: int) -> Batch:
@@ -140,7 +176,7 @@ def train_batch(sampler: BatchSampler, labels: np.ndarray, step: int) -> Batch:
 def eval_batches(
     labels: np.ndarray,
     batch_size: int,
-    source: EncodedSource | None = None,
+    source: Source | None = None,
     settings: StreamSettings | None = None,
 ) -> Iterator[Batch]:
     """Every image exactly once, in order; the last batch is padded and masked.
@@ -159,8 +195,7 @@ def eval_batches(
     if source is not None:
         s = settings or StreamSettings()
         mine = np.split(indices, s.hosts, axis=1)[s.host]
-        load = LoadBatch(source, None, 0, s.skip_corrupt, s.host, s.hosts)
-        stream = Stream(mine, load, workers=s.workers, threads=s.threads)
+        stream = _stream(mine, source, s)
     regular = np.zeros(batch_size, bool)
     try:
         for step in range(len(indices)):
@@ -169,6 +204,22 @@ def eval_batches(
     finally:
         if stream is not None:
             stream.close()
+
+
+def _stream(
+    batches: Batches,
+    source: Source,
+    settings: StreamSettings,
+    *,
+    augment: HostAugment | None = None,
+    seed: int = 0,
+) -> Stream | RowStream:
+    """This host's part of batches, read while the devices work."""
+    if isinstance(source, FeatureSource):
+        return RowStream(batches, source)
+    s = settings
+    load = LoadBatch(as_encoded(source), augment, seed, s.skip_corrupt, s.host, s.hosts)
+    return Stream(batches, load, workers=s.workers, threads=s.threads)
 
 
 def _batch(
@@ -187,11 +238,12 @@ def gather(images: jax.Array | None, batch: Batch) -> jax.Array:
     """The images of a batch: streamed ones, or taken from the resident ones.
 
     Args:
-      images: uint8 `[N, H, W, C]` in device memory; None if the batch holds its own.
+      images: uint8 `[N, H, W, C]`, or features `[N, D]`, in device memory; None if the batch holds
+        its own.
       batch: of B images.
 
     Returns:
-      uint8 `[B, H, W, C]`.
+      `[B, ...]`, the same dtype.
     """
     if batch.images is not None:
         return jnp.asarray(batch.images)
@@ -224,4 +276,5 @@ def is_resident(residency: str, source: Source, images: int, megabytes: int, on_
         )
     if residency != "auto":
         return residency == "resident"
-    return not on_host and images * int(np.prod(source.image_shape)) <= megabytes * 2**20
+    each = int(np.prod(source.image_shape)) * source.dtype.itemsize
+    return not on_host and images * each <= megabytes * 2**20

@@ -8,7 +8,9 @@ import numpy as np
 
 from ltjax.augment.host import center_crop
 from ltjax.data.decode import DecodeError, decode
-from ltjax.errors import check_labels, require
+from ltjax.data.labeled import Labeled
+from ltjax.data.rows import FeatureSource
+from ltjax.errors import require
 
 
 class Reader(Protocol):
@@ -42,30 +44,8 @@ class Reader(Protocol):
         ...
 
 
-class _Labeled:
-    """What every source knows of its classes."""
-
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def class_counts(self) -> np.ndarray:
-        """Images per class, int64 `[C]`."""
-        return np.bincount(self.labels, minlength=len(self.class_names))
-
-    def _check(self) -> None:
-        labels, top = check_labels(self.labels), len(self.class_names) - 1
-        if labels.max() > top:
-            require(
-                False, "labels.max()", int(labels.max()), f"labels from 0 to {top}, one per class"
-            )
-
-
 @dataclass(frozen=True)
-class ArraySource(_Labeled):
+class ArraySource(Labeled):
     """Images held in memory.
 
     Attributes:
@@ -100,6 +80,11 @@ class ArraySource(_Labeled):
         """`(H, W, C)`."""
         return self.images.shape[1:]
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the pixels."""
+        return self.images.dtype
+
     def subset(self, indices: np.ndarray) -> "ArraySource":
         """The source of some of the images.
 
@@ -111,6 +96,14 @@ class ArraySource(_Labeled):
         """
         order = None if self.order is None else self.order[indices]
         return ArraySource(self.images[indices], self.labels[indices], self.class_names, order)
+
+    def array(self) -> np.ndarray:
+        """The images as one array, to be placed on a device.
+
+        Returns:
+          uint8 `[N, H, W, C]`.
+        """
+        return self.images
 
     def fingerprint(self) -> str:
         """A short hash of the pixels and labels.
@@ -136,7 +129,7 @@ class ArraySource(_Labeled):
 
 
 @dataclass(frozen=True)
-class EncodedSource(_Labeled):
+class EncodedSource(Labeled):
     """Images that are read and decoded when they are needed.
 
     Attributes:
@@ -166,6 +159,11 @@ class EncodedSource(_Labeled):
     def image_shape(self) -> tuple[int, ...]:
         """`(H, W, C)`."""
         return (self.size, self.size, self.channels)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the pixels."""
+        return np.dtype(np.uint8)
 
     def subset(self, indices: np.ndarray) -> "EncodedSource":
         """The source of some of the images.
@@ -239,7 +237,8 @@ class EncodedSource(_Labeled):
         return center_crop(image, self.size)
 
 
-Source = ArraySource | EncodedSource
+# Images in memory or behind a reader, or given features in their place.
+Source = ArraySource | EncodedSource | FeatureSource
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.data.sources import ArraySource, Source
+from ltjax.data.rows import FeatureSource
+from ltjax.data.sources import ArraySource, EncodedSource, Source
 from ltjax.data.stream import LoadBatch, Stream
-from ltjax.errors import Allowed, InputError, Option
+from ltjax.errors import Allowed, InputError, Option, require
 
 # Constants of the field's code: the means of three channels, then the standard deviations, in
 # units of 0 ... 1. Sources: https://github.com/kaidic/LDAM-DRW (both CIFAR sets) and
@@ -52,7 +53,7 @@ def normalization(
       train: training images.
 
     Returns:
-      Both, float32 `[C]`, in units of 0 ... 255.
+      Both, float32 `[C]`, in units of 0 ... 255; of features `[D]`, in their own units.
 
     Raises:
       InputError: a value that is not allowed, or constants of another number of channels.
@@ -62,6 +63,10 @@ def normalization(
     (array([127.5], dtype=float32), array([63.75], dtype=float32))
     """
     STATISTICS.check("data.statistics", statistics)
+    if isinstance(train, FeatureSource):
+        allowed = "dataset for features, each of which is standardized"
+        require(statistics == "dataset", "data.statistics", statistics, allowed)
+        return train.statistics()
     if statistics == "dataset":
         return pixel_statistics(train)
     numbers = CONSTANTS[statistics] if isinstance(statistics, str) else statistics
@@ -76,7 +81,9 @@ def normalization(
     return mean.astype(np.float32), std.astype(np.float32)
 
 
-def pixel_statistics(source: Source, *, sample: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+def pixel_statistics(
+    source: ArraySource | EncodedSource, *, sample: int = 1024
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation per channel, float32 `[C]`, in units of 0 ... 255.
 
     Args:

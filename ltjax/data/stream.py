@@ -13,7 +13,7 @@ import numpy as np
 
 from ltjax.augment.host import HostAugment, center_crop, color_jitter, random_resized_crop
 from ltjax.data.decode import DecodeError
-from ltjax.data.sources import ArraySource, EncodedSource, Source
+from ltjax.data.sources import ArraySource, EncodedSource
 from ltjax.errors import InputError
 
 # Share of the images of a part that may be damaged where they are replaced by others.
@@ -299,7 +299,7 @@ def decode_all(
     return ArraySource(images, source.labels, source.class_names, source.order), stream.damaged
 
 
-def as_encoded(source: Source) -> EncodedSource:
+def as_encoded(source: ArraySource | EncodedSource) -> EncodedSource:
     """The source behind a reader of single images, also if its images are in memory.
 
     Args:

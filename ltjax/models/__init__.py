@@ -3,9 +3,11 @@
 from ltjax.models.classifier import Classifier, Outputs
 from ltjax.models.convnet import ConvNet
 from ltjax.models.heads import CosineHead, LinearHead, TauNormHead, WeightScalingHead
+from ltjax.models.mlp import MLP
 from ltjax.models.registry import (
     BACKBONES,
     HEADS,
+    TAKE_FEATURES,
     ModelConfig,
     make_backbone,
     make_head,
@@ -18,6 +20,8 @@ from ltjax.models.resnet_cifar import ResNetCifar
 __all__ = [
     "BACKBONES",
     "HEADS",
+    "MLP",
+    "TAKE_FEATURES",
     "Classifier",
     "ConvNet",
     "CosineHead",

@@ -12,6 +12,7 @@ from ltjax.models.convnet import ConvNet
 from ltjax.models.heads import HEAD_SCALE, CosineHead, LinearHead, TauNormHead, WeightScalingHead
 from ltjax.models.initialization import INIT, INITIALIZATIONS
 from ltjax.models.layers import DTYPES, Computation
+from ltjax.models.mlp import HIDDEN, MLP
 from ltjax.models.resnet import ResNet, Shape
 from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.whitening.linen import ChannelWhitening, StandardizedWhitening
@@ -35,6 +36,10 @@ def _resnet(shape: Shape, config: "ModelConfig", by: Computation) -> ResNet:
     return ResNet(shape, zero_residual=config.zero_residual, **by._asdict())
 
 
+def _mlp(config: "ModelConfig", by: Computation) -> MLP:
+    return MLP(tuple(config.hidden), by.axis_name, by.dtype, by.kernel_init)
+
+
 # Functions that build a backbone from the options of a network and from how it computes.
 BACKBONES: dict[str, Callable[["ModelConfig", Computation], nn.Module]] = {
     "convnet": _convnet,
@@ -50,7 +55,10 @@ BACKBONES: dict[str, Callable[["ModelConfig", Computation], nn.Module]] = {
     "resnet101": partial(_resnet, Shape((3, 4, 23, 3), True)),
     "resnet152": partial(_resnet, Shape((3, 8, 36, 3), True)),
     "resnext50_32x4d": partial(_resnet, Shape((3, 4, 6, 3), True, 32, 4)),
+    "mlp": _mlp,
 }
+# Those that take features `[B, D]`; the others take images `[B, H, W, C]`.
+TAKE_FEATURES = ("mlp",)
 
 
 def _linear(config: "ModelConfig", num_classes: int) -> LinearHead:
@@ -94,6 +102,7 @@ class ModelConfig:
         32, integer(1, 1024), "convnet: channels of the first stage; the features are twice as many"
     )
     blocks: int = option(1, integer(1, 64), "convnet: residual blocks per stage")
+    hidden: tuple[int, ...] = HIDDEN.field()
     dtype: str = DTYPE.field()
     zero_residual: bool = option(
         False, FLAG, "resnets: whether blocks are initialized as the identity"
@@ -101,6 +110,11 @@ class ModelConfig:
     init: str = INIT.field()
     head: str = option("auto", one_of("auto", *HEADS), "head, the classifier on the features")
     head_scale: float = HEAD_SCALE.field()
+
+    @property
+    def given(self) -> bool:
+        """Whether whitening and head act on the given features, so that they alone are trained."""
+        return self.name in TAKE_FEATURES and not self.hidden
 
 
 def make_backbone(
@@ -114,7 +128,8 @@ def make_backbone(
       native: whether to use native kernels where they are available (`ltjax.kernels`).
 
     Returns:
-      A module from images `[B, H, W, C]` to features `[B, D]`; its attribute `features` is D.
+      A module from images `[B, H, W, C]`, or features for one of `TAKE_FEATURES`, to features
+      `[B, D]`; its attribute `features` is D, or None where it is that of the input.
 
     Raises:
       InputError: an unknown name.
@@ -126,6 +141,7 @@ def make_backbone(
     require(one_of_them.check(config.name), "model.name", config.name, one_of_them.words)
     DTYPE.check("model.dtype", config.dtype)
     INIT.check("model.init", config.init)
+    HIDDEN.check("model.hidden", config.hidden)
     by = Computation(
         axis_name, DTYPES[config.dtype], native, INITIALIZATIONS[config.init].convolution
     )
@@ -221,6 +237,6 @@ def make_model(
     """
     layer = make_whitening(whitening, axis_name=axis_name, native=native)
     backbone = make_backbone(config, axis_name=axis_name, native=native)
-    if layer is not None:
+    if layer is not None and backbone.features is not None:
         layer.check(backbone.features)
     return Classifier(backbone, make_head(config, num_classes), layer)

@@ -11,7 +11,6 @@ import numpy as np
 from ltjax.data.load import DataConfig, load_splits
 from ltjax.data.loader import Batch, eval_batches
 from ltjax.data.sources import Source
-from ltjax.data.stream import as_encoded
 from ltjax.errors import require
 from ltjax.evaluation.calibration import Correction
 from ltjax.evaluation.details import post_hoc
@@ -74,4 +73,4 @@ def _logits(network: Trained, source: Source) -> np.ndarray:
         return step(network.variables, data, batch)
 
     size = network.config.evaluation.batch_size
-    return collect_outputs(outputs, eval_batches(source.labels, size, as_encoded(source))).logits
+    return collect_outputs(outputs, eval_batches(source.labels, size, source)).logits

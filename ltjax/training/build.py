@@ -13,7 +13,7 @@ from ltjax.config import Config
 from ltjax.data.load import load_splits
 from ltjax.data.loader import StreamSettings, is_resident
 from ltjax.data.longtail import stratified
-from ltjax.data.sources import ArraySource, Source, Splits
+from ltjax.data.sources import EncodedSource, Source, Splits
 from ltjax.data.statistics import normalization
 from ltjax.data.stream import decode_all
 from ltjax.losses import LossTransform, RunFacts, make_loss
@@ -25,6 +25,7 @@ from ltjax.training.optimizer import (
     learning_rate_schedule,
     make_optimizer,
     train_part,
+    trained_part,
 )
 from ltjax.training.prior import ClassStatistics, class_statistics, embedded_weight, with_prior
 from ltjax.training.recalibration import (
@@ -81,6 +82,7 @@ class Job(NamedTuple):
       measurement_step: measures batch statistics, for one device and one seed.
       recalibration_batches: training batches that the average's statistics are taken from; 0 where
         it has none of its own.
+      trainable: the part of the parameters that is trained, None for all.
       total_steps: steps of the training; 0 for a stage that only computes its head.
       eval_batch_size: images of a batch of the evaluation, over all devices.
     """
@@ -103,6 +105,7 @@ class Job(NamedTuple):
     averaged: bool
     measurement_step: MeasurementStep
     recalibration_batches: int
+    trainable: Trainable
     total_steps: int
     eval_batch_size: int
 
@@ -110,18 +113,6 @@ class Job(NamedTuple):
     def steps_per_epoch(self) -> int:
         """Steps of an epoch, the same for all seeds."""
         return self.samplers[0].steps_per_epoch
-
-
-# The part of the parameters that a stage trains, None for all; only its state goes into the
-# optimizer's, so a stage that takes no steps needs one too.
-TRAINED_IN_STAGE: dict[str, Trainable] = {
-    "one": None,
-    "crt": ("head",),
-    "lws": ("head", "scale"),
-    "tau_norm": ("head",),
-    "ncm": ("head",),
-    "posthoc_la": ("head",),
-}
 
 
 def build(config: Config, *, began_native: bool | None = None) -> Job:
@@ -168,6 +159,7 @@ def build(config: Config, *, began_native: bool | None = None) -> Job:
         averaged=config.optimizer.ema_decay > 0,
         measurement_step=make_measurement_step(model, augment=_augment(config), mixing=mixing),
         recalibration_batches=recalibration_batches(config, samplers[0].steps_per_epoch),
+        trainable=trained_part(config),
         total_steps=total,
         eval_batch_size=config.evaluation.batch_size,
     )
@@ -220,7 +212,7 @@ def optimizer_of(config: Config, schedule: optax.Schedule) -> optax.GradientTran
         clip_norm=optimizer.clip_norm,
         head_rate=optimizer.head_rate,
     )
-    return train_part(made, TRAINED_IN_STAGE[config.stage])
+    return train_part(made, trained_part(config))
 
 
 def _place(splits: Splits, config: Config) -> tuple[Splits, bool, dict[str, int]]:
@@ -233,7 +225,7 @@ def _place(splits: Splits, config: Config) -> tuple[Splits, bool, dict[str, int]
     damaged: dict[str, int] = {}
     parts = []
     for part in (train, test):
-        if not isinstance(part, ArraySource):
+        if isinstance(part, EncodedSource):
             part, wrong = decode_all(part, skip_corrupt=data.skip_corrupt, threads=data.threads)
             damaged |= wrong
         parts.append(part)
@@ -296,7 +288,7 @@ def _train_step(
         ema_decay=config.optimizer.ema_decay,
         skip_nonfinite=config.train.on_nan == "skip",
         mixing=mixing,
-        trainable=TRAINED_IN_STAGE[config.stage],
+        trainable=trained_part(config),
     )
 
 

@@ -20,7 +20,7 @@ from ltjax.training.state import TrainState
 from ltjax.training.step import AXIS, EvalStep, Resident, TrainStep, Variables
 
 # Which parts of `Resident` differ between seeds, as axes of `jax.vmap`.
-_RESIDENT_SEEDS = Resident(images=None, mean=None, std=None, loss_state=0, key=0, mixing_state=None)  # type: ignore[arg-type]
+_RESIDENT_SEEDS = Resident(None, None, None, loss_state=0, key=0, mixing_state=None, frozen=0)  # type: ignore[arg-type]
 
 
 class Engine(NamedTuple):
@@ -39,9 +39,15 @@ class Engine(NamedTuple):
     steps_per_call: int
 
 
-def choose_engine(platform: str) -> Engine:
-    """The engine of a JAX platform ("cpu", "gpu", "tpu"); measured on CPU (docs/training.md)."""
-    return Engine(False, False, 2) if platform == "cpu" else Engine(True, True, 20)
+def choose_engine(platform: str, *, convolves: bool = True) -> Engine:
+    """The engine of a JAX platform; measured on CPU (docs/training.md).
+
+    Args:
+      platform: "cpu", "gpu" or "tpu".
+      convolves: whether the network has convolutions.
+    """
+    slow = platform == "cpu" and convolves
+    return Engine(False, False, 2) if slow else Engine(True, True, 20)
 
 
 def _fuse(step: TrainStep, *, scan: bool) -> TrainStep:

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.data.loader import Batch, StreamSettings, TrainLoader, eval_batches
-from ltjax.data.sources import ArraySource, Source
-from ltjax.data.stream import as_encoded
+from ltjax.data.sources import EncodedSource, Source
 from ltjax.evaluation.outputs import collect_outputs
 from ltjax.models import Outputs
 from ltjax.training.build import Job, initial_state, keys
@@ -17,6 +16,7 @@ from ltjax.training.recalibration import recalibrated
 from ltjax.training.state import TrainState
 from ltjax.training.step import Resident, make_eval_step, make_freeze
 from ltjax.training.window import DeviceMetrics, HostMetrics
+from ltjax.whitening.linen import FROZEN
 
 
 class Seeds:
@@ -44,8 +44,11 @@ class Seeds:
         self._eval_step = mapping.eval_step(make_eval_step(job.model))
         self._measurement_step = mapping.measurement(job.measurement_step)
         self._recalibrated_at: int | None = None
-        self._freeze = mapping.replicated(make_freeze(job.model, job.data.train.image_shape))
-        self.states = self._group([initial_state(job, seed) for seed in job.seeds])
+        self.states: list[TrainState] = []
+        freeze = make_freeze(job.model, job.data.train.image_shape)
+        self._freeze = mapping.replicated(freeze)
+        self._freeze_group = mapping.replicated(jax.vmap(freeze) if self._together else freeze)
+        self.take_over([initial_state(job, seed) for seed in job.seeds])
 
     def _group(self, states: list[TrainState]) -> list[TrainState]:
         grouped = [_stack(states)] if self._together else states
@@ -142,12 +145,12 @@ class Seeds:
         """
         resident, data = self._test_data, self.job.data
         streamed = None
-        if not (data.resident and isinstance(source, ArraySource)):
-            streamed = as_encoded(source)
+        if not data.resident or isinstance(source, EncodedSource):
+            streamed = source
         elif source is data.train:
             resident = resident._replace(images=self._train_data[0].images)
         elif source is not data.test:
-            resident = resident._replace(images=self.mapping.replicate(source.images))
+            resident = resident._replace(images=self.mapping.replicate(source.array()))
         variables = self._freeze(state)
 
         def step(batch: Batch) -> Outputs:
@@ -169,6 +172,12 @@ class Seeds:
         """Goes on from these states, one for each seed."""
         self._recalibrated_at = None
         self.states = self._group(states)
+        if self.job.trainable is not None and self.job.total_steps:
+            pairs = zip(self._train_data, self.states, strict=True)
+            self._train_data = [
+                data._replace(frozen=self._freeze_group(state).get(FROZEN, ()))
+                for data, state in pairs
+            ]
 
     def block(self) -> None:
         """Waits until the steps under way are done."""
@@ -235,7 +244,7 @@ def _constants(job: Job, mapping: Mapping, *, together: bool) -> tuple[list[Resi
     augment_keys = [keys(seed)[1] for seed in job.seeds]
     mixed = () if job.mixing is None else job.mixing.init(jnp.asarray(data.train.class_counts))
     images = [
-        part.images if data.resident and isinstance(part, ArraySource) else None
+        part.array() if data.resident and not isinstance(part, EncodedSource) else None
         for part in (data.train, data.test)
     ]
     shared = mapping.replicate((*images, data.mean, data.std, mixed))

@@ -9,6 +9,7 @@ import jax
 from ltjax.config import Config
 from ltjax.errors import InputError
 from ltjax.kernels.build import load
+from ltjax.models import TAKE_FEATURES
 from ltjax.training.workdir import read_json
 
 # A build takes 4 to 12 seconds. From this many pixels of training images on, it saves more, even
@@ -72,7 +73,8 @@ def choose_native(
       The decision. Native kernels are built here if they are to be used and are not there yet.
     """
     pixels = total_steps * config.train.batch_size * math.prod(image_shape[:2])
-    if config.engine.native == "off" or jax.default_backend() != "cpu":
+    convolves = config.model.name not in TAKE_FEATURES
+    if config.engine.native == "off" or jax.default_backend() != "cpu" or not convolves:
         return Native(False)
     pays = pixels >= PAYS_FROM_PIXELS if began is None else began
     if config.engine.native == "auto" and not pays:

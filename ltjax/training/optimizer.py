@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ltjax.config import Config
 from ltjax.errors import require
 
 
@@ -89,6 +90,31 @@ def head_mask(params: Any) -> Any:
 
 # Names that lead to the trained part of the parameters, such as ("head",); None is all.
 Trainable = tuple[str, ...] | None
+
+# The part of the parameters that a stage trains; only its state goes into the optimizer's, so a
+# stage that takes no steps needs one too.
+TRAINED_IN_STAGE: dict[str, Trainable] = {
+    "one": None,
+    "crt": ("head",),
+    "lws": ("head", "scale"),
+    "tau_norm": ("head",),
+    "ncm": ("head",),
+    "posthoc_la": ("head",),
+}
+
+
+def trained_part(config: Config) -> Trainable:
+    """What a run trains: on given features, whose whitening is fixed, the head alone.
+
+    Args:
+      config: resolved configuration.
+
+    Returns:
+      Names that lead to the trained part of the parameters; None for all.
+    """
+    if config.stage == "one" and config.model.given:
+        return ("head",)
+    return TRAINED_IN_STAGE[config.stage]
 
 
 def _by_part(params: Any, trainable: tuple[str, ...], of: Callable[[bool, Any], Any]) -> Any:

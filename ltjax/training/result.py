@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltjax.data.sources import ArraySource, Source
+from ltjax.data.sources import ArraySource, EncodedSource, Source
 from ltjax.data.stream import LoadBatch
 from ltjax.evaluation.details import HeldOut, details, fit_corrections, post_hoc
 from ltjax.evaluation.diagnostics import correlation_matrix, describe, describe_classifier
@@ -73,8 +73,8 @@ def course(outputs: Outputs) -> dict[str, float]:
 
 
 def write_details(folder: Path, test: Source, first: Outputs, params: Mapping[str, Any]) -> None:
-    """Writes what a report draws, `diagnostics.json`, `correlation.npz`, `evaluation.json` and
-    `confused.npz`; and `predictions.npz`, labels and predictions of all test images.
+    """Writes what a report draws, `diagnostics.json`, `correlation.npz`, `evaluation.json` and, of
+    images, `confused.npz`; and `predictions.npz`, labels and predictions of all test images.
 
     Args:
       folder: workdir of the run.
@@ -105,10 +105,10 @@ def write_details(folder: Path, test: Source, first: Outputs, params: Mapping[st
     write_json(folder / "evaluation.json", kept)
     worst = [one["index"] for one in kept["confused"]]
     if isinstance(test, ArraySource):
-        images = test.images[worst]
-    else:
+        write_arrays(folder / "confused.npz", images=test.images[worst])
+    elif isinstance(test, EncodedSource):
         images = LoadBatch(test, None, 0, True)(0, np.array(worst, int)).images
-    write_arrays(folder / "confused.npz", images=images)
+        write_arrays(folder / "confused.npz", images=images)
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -9,11 +9,12 @@ from ml_collections import ConfigDict
 
 from ltjax import config as configs
 from ltjax.config import Config
+from ltjax.models import TAKE_FEATURES
 from ltjax.samplers.counting import sentence
-from ltjax.training import decoupled, identity
+from ltjax.training import decoupled, given, identity
 from ltjax.training.build import Job, build
 from ltjax.training.describe import describe_data, versions
-from ltjax.training.devices import Mapping, choose_devices
+from ltjax.training.devices import Mapping, choose_devices, choose_engine
 from ltjax.training.loop import Loop
 from ltjax.training.multi_seed import Seeds
 from ltjax.training.native import began_native
@@ -63,7 +64,7 @@ def run(
     first, folder = None, Workdir(workdir, config)
     if config.stage != "one" and not folder.result.exists():
         first = decoupled.read_stage_one(config)
-    mapping = Mapping(choose_devices(config.cpu_devices), backend=config.engine.mapping)
+    mapping = _mapping(config)
     configs.check_devices(config, mapping.count)
     if (result := folder.finished()) is not None:
         return RunOutcome(folder.path, result, True, mapping.chief)
@@ -76,8 +77,11 @@ def run(
         content, dataset = identity.content(job), folder.path / "dataset.json"
         description = describe_data(job, config, content)
         loop = Loop(config, job, seeds, folder, watcher, content)
-        if not loop.restore() and first is not None:
-            loop.begin(*decoupled.begin(first, config, seeds))
+        if not loop.restore():
+            if first is not None:
+                loop.begin(*decoupled.begin(first, config, seeds))
+            elif config.model.given:
+                loop.begin(given.begin(job), {})
         if job.native.reason:
             watcher.note(f"native kernels are not used{job.native.because}")
         if mapping.chief:
@@ -87,6 +91,13 @@ def run(
         about = versions(mapping.devices, mapping.count)  # of the code as it is now
         loop.train()
         return RunOutcome(folder.path, _finish(config, job, loop, about), False, mapping.chief)
+
+
+def _mapping(config: Config) -> Mapping:
+    devices = choose_devices(config.cpu_devices)
+    convolves = config.model.name not in TAKE_FEATURES
+    engine = choose_engine(devices[0].platform, convolves=convolves)
+    return Mapping(devices, backend=config.engine.mapping, engine=engine)
 
 
 def _finish(config: Config, job: Job, loop: Loop, about: dict[str, str]) -> dict[str, Any]:

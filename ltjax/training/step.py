@@ -16,7 +16,7 @@ from ltjax.losses import LossTransform, batch_loss, bet_weights, loss_inputs
 from ltjax.models import Classifier, Outputs
 from ltjax.training.optimizer import Trainable, freeze_untrained
 from ltjax.training.state import TrainState
-from ltjax.whitening.linen import freeze
+from ltjax.whitening.linen import FROZEN, freeze
 
 AXIS = "batch"
 
@@ -25,12 +25,13 @@ class Resident(NamedTuple):
     """What stays on the devices during training.
 
     Attributes:
-      images: uint8 `[N, H, W, C]`.
-      mean: float32 `[C]`, of the training pixels.
-      std: float32 `[C]`.
+      images: uint8 `[N, H, W, C]`, or given features `[N, D]`.
+      mean: float32 `[C]`, of the training pixels, or `[D]`, of the features.
+      std: float32 `[C]` or `[D]`.
       loss_state: constants of the loss.
       key: PRNG key of the augmentation.
       mixing_state: constants of the mixing.
+      frozen: matrices of a whitening that is used and not trained, as `freeze` makes them.
     """
 
     images: chex.Array
@@ -39,6 +40,7 @@ class Resident(NamedTuple):
     loss_state: Any
     key: jax.Array
     mixing_state: Any = ()
+    frozen: Any = ()
 
 
 TrainStep = Callable[[TrainState, Resident, Batch], tuple[TrainState, dict[str, jax.Array]]]
@@ -75,16 +77,19 @@ def make_train_step(
       skip_nonfinite: leave the state as it is where loss or gradient are not finite.
       mixing: mixes images and labels within the batch, or None.
       trainable: part of the parameters that is trained (see `freeze_untrained`), or None for
-        all; with a part, statistics of batch norm and whitening are used and not updated.
+        all; with a part, statistics of batch norm and whitening are used and not updated, and
+        `Resident.frozen` holds the matrices.
     """
 
     def step(state: TrainState, data: Resident, batch: Batch):
         images, targets = training_inputs(data, batch, state.step, augment, mixing)
 
         def loss_fn(params):
-            out, stats = _forward(
-                model, freeze_untrained(params, trainable), state, images, trainable
-            )
+            if trainable is None:
+                out, stats = _forward(model, params, state, images)
+            else:
+                params, stats = freeze_untrained(params, trainable), state.batch_stats
+                out = _evaluated(model, params, stats, data.frozen, images)
             bet = None
             if embedded_weight is not None:
                 bet = bet_weights(batch.embedded, embedded_weight, axis_name=AXIS)
@@ -158,16 +163,22 @@ def make_freeze(
 
 
 def _forward(
-    model: Classifier, params: Any, state: TrainState, images: jax.Array, trainable: Trainable
+    model: Classifier, params: Any, state: TrainState, images: jax.Array
 ) -> tuple[Outputs, Any]:
-    """Outputs and new batch statistics."""
+    """Outputs in training mode, and new batch statistics."""
     variables = {"params": params, "batch_stats": state.batch_stats}
-    if trainable is not None:
-        out = model.apply(variables, images, train=False)
-        assert isinstance(out, Outputs)
-        return out, state.batch_stats
     out, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
     return out, updates.get("batch_stats", state.batch_stats)
+
+
+def _evaluated(
+    model: Classifier, params: Any, stats: Any, frozen: Any, images: jax.Array
+) -> Outputs:
+    """Outputs with given statistics and matrices."""
+    variables = {"params": params, "batch_stats": stats, **({FROZEN: frozen} if frozen else {})}
+    out = model.apply(variables, images, train=False)
+    assert isinstance(out, Outputs)  # a pair only where variables are mutable
+    return out
 
 
 def _mixed(

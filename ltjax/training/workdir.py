@@ -197,7 +197,7 @@ class FinishedRun:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """`(H, W, C)`."""
+        """`(H, W, C)`, or `(D,)` of given features."""
         return tuple(self.dataset["image_shape"])
 
     @property
@@ -257,7 +257,7 @@ def checked_dataset(path: Path) -> dict[str, Any]:
     names, shape, counts, prints = values
     checks = {
         "class_names": _list_of(names, str),
-        "image_shape": _list_of(shape, int, 3) and min(shape) > 0,
+        "image_shape": _list_of(shape, int) and len(shape) in (1, 3) and min(shape) > 0,
         "class_counts": _list_of(names, str) and _list_of(counts, int, len(names)),
         "mean": _list_of(content.get("mean"), int | float),
         "std": _list_of(content.get("std"), int | float),

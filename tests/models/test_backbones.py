@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
-from ltjax.models import BACKBONES, HEADS, Classifier, LinearHead, ModelConfig, make_backbone
+from ltjax.models import (
+    BACKBONES,
+    HEADS,
+    TAKE_FEATURES,
+    Classifier,
+    LinearHead,
+    ModelConfig,
+    make_backbone,
+)
 
 
 def shapes(name, classes, image, **options):
@@ -43,7 +51,10 @@ def test_parameter_counts(name):
     assert count(variables["params"]) == expected
 
 
-@pytest.mark.parametrize("name", [n for n in BACKBONES if n not in ("resnet152", "resnet101")])
+IMAGES = [name for name in BACKBONES if name not in TAKE_FEATURES]
+
+
+@pytest.mark.parametrize("name", [n for n in IMAGES if n not in ("resnet152", "resnet101")])
 def test_features(name):
     backbone = make_backbone(ModelConfig(name=name))
     image = (32, 32, 3) if "cifar" in name or name == "convnet" else (64, 64, 3)
@@ -51,6 +62,17 @@ def test_features(name):
     images = jax.ShapeDtypeStruct((2, *image), jnp.float32)
     out = jax.eval_shape(lambda v, x: net.apply(v, x, train=False), variables, images)
     assert out.features.shape == (2, backbone.features)
+    assert out.logits.shape == (2, 5)
+
+
+@pytest.mark.parametrize("hidden", [(), (3,), (3, 4)])
+def test_given_features(hidden):
+    backbone = make_backbone(ModelConfig(name="mlp", hidden=hidden))
+    net, variables = shapes("mlp", 5, (7,), hidden=hidden)
+    rows = jax.ShapeDtypeStruct((2, 7), jnp.float32)
+    out = jax.eval_shape(lambda v, x: net.apply(v, x, train=False), variables, rows)
+    assert out.features.shape == (2, backbone.features or 7)
+    assert ("backbone" in variables["params"]) == bool(hidden)
     assert out.logits.shape == (2, 5)
 
 
@@ -112,5 +134,7 @@ def test_config_knows_the_models_and_heads():
 def test_bad_input():
     with pytest.raises(ValueError, match=r"model.name = 'resnet33_cifar'"):
         make_backbone(ModelConfig(name="resnet33_cifar"))
+    with pytest.raises(ValueError, match=r"model.hidden = \(0,\)"):
+        make_backbone(ModelConfig(name="mlp", hidden=(0,)))
     with pytest.raises(ValueError, match=r"model.dtype = 'int8'"):
         make_backbone(ModelConfig(name="convnet", dtype="int8"))
