@@ -19,7 +19,7 @@ def classical(name: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import SVC
 
-    train, test = load_splits(configs.resolve(config).data)
+    train, test, *_ = load_splits(configs.resolve(config).data)
     model = (
         LogisticRegression(class_weight="balanced", max_iter=5000)
         if name == "logistic_regression"

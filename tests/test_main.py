@@ -86,7 +86,7 @@ BAD = {
     ),
     "imbalance factor": ([*CONFIG, "--config.data.imbalance_factor=0.5"], "a number >= 1"),
     "empty class": ([*CONFIG, "--config.data.imbalance_factor=1000"], "rarest class without"),
-    "blocks": ([*CONFIG, "--config.plan.num_blocks=11"], "num_blocks = 11"),
+    "blocks": ([*CONFIG, "--config.plan.num_blocks=0"], "num_blocks = 0"),
     "no such config": (["--config", "nowhere.py"], "nowhere.py"),
     "no config": ([], "--config is missing"),
     "unknown flag": ([*CONFIG, "--bogus"], "bogus"),

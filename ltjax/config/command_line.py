@@ -10,11 +10,10 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
+from ltjax.data.lists import LIST_ENDINGS
 from ltjax.errors import InputError, one_line, shown
 
 USAGE = "ltjax --config RECIPE [--data DIR] [--workdir DIR] [--config.KEY=VALUE]"
-# Lists of images and labels, see `ltjax.data.folder.read_list`.
-LIST_SUFFIXES = (".txt",)
 # Where the recipes lie: inside the package, so that they are there without a clone.
 RECIPES = Path(__file__).parents[1] / "configs"
 
@@ -159,7 +158,7 @@ def place_data(config: ConfigDict, path: str | None) -> ConfigDict:
     kind = Path(path).suffix.lower()
     if kind == ".npz":
         config.data.name, config.data.path = "npz", path
-    elif kind in LIST_SUFFIXES and not Path(path).is_dir():
+    elif kind in LIST_ENDINGS and not Path(path).is_dir():
         config.data.name, config.data.path = "list", path
         config.data.dir = config.data.dir or str(Path(path).parent)
     elif config.data.name in ("digits", "npz"):

@@ -153,15 +153,6 @@ def _check_stage(flat: FlatConfig) -> None:
             f"config.model.head = {flat['model.head']} is not allowed with config.stage = {stage}; "
             f"use {head} or auto"
         )
-    if (
-        stage == "tau_norm"
-        and flat["decoupled.tau"] is None
-        and not flat["data.validation_fraction"]
-    ):
-        raise InputError(
-            "config.decoupled.tau = None is not allowed without held-out images; set it, or "
-            "train both stages with config.data.validation_fraction > 0 to choose tau on those"
-        )
     if stage == "one" and flat["model.head"] in ("tau_norm", "lws"):
         raise InputError(
             f"config.model.head = {flat['model.head']} is not allowed in stage one, since it is "

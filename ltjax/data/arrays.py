@@ -1,18 +1,20 @@
 """Sources whose images are in memory: the digits of scikit-learn, and `.npz` files."""
 
 import importlib.util
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ltjax.data.npz import Header, NpzError, open_npz
+from ltjax.data.pixels import as_pixels, image_shape
 from ltjax.data.sources import ArraySource
-from ltjax.errors import InputError, check_labels, require, visible
+from ltjax.errors import InputError, check_labels, require, shown, some_of, visible
 
 # Arrays that are read from an .npz file.
 NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
-# Largest height, width and number of channels of such images.
-MAX_SIDE = 4096
+_TEXT = "US"  # kinds of NumPy's text
 
 
 def digits() -> ArraySource:
@@ -51,13 +53,16 @@ def _digits_table() -> np.ndarray:
     return np.column_stack([data.data, data.target])
 
 
-def read_npz(path: str) -> tuple[ArraySource, ArraySource | None]:
+def read_npz(
+    path: str, *, note: Callable[[str], None] = lambda line: None
+) -> tuple[ArraySource, ArraySource | None]:
     """Reads arrays from an `.npz` file, without pickle.
 
     Args:
       path: file with `images` (uint8 `[N, H, W]` or `[N, H, W, C]`) and `labels` (int
-        `[N]`); `test_images` and `test_labels` if the test set is separate; `class_names`
-        (strings) if they have names.
+        `[N]`, or text); `test_images` and `test_labels` if the test set is separate; `class_names`
+        (strings) if they have names. What `as_pixels` converts is converted.
+      note: is told of conversions.
 
     Returns:
       The training images, and the test images or None.
@@ -65,11 +70,13 @@ def read_npz(path: str) -> tuple[ArraySource, ArraySource | None]:
     Raises:
       InputError: no such file, a file of another format, a missing array or a wrong dtype.
     """
-    require(Path(path).exists(), "data.path", path, "the path of an .npz file")
+    if path and not os.path.lexists(path):
+        raise InputError(f"data.path = {shown(path)} does not exist; give an .npz file")
+    require(Path(path).exists() and path != "", "data.path", path, "the path of an .npz file")
     try:
         with open_npz(path, NAMES) as npz:
             _check_headers(npz.headers)
-            return _parts(npz.read_all())
+            return parts_of(npz.read_all(), note=note)
     except NpzError as e:
         raise InputError(
             f"data.path = {path!r} cannot be read as .npz ({e}); "
@@ -79,13 +86,34 @@ def read_npz(path: str) -> tuple[ArraySource, ArraySource | None]:
         raise InputError(f"data.path = {path!r}: {e}") from e
 
 
-def _parts(arrays: dict[str, np.ndarray]) -> tuple[ArraySource, ArraySource | None]:
-    classes = _class_names(arrays)
+def parts_of(
+    arrays: dict[str, np.ndarray], *, note: Callable[[str], None]
+) -> tuple[ArraySource, ArraySource | None]:
+    """The sources of arrays whose shapes and types are checked.
+
+    Args:
+      arrays: by the names of `NAMES`.
+      note: is told of conversions.
+
+    Returns:
+      The training images, and the test images or None.
+
+    Raises:
+      InputError: values out of range.
+    """
+    classes = _class_names(arrays, note)
 
     def part(images: str, labels: str) -> ArraySource:
-        return ArraySource(_with_channels(arrays[images]), check_labels(arrays[labels]), classes)
+        pixels, notes = as_pixels(arrays[images], images)
+        for line in notes:
+            note(line)
+        numbers = _numbers(arrays[labels], labels, classes)
+        return ArraySource(pixels, numbers, classes)
 
     train = part("images", "labels")
+    gaps = [classes[c] for c in np.flatnonzero(train.class_counts == 0)]
+    if gaps:
+        note(f"labels: no image has the label of class {some_of(gaps)}; it is never predicted")
     return train, part("test_images", "test_labels") if "test_images" in arrays else None
 
 
@@ -101,35 +129,43 @@ def _check_headers(headers: dict[str, Header]) -> None:
     if "test_images" in headers:
         require("test_labels" in headers, "test_labels", None, "an array beside test_images")
         parts.append(("test_images", "test_labels"))
+    shapes = []
     for images, labels in parts:
-        (shape, dtype), of = _shape_and_dtype(headers[images]), headers[labels]
-        form = len(shape) == 4 and dtype == np.uint8 and min(shape) >= 1
-        require(form, images, f"{dtype} {shape}", "uint8 [N, H, W] or [N, H, W, C]")
-        require(max(shape[1:]) <= MAX_SIDE, images, shape, f"sides up to {MAX_SIDE}")
-        rows = of.shape == shape[:1] and np.issubdtype(of.dtype, np.integer)
+        shape, of = image_shape(headers[images], images), headers[labels]
+        kind = np.issubdtype(of.dtype, np.integer) or of.dtype.kind in _TEXT
         require(
-            rows, labels, f"{of.dtype} {of.shape}", f"one integer for each of {shape[0]} images"
+            of.shape == shape[:1] and kind,
+            labels,
+            f"{of.dtype} {of.shape}",
+            f"one integer for each of {shape[0]} images, or one name",
         )
-    if len(parts) == 2:
-        own, test = (_shape_and_dtype(headers[name])[0][1:] for name, _ in parts)
-        require(test == own, "test_images", test, f"{own}, the shape of the training images")
+        shapes.append(shape[1:])
+    if shapes[1:]:
+        words = f"{shapes[0]}, the shape of the training images"
+        require(shapes[1] == shapes[0], "test_images", shapes[1], words)
     if "class_names" in headers:
         names = headers["class_names"]
         text = names.dtype.kind in "USiu"
         require(len(names.shape) == 1 and text, "class_names", names.shape, "a list of text")
 
 
-def _shape_and_dtype(header: Header) -> tuple[tuple[int, ...], np.dtype]:
-    """`(N, H, W, C)`, as far as the header has them, and the type."""
-    shape = (*header.shape, 1) if len(header.shape) == 3 else header.shape
-    return shape, header.dtype
+def _names(array: np.ndarray) -> list[str]:
+    """Text of any kind; bytes are UTF-8."""
+    return [
+        visible(x.decode("utf-8", "surrogateescape") if isinstance(x, bytes) else str(x))
+        for x in array
+    ]
 
 
-def _class_names(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
+def _class_names(arrays: dict[str, np.ndarray], note: Callable[[str], None]) -> tuple[str, ...]:
     """The names in the file; otherwise numbers, as many as these images can have."""
-    labels = check_labels(arrays["labels"])
     if "class_names" in arrays:
-        return tuple(visible(str(name)) for name in arrays["class_names"])
+        return tuple(_names(arrays["class_names"]))
+    if arrays["labels"].dtype.kind in _TEXT:
+        found = tuple(sorted(set(_names(arrays["labels"]))))
+        note(f"labels: text, taken as the names of {len(found)} classes: {some_of(found)}")
+        return found
+    labels = check_labels(arrays["labels"])
     most = len(labels) - 1
     if labels.max() > most:
         raise InputError(
@@ -139,5 +175,13 @@ def _class_names(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
     return tuple(str(c) for c in range(labels.max() + 1))
 
 
-def _with_channels(images: np.ndarray) -> np.ndarray:
-    return images[..., None] if images.ndim == 3 else images
+def _numbers(labels: np.ndarray, name: str, classes: tuple[str, ...]) -> np.ndarray:
+    """Class numbers of labels that are numbers or names."""
+    if labels.dtype.kind not in _TEXT:
+        return check_labels(labels)
+    place = {own: c for c, own in enumerate(classes)}
+    names = _names(labels)
+    unknown = [own for own in names if own not in place]
+    if unknown:
+        raise InputError(f"{name} has {shown(unknown[0])}, which is none of the classes")
+    return np.array([place[own] for own in names], np.int64)

@@ -2,22 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from ltjax.data.arrays import digits, read_npz
-from ltjax.data.folder import read_folder, read_list
+from ltjax.data.folder import read_folder, split_folders
+from ltjax.data.lists import read_list
 from ltjax.data.loader import RESIDENCIES
-from ltjax.data.longtail import (
-    PROFILES,
-    Profile,
-    holdout,
-    largest_head,
-    stratified_sample,
-    subset_indices,
-)
+from ltjax.data.longtail import PROFILES, holdout, stratified_sample
+from ltjax.data.parquet import read_images, split_files
 from ltjax.data.sources import Source, Splits
+from ltjax.data.split import check_classes, held_out_notes, thin, untested_notes
 from ltjax.data.statistics import STATISTICS
 from ltjax.data.tfds import read_tfds
 from ltjax.errors import (
@@ -34,40 +28,73 @@ from ltjax.errors import (
 
 # Side of the square that the network sees where neither the configuration nor the data says.
 DEFAULT_SIZE = 224
-# Names of the folder of test images beside `train`, in the order in which they are looked for.
-TEST_FOLDERS = ("test", "val")
 
-# A training part and a test part; None where the data set has no test part of its own.
-Parts = tuple[Source, Source | None]
+
+class Parts(NamedTuple):
+    """What a data set has, before anything is held out or thinned.
+
+    Attributes:
+      train: training images.
+      test: test images; None where it has no test part of its own.
+      validation: images for choosing; None where it has none.
+      notes: what a user should know of how they were read, one line each.
+    """
+
+    train: Source
+    test: Source | None = None
+    validation: Source | None = None
+    notes: tuple[str, ...] = ()
 
 
 def _read_digits(config: "DataConfig") -> Parts:
-    return digits(), None
+    return Parts(digits())
 
 
 def _read_npz(config: "DataConfig") -> Parts:
-    return read_npz(config.path)
+    notes: list[str] = []
+    train, test = read_npz(config.path, note=notes.append)
+    return Parts(train, test, notes=tuple(notes))
 
 
 def _read_folder(config: "DataConfig") -> Parts:
-    root, size = Path(config.dir), config.image_size or DEFAULT_SIZE
-    if not (root / "train").is_dir():
-        return read_folder(config.dir, size=size), None
-    train = read_folder(str(root / "train"), size=size)
-    for name in TEST_FOLDERS:
-        if (root / name).is_dir():
-            return train, read_folder(str(root / name), size=size, classes=train.class_names)
-    return train, None
+    size = config.image_size or DEFAULT_SIZE
+    notes: list[str] = []
+    folders = split_folders(config.dir, note=notes.append)
+    root = folders.pop("train", config.dir)
+    train = read_folder(root, size=size, note=notes.append)
+    found = {
+        split: read_folder(folder, size=size, classes=train.class_names, note=notes.append)
+        for split, folder in folders.items()
+    }
+    return Parts(train, found.get("test"), found.get("validation"), tuple(notes))
 
 
 def _read_list(config: "DataConfig") -> Parts:
     size = config.image_size or DEFAULT_SIZE
     train = read_list(config.path, config.dir, size=size)
-    if not config.test_path:
-        return train, None
-    classes = len(train.class_names)
-    test = read_list(config.test_path, config.dir, size=size, classes=classes, key="data.test_path")
-    return train, test
+    found = {
+        key: read_list(path, config.dir, size=size, classes=train.class_names, key=f"data.{key}")
+        for key, path in (
+            ("test_path", config.test_path),
+            ("validation_path", config.validation_path),
+        )
+        if path
+    }
+    return Parts(train, found.get("test_path"), found.get("validation_path"))
+
+
+def _read_parquet(config: "DataConfig") -> Parts:
+    size = config.image_size or DEFAULT_SIZE
+    files = split_files(config.dir)
+    if "train" not in files:
+        raise InputError(
+            f"data.dir = {config.dir!r} has no file train*.parquet, also not in a folder below; "
+            "give the folder of a data set with Parquet files, such as a download of one of the "
+            "Hugging Face hub"
+        )
+    train = read_images(files.pop("train"), size=size)
+    found = {s: read_images(f, size=size, classes=train.class_names) for s, f in files.items()}
+    return Parts(train, found.get("test"), found.get("validation"))
 
 
 def _read_tfds(config: "DataConfig") -> Parts:
@@ -75,7 +102,7 @@ def _read_tfds(config: "DataConfig") -> Parts:
         read_tfds(config.name, config.dir, split, size=config.image_size)
         for split in (config.train_split, config.test_split)
     )
-    return train, test
+    return Parts(train, test)
 
 
 # Every `data.name` and its reader. Any other name is the name of a TFDS data set.
@@ -84,6 +111,7 @@ SOURCES: dict[str, Callable[["DataConfig"], Parts]] = {
     "npz": _read_npz,
     "folder": _read_folder,
     "list": _read_list,
+    "parquet": _read_parquet,
 }
 
 
@@ -99,13 +127,22 @@ class DataConfig:
         ),
         "data set to read",
     )
-    path: str = option("", TEXT, "npz: the file; list: the training list, lines of `path label`")
+    path: str = option(
+        "",
+        TEXT,
+        "npz: the file; list: the training list, lines `path label`, or .csv or .parquet with the "
+        "columns path and label",
+    )
     test_path: str = option("", TEXT, "list: the test list; if empty, test images are held out")
+    validation_path: str = option(
+        "", TEXT, "list: the list of images for choosing, which no final score uses"
+    )
     dir: str = option(
         "",
         TEXT,
-        "folder: the folder of CLASS/, or of train/CLASS/ and test/CLASS/; list: the root of the "
-        "listed paths; TFDS: its data_dir",
+        "folder: the folder of CLASS/, or of train/CLASS/, test/CLASS/ and validation/CLASS/; "
+        "list: the root of the listed paths; parquet: the folder of train*.parquet; TFDS: its "
+        "data_dir",
     )
     train_split: str = option("train", TEXT, "TFDS: name of the training split")
     test_split: str = option("test", TEXT, "TFDS: name of the test split")
@@ -149,7 +186,10 @@ class DataConfig:
         None, integer(1, 10**9), "images of the largest class; None: as many as the profile permits"
     )
     test_per_class: int = option(
-        50, integer(1, 10**9), "test images per class to hold out, if the data set has no test part"
+        50,
+        integer(1, 10**9),
+        "test images per class to hold out, if the data set has no test part; a class keeps at "
+        "least one image to train on",
     )
     seed: int | None = option(
         None,
@@ -172,24 +212,28 @@ def load_splits(config: DataConfig) -> Splits:
       config: what to read and how to split it; a `seed` of None is 0 here.
 
     Returns:
-      The training part and the test part.
+      The training part and the test part; the validation part where the data set has one; and
+      notes.
 
     Raises:
       InputError: a value out of range, or data that cannot be read or split as asked.
 
-    >>> train, test = load_splits(DataConfig(name="digits", imbalance_factor=10))
-    >>> train.class_counts.tolist()
+    >>> splits = load_splits(DataConfig(name="digits", imbalance_factor=10))
+    >>> splits.train.class_counts.tolist()
     [128, 99, 76, 59, 46, 35, 27, 21, 16, 12]
-    >>> len(test)
+    >>> len(splits.test)
     500
     """
     for name, declared in options_of(config).items():
         declared.check(f"data.{name}", getattr(config, name))
     seed = config.seed or 0
-    train, test = SOURCES.get(config.name, _read_tfds)(config)
+    train, test, validation, notes = Parts(*SOURCES.get(config.name, _read_tfds)(config))
+    check_classes(train, config.name)
     if test is None:
         kept, held_out = holdout(train.labels, config.test_per_class, seed)
+        notes += held_out_notes(train, config.test_per_class, validation is not None)
         train, test = train.subset(kept), train.subset(held_out)
+    notes += untested_notes(train, test)
     profile = PROFILES[config.profile]
     if profile is not None:
         train = thin(
@@ -200,56 +244,11 @@ def load_splits(config: DataConfig) -> Splits:
             seed=seed,
         )
     if config.limit is not None:
-        train, test = (
-            part.subset(stratified_sample(part.labels, config.limit, seed))
-            for part in (train, test)
-        )
-    return Splits(train, test)
+        limit = config.limit
+        train, test = (_limited(part, limit, seed) for part in (train, test))
+        validation = validation and _limited(validation, limit, seed)
+    return Splits(train, test, validation, notes)
 
 
-def thin(
-    train: Source, profile: Profile, *, imbalance_factor: float, max_count: int | None, seed: int
-) -> Source:
-    """The long-tailed subset of a source, its images in the order of the source.
-
-    With seed 0 and a data set that stores a `rank`, the images of lowest rank of each class are
-    kept; otherwise the first ones after a shuffle in the official order, see
-    `ltjax.data.longtail.subset_indices`.
-
-    Args:
-      train: training images.
-      profile: one of `PROFILES`.
-      imbalance_factor: of the profile, >= 1.
-      max_count: images of the largest class; None is the most for which every class has enough.
-      seed: of the shuffle.
-
-    Returns:
-      The source of the images that are kept.
-
-    Raises:
-      InputError: a class would be left empty, or has fewer images than the profile asks for.
-    """
-    available, classes = train.class_counts, len(train.class_names)
-    head = max_count or largest_head(available, imbalance_factor, profile)
-    counts = profile(max(head, 1), classes, imbalance_factor)
-    if head < 1 or counts.min() < 1:
-        raise InputError(
-            f"data.imbalance_factor = {imbalance_factor:g} leaves the rarest class without "
-            f"an image (the largest class of the training part has {available.max()} images); "
-            "use a smaller factor"
-        )
-    if np.any(counts > available):
-        short = int(np.argmax(counts - available))
-        raise InputError(
-            f"data.max_count = {max_count} asks for {counts[short]} images of class {short}, which "
-            f"has {available[short]}; use a smaller number, or None for the most possible"
-        )
-    rank = getattr(train, "rank", None)
-    if rank is not None and seed == 0:
-        return train.subset(np.flatnonzero(rank < counts[train.labels]))
-    if train.order is None:
-        return train.subset(np.sort(subset_indices(train.labels, counts, seed)))
-    # The rule shuffles in the official order, so what it picks are places in that order.
-    official = np.argsort(train.order)
-    picked = subset_indices(train.labels[official], counts, seed)
-    return train.subset(np.sort(official[picked]))
+def _limited(part: Source, limit: int, seed: int) -> Source:
+    return part.subset(stratified_sample(part.labels, limit, seed))

@@ -181,32 +181,32 @@ def subset_indices(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndar
 
 
 def holdout(labels: np.ndarray, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Splits indices into a training part and a balanced test part.
+    """Splits indices into a training part and a test part that is as balanced as can be.
+
+        test images of class c = min(per_class, n_c - 1)
 
     Args:
       labels: int `[N]`, classes 0 ... C - 1.
-      per_class: test images of every class.
+      per_class: test images of every class that has more.
       seed: of the shuffle.
 
     Returns:
-      `(train, test)`, int64, ascending; `test` has `per_class` images of each class.
+      `(train, test)`, int64, ascending; every class that has an image keeps one in `train`.
 
     Raises:
-      InputError: a class would be left without a training image.
+      InputError: no class has two images, or `per_class` is below 1.
 
     Source: ours.
 
-    >>> [part.tolist() for part in holdout(np.array([0, 1, 0, 1, 0]), 1, seed=0)]
-    [[0, 2, 3], [1, 4]]
+    >>> [part.tolist() for part in holdout(np.array([0, 1, 0, 1, 0, 2]), 2, seed=0)]
+    [[0, 3, 5], [1, 2, 4]]
     """
-    smallest = int(np.bincount(labels).min()) if len(labels) else 0
-    require(
-        1 <= per_class < smallest,
-        "data.test_per_class",
-        per_class,
-        f"an integer from 1 to {smallest - 1} (the smallest class has {smallest} images)",
-    )
-    counts = np.full(int(labels.max()) + 1, per_class)
+    require(per_class >= 1, "data.test_per_class", per_class, "an integer >= 1")
+    counts = np.minimum(per_class, np.maximum(np.bincount(labels) - 1, 0))
+    if not counts.sum():
+        raise InputError(
+            "no class has two images, so that none can be held out for the test; give a test part"
+        )
     test = np.sort(subset_indices(labels, counts, seed))
     return np.setdiff1d(np.arange(len(labels)), test), test
 

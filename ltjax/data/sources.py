@@ -261,7 +261,12 @@ class Splits(NamedTuple):
     Attributes:
       train: training images, long-tailed.
       test: test images.
+      validation: images for choosing, never for the final score; None where the data set has none
+        of its own.
+      notes: what a user should know of how the data was read, one line each.
     """
 
     train: Source
     test: Source
+    validation: Source | None = None
+    notes: tuple[str, ...] = ()

@@ -84,10 +84,10 @@ def open_builder(name: str, folder: str | None) -> Any:
     try:
         return tfds.builder(name, data_dir=folder or None)
     except Exception as e:
+        where = f"; no such set is prepared in data.dir = {folder!r} either" if folder else ""
         raise InputError(
-            f"data.name = {name!r} is neither digits, npz, folder or list nor a TFDS data set"
-            f"{f' in data.dir = {folder!r}' if folder else ''} ({_first_line(e)}); "
-            "https://www.tensorflow.org/datasets/catalog lists those"
+            f"data.name = {name!r} is no source of ltjax (ltjax explain data.name) and no data set "
+            f"of TFDS, whose names are in https://www.tensorflow.org/datasets/catalog{where}"
         ) from e
 
 
@@ -124,9 +124,10 @@ def open_split(name: str, folder: str | None, split: str) -> Any:
     except Exception as e:
         where = f" --data_dir={folder}" if folder else ""
         raise InputError(
-            f"data.name = {name!r}: TFDS's {split} split is not prepared in array_record files "
-            f"({_first_line(e)}); on a machine with network: pip install 'ltjax[prepare]' && "
-            f"tfds build {name} --file_format=array_record{where}"
+            f"data.name = {name!r}: there is no {split} split in array_record files in "
+            f"{builder.data_dir}; prepare it once, on a machine with network: pip install "
+            f"'ltjax[prepare]' && tfds build {name} --file_format=array_record{where} (or give the "
+            "TFDS data_dir that has it as --data)"
         ) from e
     return source
 
@@ -134,7 +135,7 @@ def open_split(name: str, folder: str | None, split: str) -> Any:
 def read_tfds(name: str, folder: str | None, split: str, *, size: int | None) -> EncodedSource:
     """Reads a split's labels, and where there are any, `id` (the official order) and `rank`.
 
-    They are kept in a cache beside the data, keyed by the data set's version, split and files.
+    They are kept in a cache, keyed by the data set's version, split and files.
 
     Args:
       name: of the data set, as TFDS takes it.
@@ -161,7 +162,7 @@ def read_tfds(name: str, folder: str | None, split: str, *, size: int | None) ->
     fixed = shape is not None and None not in shape
     channels = 3 if not fixed or shape[2] in (1, 3, 4) else shape[2]
     key = f"{reader.identity} {_files(builder.data_dir)}"
-    cache = Cache(Path(builder.data_dir), "labels", key, ("labels", "order", "rank"))
+    cache = Cache(Path(builder.data_dir), f"labels {split}", key, ("labels", "order", "rank"))
     known = None if _is_mocked(builder) else cache.load()
     if known is None:
         known = _scan(reader)
@@ -225,7 +226,3 @@ def _files(folder: str) -> list[tuple[str, int, int]]:
 
 def _is_mocked(builder: Any) -> bool:
     return not os.path.isdir(str(builder.data_dir))
-
-
-def _first_line(error: BaseException) -> str:
-    return " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())[:160]

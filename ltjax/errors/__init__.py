@@ -26,6 +26,7 @@ from ltjax.errors.text import (
     one_line,
     print_any_text,
     shown,
+    some_of,
     visible,
 )
 
@@ -51,5 +52,6 @@ __all__ = [
     "require",
     "require_integer",
     "shown",
+    "some_of",
     "visible",
 ]

@@ -2,6 +2,7 @@
 
 import codecs
 import unicodedata
+from collections.abc import Sequence
 from typing import TextIO
 
 # These reorder the letters around them: a name could show itself as another.
@@ -83,6 +84,23 @@ def shown(value: object) -> str:
     except Exception:  # of a stranger's class; of an integer with more than 4300 digits
         text = f"a value of type {type(value).__name__}"
     return one_line(text, most=200)
+
+
+def some_of(names: Sequence[str], *, most: int = 5) -> str:
+    """The first of several names, and how many more there are.
+
+    Args:
+      names: at least one.
+      most: how many to name.
+
+    Returns:
+      The words.
+
+    >>> some_of(["a", "b", "c"], most=2), some_of(["a"])
+    ('a, b and 1 more', 'a')
+    """
+    first = ", ".join(one_line(name, most=80) for name in names[:most])
+    return f"{first} and {len(names) - most} more" if len(names) > most else first
 
 
 def _fallback(error: UnicodeError) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from ltjax.augment.host import center_crop, resize
 from ltjax.augment.opencv import cv2
 from ltjax.data.decode import MAX_BYTES, DecodeError, decode
 from ltjax.data.files import read_regular
-from ltjax.data.folder import SUFFIXES
+from ltjax.data.scan import SUFFIXES
 from ltjax.errors import InputError, one_line
 
 

@@ -1,24 +1,21 @@
 """Builds the parts of a run from its configuration; nothing is written here."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
-import numpy as np
 import optax
 
 from ltjax.augment.device import Augment
 from ltjax.augment.host import HostAugment
 from ltjax.augment.mixing import BatchMixing, make_mixing
 from ltjax.config import Config
-from ltjax.data.load import load_splits
-from ltjax.data.loader import StreamSettings, is_resident
-from ltjax.data.longtail import stratified
-from ltjax.data.sources import EncodedSource, Source, Splits
-from ltjax.data.statistics import normalization
-from ltjax.data.stream import decode_all
+from ltjax.data.loader import StreamSettings
+from ltjax.data.sources import Source
 from ltjax.losses import LossTransform, RunFacts, make_loss
 from ltjax.models import Classifier, make_model
 from ltjax.samplers import BatchSampler, index_labels, make_sampler
+from ltjax.training.data import RunData, num_blocks_of, read_data
 from ltjax.training.native import Native, choose_native
 from ltjax.training.optimizer import (
     Trainable,
@@ -35,28 +32,6 @@ from ltjax.training.recalibration import (
 )
 from ltjax.training.state import TrainState, init_state
 from ltjax.training.step import AXIS, TrainStep, make_train_step
-
-
-class RunData(NamedTuple):
-    """The images of a run.
-
-    Attributes:
-      train: training images.
-      test: test images.
-      validation: training images held out of the training; None where there are none.
-      resident: whether training and test images lie in device memory.
-      mean: what is subtracted from the pixels, float32 `[channels]`, in units of 0 ... 255.
-      std: what they are divided by then, float32 `[channels]`.
-      damaged: how often other images took the place of each damaged one.
-    """
-
-    train: Source
-    test: Source
-    validation: Source | None
-    resident: bool
-    mean: np.ndarray
-    std: np.ndarray
-    damaged: dict[str, int]
 
 
 class Job(NamedTuple):
@@ -165,22 +140,6 @@ def build(config: Config, *, began_native: bool | None = None) -> Job:
     )
 
 
-def read_data(config: Config) -> RunData:
-    """Reads the images of a run, and decodes those that are to lie in device memory.
-
-    Args:
-      config: resolved configuration.
-
-    Raises:
-      InputError: data that cannot be read.
-    """
-    splits, resident, damaged = _place(load_splits(config.data), config)
-    assert config.data.seed is not None  # a resolved configuration's is a number
-    train, validation = _hold_out(splits.train, config.data.validation_fraction, config.data.seed)
-    mean, std = normalization(config.data.statistics, train)
-    return RunData(train, splits.test, validation, resident, mean, std, damaged)
-
-
 def initial_state(job: Job, seed: int) -> TrainState:
     """The state of a seed before its first step."""
     init, _ = keys(seed)
@@ -215,38 +174,12 @@ def optimizer_of(config: Config, schedule: optax.Schedule) -> optax.GradientTran
     return train_part(made, trained_part(config))
 
 
-def _place(splits: Splits, config: Config) -> tuple[Splits, bool, dict[str, int]]:
-    """The splits, decoded if they are to lie in device memory; whether; and damaged images."""
-    data, (train, test) = config.data, splits
-    on_host = config.augment.crop_area < 1 or config.augment.colour_jitter > 0
-    images = len(train) + len(test)
-    if not is_resident(data.residency, train, images, data.resident_megabytes, on_host):
-        return splits, False, {}
-    damaged: dict[str, int] = {}
-    parts = []
-    for part in (train, test):
-        if isinstance(part, EncodedSource):
-            part, wrong = decode_all(part, skip_corrupt=data.skip_corrupt, threads=data.threads)
-            damaged |= wrong
-        parts.append(part)
-    return Splits(*parts), True, damaged
-
-
-def _hold_out(train: Source, fraction: float, seed: int) -> tuple[Source, Source | None]:
-    """Training images that lack a part of every class, and that part."""
-    if not fraction:
-        return train, None
-    kept, held = stratified(train.labels, fraction, seed)
-    return train.subset(kept), train.subset(held)
-
-
 def samplers_of(config: Config, train: Source) -> list[BatchSampler]:
     """The batches of each seed of a configuration."""
     index = index_labels(train.labels, train.class_names)
     size, epochs = config.train.batch_size, config.train.epochs
-    return [
-        make_sampler(config.plan, index, size, seed=seed, epochs=epochs) for seed in config.seeds
-    ]
+    plan = dataclasses.replace(config.plan, num_blocks=num_blocks_of(config, train))
+    return [make_sampler(plan, index, size, seed=seed, epochs=epochs) for seed in config.seeds]
 
 
 def learning_rate_of(config: Config, steps_per_epoch: int) -> optax.Schedule:

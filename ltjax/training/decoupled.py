@@ -72,6 +72,24 @@ def read_stage_one(config: Config) -> FinishedRun:
     return first
 
 
+def check_held_out(config: Config, validation: Source | None) -> None:
+    """Refuses to choose tau without images to choose it on.
+
+    Args:
+      config: resolved configuration of a run of either stage.
+      validation: held-out images of the run, or None.
+
+    Raises:
+      InputError: the stage is tau_norm, and there are neither a given tau nor held-out images.
+    """
+    if config.stage == "tau_norm" and config.decoupled.tau is None and validation is None:
+        raise InputError(
+            "config.decoupled.tau = None is not allowed without held-out images; set it, or "
+            "train both stages with a validation part or config.data.validation_fraction > 0 to "
+            "choose tau on those"
+        )
+
+
 def begin(
     first: FinishedRun, config: Config, seeds: Seeds
 ) -> tuple[list[TrainState], dict[str, Any]]:
@@ -231,7 +249,7 @@ def choose_tau(start: Start) -> tuple[float, dict[str, Any]]:
     if fixed is not None:
         return float(fixed), {}
     held = seeds.job.data.validation
-    assert held is not None  # the config's check
+    assert held is not None  # see `check_held_out`
     features = seeds.outputs(held, seeds.mapping.replicate(start.state)).whitened
     tau, tried = best_tau(features, np.asarray(start.linear["kernel"]), held)
     return tau, {"held_out": len(held), "held_out_balanced_accuracy": tried}

@@ -69,6 +69,7 @@ def run(
     if (result := folder.finished()) is not None:
         return RunOutcome(folder.path, result, True, mapping.chief)
     job = build(config, began_native=began_native(folder.checkpoints))
+    decoupled.check_held_out(config, job.data.validation)
     with folder.held() if mapping.chief else contextlib.nullcontext():
         if (result := folder.finished()) is not None:  # by another process, meanwhile
             return RunOutcome(folder.path, result, True, mapping.chief)
@@ -82,6 +83,8 @@ def run(
                 loop.begin(*decoupled.begin(first, config, seeds))
             elif config.model.given:
                 loop.begin(given.begin(job), {})
+        for line in job.data.notes:
+            watcher.note(line)
         if job.native.reason:
             watcher.note(f"native kernels are not used{job.native.because}")
         if mapping.chief:

@@ -257,7 +257,13 @@ ARCHIVES = {
     "twice": (archive([*GOOD, GOOD[0]]), "two arrays 'images'"),
     "objects": (_with(images=npy(PICTURES, kind="|O")), "type object, which is not read"),
     "no_dimensions": (_with(images=np.uint8(3)), r"images = 'uint8 \(\)'"),
-    "floats": (_with(images=PICTURES.astype(float)), "images = 'float64"),
+    "floats": (
+        _with(images=PICTURES - 0.5),
+        "from -0.5 to -0.5 is not allowed; give pixels",
+    ),
+    "nan": (_with(images=PICTURES * np.nan), "values from nan to nan is not allowed"),
+    "large_integers": (_with(images=PICTURES + np.int64(256)), "values from 256 to 256 is not"),
+    "complex": (_with(images=PICTURES * 1j), "images = 'complex128"),
     "no_pixels": (_with(images=np.zeros((4, 0, 8), np.uint8)), r"images = 'uint8 \(4, 0, 8, 1\)'"),
     "strip": (
         _with(images=np.zeros((4, 1, 100_000), np.uint8)),

@@ -109,7 +109,7 @@ def test_stored_sets_are_picked_by_rank_and_by_official_order(name, head, classe
     records = whole.reader.records()
     for factor in (10, 100):
         counts = exponential_counts(head, classes, factor)
-        train, test = load_splits(
+        train, test, *_ = load_splits(
             DataConfig(name=f"{name}_lt", dir=str(SHARED / "tfds"), imbalance_factor=factor)
         )
         assert len(test) == 10_000
@@ -120,8 +120,8 @@ def test_stored_sets_are_picked_by_rank_and_by_official_order(name, head, classe
 
 def test_official_order_is_restored():
     """A source in another order, with its official places, gives the same images."""
-    from ltjax.data.load import thin
     from ltjax.data.sources import ArraySource
+    from ltjax.data.split import thin
 
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 200)

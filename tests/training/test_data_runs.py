@@ -168,8 +168,11 @@ def test_damaged_images(tmp_path, images):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"data__name": "cifar1000"}, r"data.name = 'cifar1000' is neither digits"),
-        ({"data__name": "cifar100"}, r"not prepared in array_record files.*tfds build cifar100"),
+        ({"data__name": "cifar1000"}, r"data.name = 'cifar1000' is no source of ltjax"),
+        (
+            {"data__name": "cifar100"},
+            r"no train split in array_record files in .*tfds build cifar100",
+        ),
         ({"data__name": "folder", "data__dir": "nowhere"}, r"data.dir = 'nowhere'"),
         ({"data__name": "list", "data__path": "nowhere"}, r"data.path = 'nowhere'"),
         ({"data__max_count": 10**6, "data__name": "digits"}, r"data.max_count = 1000000 asks for"),
