@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from ltjax.evaluation.calibration import Correction, correct, fit
-from ltjax.evaluation.scores import scores, tally
+from ltjax.evaluation.scores import Tally, scores, tally
 
 
 class HeldOut(NamedTuple):
@@ -43,10 +43,9 @@ def details(labels: np.ndarray, logits: np.ndarray, *, wrong: int = 24) -> dict[
     predictions, confidence = np.argmax(logits, axis=1), p.max(axis=1)
     missed = np.flatnonzero(predictions != labels)
     worst = missed[np.argsort(-confidence[missed], kind="stable")[:wrong]]
-    names = ("images", "confidence", "correct")
     return {
         "confusion": sums.confusion.astype(int).tolist(),
-        "reliability": {n: v.tolist() for n, v in zip(names, sums.reliability, strict=True)},
+        "reliability": _bins(sums),
         "confused": [
             {
                 "index": int(i),
@@ -57,6 +56,12 @@ def details(labels: np.ndarray, logits: np.ndarray, *, wrong: int = 24) -> dict[
             for i in worst
         ],
     }
+
+
+def _bins(sums: Tally) -> dict[str, list[float]]:
+    """The reliability bins of a tally as JSON."""
+    names = ("images", "confidence", "correct")
+    return {n: v.tolist() for n, v in zip(names, sums.reliability, strict=True)}
 
 
 def fit_corrections(held_out: HeldOut, class_counts: np.ndarray) -> dict[str, Correction]:
@@ -95,10 +100,12 @@ def post_hoc(
       **groups: thresholds of the shot groups, `many_above` and `few_below`.
 
     Returns:
-      JSON: `tau`, `temperature` and the `test` scores of each correction, by its name.
+      JSON: `tau`, `temperature`, the `test` scores and the `reliability` bins of each correction,
+      by its name.
     """
-    return {
-        name: by._asdict()
-        | {"test": scores(tally(labels, correct(logits, class_counts, by)), class_counts, **groups)}
-        for name, by in corrections.items()
-    }
+    found = {}
+    for name, by in corrections.items():
+        sums = tally(labels, correct(logits, class_counts, by))
+        test = scores(sums, class_counts, **groups)
+        found[name] = by._asdict() | {"test": test, "reliability": _bins(sums)}
+    return found

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from ltjax.errors import one_line
 
@@ -18,7 +18,8 @@ BLUE, ORANGE, GREEN, PURPLE, GRAY, GOLD = (
     "#8793a0",
     "#c7a000",
 )
-WIDTH = 7.5
+# Inches. So narrow that text of 10 points can be read where a telephone shows the figure.
+WIDTH = 5.6
 # More classes than this have no room for their names.
 NAMED_CLASSES = 30
 
@@ -78,11 +79,14 @@ def log_scale(axes: Axes) -> None:
       axes: which are changed.
     """
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     low, high = axes.get_ylim()
-    # Within a decade the powers of ten are too few.
-    if low > 0 and high / low < 10:
+    decades = np.log10(high / low) if 0 < low < high else np.inf
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    if decades < 1:  # round numbers are too few: every tick has its number
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    elif decades < 4:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.yaxis.set_minor_formatter(NullFormatter())
 

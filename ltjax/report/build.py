@@ -10,8 +10,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from ltjax.report.axes import Drawn
-from ltjax.report.figures import draw, exposures, mistakes
-from ltjax.report.html import png, render, svg
+from ltjax.report.figures import draw, exposures
+from ltjax.report.html import picture, png, render, svg
 from ltjax.report.read import read_run
 from ltjax.report.record import Classifier, RunRecord
 from ltjax.report.scores import HEADLINES, SCORES, score_table
@@ -66,7 +66,6 @@ def page(run: RunRecord, drawn: Sequence[Drawn], figures: Mapping[str, Markup]) 
     Returns:
       HTML.
     """
-    wrong = mistakes(run)
     seen, names = dict(run.dataset.exposure), run.dataset.class_names
     line = sentence(seen, names)
     return render(
@@ -77,7 +76,10 @@ def page(run: RunRecord, drawn: Sequence[Drawn], figures: Mapping[str, Markup]) 
         scores=score_table(run),
         figures=[(one.title, one.caption, figures[one.title]) for one in drawn],
         classifier=_classifier_line(run.classifier),
-        mistakes=None if wrong is None else svg(wrong, "Most confident errors"),
+        mistakes=[
+            (picture(one.image), names[one.label], names[one.prediction], one.confidence)
+            for one in run.mistakes
+        ],
         exposure_line=f"{line[0].upper()}{line[1:]}.",
         exposure_figure=svg(exposures(run), "Exposure"),
         exposure_table=table(seen, names),

@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 
     Attributes:
       text: its content.
-      best: whether no other run has a better value.
+      best: whether no other run on the same data has a better value.
     """
 
     text: str
@@ -49,8 +49,8 @@ class Cell(NamedTuple):
 def comparison(runs: Sequence[RunRecord]) -> str:
     """Compares finished runs on one page.
 
-    It has one column per run, the best of every score in bold, figures, and the configuration keys
-    that differ.
+    It has one column per run, figures, and the configuration keys that differ. The best of every
+    score is bold where all runs used the same data.
 
     Args:
       runs: two or more, as `read_run` gives them.
@@ -70,7 +70,7 @@ def comparison(runs: Sequence[RunRecord]) -> str:
         title=f"Comparison of {len(runs)} runs",
         same_data=same,
         columns=_columns(runs),
-        scores=_scores(runs),
+        scores=_scores(runs, same),
         figures=[(one.title, one.caption, svg(one.figure, one.title)) for one in drawn],
         differences=_differences(runs),
     )
@@ -100,12 +100,14 @@ def _columns(runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
     ]
 
 
-def _scores(runs: Sequence[RunRecord]) -> list[tuple[str, list[Cell]]]:
+def _scores(runs: Sequence[RunRecord], ranked: bool) -> list[tuple[str, list[Cell]]]:
     rows = []
     for score in SCORES:
         best = score.best(runs)
         if best is not None:
-            cells = [Cell(score.of(run), run.test.get(score.key) == best) for run in runs]
+            cells = [
+                Cell(score.of(run), ranked and run.test.get(score.key) == best) for run in runs
+            ]
             rows.append((score.name, cells))
     return rows
 
@@ -193,16 +195,17 @@ def _curves(runs: Sequence[RunRecord]) -> Figure:
 def _groups(runs: Sequence[RunRecord]) -> Figure:
     figure, axes = plain_axes(3.4)
     width = 0.8 / len(runs)
+    groups = [name for name in GROUPS if any(run.test.get(name) is not None for run in runs)]
     for index, (run, text) in enumerate(zip(runs, _labels(runs), strict=True)):
-        places = np.arange(len(GROUPS)) + (index - (len(runs) - 1) / 2) * width
-        values = percent([run.test.get(name) for name in GROUPS])
+        places = np.arange(len(groups)) + (index - (len(runs) - 1) / 2) * width
+        values = percent([run.test.get(name) for name in groups])
         color = COLORS[index % len(COLORS)]
         axes.bar(places, values, 0.92 * width, color=color, alpha=0.6, label=text)
-        for place, name in zip(places, GROUPS, strict=True):
+        for place, name in zip(places, groups, strict=True):
             span = run.spread(name)
             if span is not None:
                 axes.plot([place, place], percent(span), color="black", linewidth=1.2)
-    axes.set_xticks(range(len(GROUPS)), GROUPS)
+    axes.set_xticks(range(len(groups)), groups)
     axes.set_ylabel("test accuracy, %")
     _legend(figure)
     return figure

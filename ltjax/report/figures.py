@@ -53,13 +53,21 @@ def _curves(run: RunRecord) -> Figure:
 def _groups(run: RunRecord) -> Figure:
     shares = {name: run.test[name] for name in GROUPS if run.test.get(name) is not None}
     figure, axes = plain_axes(3)
-    bars = axes.bar(list(shares), percent(list(shares.values())), color=BLUE, alpha=0.5, width=0.6)
-    for place, name in enumerate(shares):
-        span = run.spread(name)
-        if span is not None:
-            axes.plot([place, place], percent(span), color="black", linewidth=1.5)
-    axes.bar_label(bars, fmt="{:.1f}%", label_type="center")
-    axes.set(ylabel="test accuracy, %", ylim=(0, 103))
+    heights = percent(list(shares.values()))
+    axes.bar(list(shares), heights, color=BLUE, alpha=0.5, width=0.6)
+    for place, (name, height) in enumerate(zip(shares, heights, strict=True)):
+        span = percent(run.spread(name) or [])
+        if span:
+            axes.plot([place, place], span, color="black", linewidth=1.5)
+        # Above the bar and above the line, so that neither runs through the number.
+        axes.annotate(
+            f"{height:.1f}%",
+            (place, max(height, *span)) if span else (place, height),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+        )
+    axes.set(ylabel="test accuracy, %", ylim=(0, 112), yticks=range(0, 101, 20))
     return figure
 
 
@@ -92,11 +100,14 @@ def _confusion(run: RunRecord) -> Figure:
     order = frequency_order(run.training.class_counts)
     matrix = run.confusion[np.ix_(order, order)].astype(np.float64)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(WIDTH, 6), layout="constrained")
+    names = [label(run.dataset.class_names[c]) for c in order]
+    longest = max(map(len, names)) if len(order) <= NAMED_CLASSES else 0
+    # As high as the square is wide beside the names and the bar of colors.
+    side = WIDTH - 1.4 - 0.075 * longest
+    figure = Figure(figsize=(WIDTH, side + 0.6), layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true, most frequent first")
-    names = [label(run.dataset.class_names[c]) for c in order]
     if len(order) <= NAMED_CLASSES:
         class_ticks(axes, names, vertical=max(map(len, names)) > 3)
         axes.set_yticks(np.arange(len(order)), names)
@@ -105,13 +116,19 @@ def _confusion(run: RunRecord) -> Figure:
 
 
 def _reliability(run: RunRecord) -> Figure:
-    used = run.reliability[0] > 0
-    images, confidence, correct = run.reliability[:, used]
     figure, axes = plain_axes(4)
     axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1)
-    sizes = 20 + 300 * images / images.sum()
-    axes.scatter(confidence / images, correct / images, s=sizes, color=BLUE, alpha=0.7)
+    drawn = [("as trained", BLUE, run.reliability)]
+    if run.calibrated is not None:
+        drawn.append(("after temperature scaling", ORANGE, run.calibrated))
+    for text, color, bins in drawn:
+        images, confidence, correct = bins[:, bins[0] > 0]
+        sizes = 20 + 300 * images / images.sum()
+        axes.scatter(confidence / images, correct / images, sizes, color, alpha=0.7)
+        axes.scatter([], [], 40, color, alpha=0.7, label=text)  # of one size in the legend
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.05))
+    if len(drawn) > 1:
+        axes.legend(frameon=False, loc="lower right")
     return figure
 
 
@@ -138,7 +155,7 @@ def _correlations(run: RunRecord) -> Figure:
         picture = axes.imshow(part.correlation, cmap="RdBu_r", vmin=-1, vmax=1)
         axes.set_title(f"{name} whitening", fontsize=10)
         axes.set_xlabel("channel")
-    figure.colorbar(picture, ax=figure.axes, label="correlation")
+    figure.colorbar(picture, ax=figure.axes, label="correlation", shrink=0.8)
     return figure
 
 
@@ -214,32 +231,4 @@ def exposures(run: RunRecord) -> Figure:
     right.plot(places, mean, color=ORANGE, marker="o", markersize=4)
     right.set_ylabel(f"views of an image, {seen['epochs']} epochs", color=ORANGE)
     right.set_ylim(0, 1.08 * max(most.max(), 1))
-    return figure
-
-
-def mistakes(run: RunRecord) -> Figure | None:
-    """The most confident errors.
-
-    Args:
-      run: a finished run.
-
-    Returns:
-      The figure; None where there is no error.
-    """
-    if not run.mistakes:
-        return None
-    columns = 6
-    rows = -(-len(run.mistakes) // columns)
-    figure = Figure(figsize=(WIDTH, 1.6 * rows), layout="constrained")
-    places = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in places:
-        axes.set_axis_off()
-    for axes, one in zip(places, run.mistakes, strict=False):
-        gray = one.image.shape[-1] == 1
-        axes.imshow(one.image.squeeze(-1) if gray else one.image, cmap="gray", vmin=0, vmax=255)
-        true, predicted = (
-            label(run.dataset.class_names[c], most=14) for c in (one.label, one.prediction)
-        )
-        joint = "\n" if len(true) + len(predicted) > 10 else " "
-        axes.set_title(f"{true} →{joint}{predicted}, {100 * one.confidence:.0f}%", fontsize=8)
     return figure

@@ -1,6 +1,8 @@
 """Pages from templates: everything in them is escaped but the figures that were drawn here."""
 
+import base64
 import contextlib
+import functools
 import io
 import json
 import re
@@ -10,8 +12,12 @@ from typing import Any
 
 import jinja2
 import matplotlib as mpl
+import numpy as np
 from markupsafe import Markup, escape
+from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from matplotlib.text import Text
 
 from ltjax.errors import one_line, visible
 
@@ -49,10 +55,53 @@ def png(figure: Figure) -> bytes:
     Returns:
       The file's bytes.
     """
+    texts = figure.findobj(Text)
+    letters = {letter for text in texts for letter in text.get_text() if letter.isprintable()}
+    families = [*mpl.rcParams["font.family"], *_families(frozenset(letters))]
+    for text in texts:
+        text.set_fontfamily(families)
     buffer = io.BytesIO()
     with _any_script():
         figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
+
+
+@functools.cache
+def _families(letters: frozenset[str]) -> tuple[str, ...]:
+    """Fonts of this system for the letters that Matplotlib's own font lacks, as far as it has them.
+
+    A page needs none: the browser finds fonts itself.
+    """
+    own = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    missing = {ord(letter) for letter in letters} - own.get_charmap().keys()
+    paths = font_manager.findSystemFonts() if missing else []
+    found: list[str] = []
+    for path in sorted(paths, key=lambda path: ("Sans" not in path, "Regular" not in path, path)):
+        with contextlib.suppress(OSError, RuntimeError):  # not a font that Matplotlib can read
+            font = font_manager.get_font(path)
+            if font.scalable and missing & font.get_charmap().keys():
+                font_manager.fontManager.addfont(path)
+                found.append(font.family_name)
+                missing -= font.get_charmap().keys()
+    return tuple(found)
+
+
+def picture(image: np.ndarray) -> str:
+    """An image as the address of an HTML `img`, which holds its pixels as a PNG.
+
+    Args:
+      image: uint8 `[H, W, 1]` or `[H, W, 3]`.
+
+    Returns:
+      A `data:` address.
+
+    >>> picture(np.zeros((1, 1, 3), np.uint8))[:22]
+    'data:image/png;base64,'
+    """
+    buffer = io.BytesIO()
+    pixels = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+    imsave(buffer, np.ascontiguousarray(pixels), format="png")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 @contextlib.contextmanager

@@ -157,10 +157,21 @@ def _result(content: dict[str, Any]) -> dict[str, Any]:
             str(name): _numbers(corrected["test"])
             for name, corrected in content.get("post_hoc", {}).items()
         },
+        "calibrated": _calibrated(content.get("post_hoc", {}).get("temperature", {})),
         "training": training,
         "command": str(content.get("command", "")),
         "versions": {str(k): str(v) for k, v in content["versions"].items()},
     }
+
+
+def _calibrated(correction: Mapping[str, Any]) -> np.ndarray | None:
+    """Reliability bins after a correction; runs of older versions have none."""
+    bins = correction.get("reliability")
+    return None if bins is None else _bins(bins)
+
+
+def _bins(content: Mapping[str, Any]) -> np.ndarray:
+    return np.array([content[key] for key in ("images", "confidence", "correct")], np.float64)
 
 
 def _dataset(content: dict[str, Any], classes: int) -> Dataset:
@@ -205,7 +216,6 @@ def _evaluation(content: dict[str, Any], images: np.ndarray, classes: int) -> di
     confused = content["confused"]
     _same_length(confused=confused, images=images)
     confusion = np.array(content["confusion"], np.int64).reshape(classes, classes)
-    bins = [content["reliability"][key] for key in ("images", "confidence", "correct")]
     mistakes = tuple(
         Mistake(int(one["label"]), int(one["prediction"]), float(one["confidence"]), image)
         for one, image in zip(confused, images, strict=True)
@@ -214,7 +224,7 @@ def _evaluation(content: dict[str, Any], images: np.ndarray, classes: int) -> di
         raise ValueError(f"a class outside 0..{classes - 1} under 'confused'")
     return {
         "confusion": confusion,
-        "reliability": np.array(bins, np.float64),
+        "reliability": _bins(content["reliability"]),
         "mistakes": mistakes,
     }
 

@@ -127,6 +127,7 @@ class RunRecord:
       classifier: state of the classifier, of the first seed.
       confusion: int `[C, C]`, row = true class, column = predicted class.
       reliability: float `[3, bins]`: images, sum of their confidence, number correct.
+      calibrated: the same after the fitted temperature; None where no image was held out.
       mistakes: the most confident errors, the most confident first.
       metrics: lines of `metrics.jsonl`.
     """
@@ -151,6 +152,7 @@ class RunRecord:
     classifier: Classifier
     confusion: np.ndarray
     reliability: np.ndarray
+    calibrated: np.ndarray | None
     mistakes: tuple[Mistake, ...]
     metrics: tuple[Scores, ...]
 

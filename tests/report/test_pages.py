@@ -1,5 +1,6 @@
 """Pages, cards, figures and the terminal's table show any name as text, and load nothing."""
 
+import base64
 import errno
 import html.parser
 import io
@@ -11,14 +12,15 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from rich.console import Console
 
 from ltjax.report import build, print_table, write, write_comparison
-from ltjax.report.axes import class_ticks, label, plain_axes
+from ltjax.report.axes import class_ticks, label, log_scale, plain_axes
 from ltjax.report.build import card
 from ltjax.report.compare import comparison
-from ltjax.report.figures import draw, exposures, mistakes
-from ltjax.report.html import svg
+from ltjax.report.figures import draw, exposures
+from ltjax.report.html import _families, picture, png, svg
 from ltjax.report.read import read_run
 from tests.report.workdirs import write_workdir
 
@@ -99,7 +101,7 @@ def test_identifiers_of_a_page_are_distinct(pages):
 def test_figures_show_names_letter_by_letter(hostile):
     run = read_run(hostile)
     figures = {one.title: one.figure for one in draw(run)}
-    figures |= {"Exposure": exposures(run), "Errors": mistakes(run)}
+    figures["Exposure"] = exposures(run)
     for title in ("Training images and test accuracy", "Confusion", "Exposure"):
         root = ET.fromstring(svg(figures[title], title))
         texts = [one.text for one in root.iter() if one.tag.endswith("}text")]
@@ -160,7 +162,9 @@ def test_a_card_and_a_page_have_every_part(tmp_path):
         assert f"<h2>{part}</h2>" in text
     assert "95% interval, seed 0" in text
     assert "± one standard deviation over seeds" in text
-    assert text.count("<svg") == 9
+    assert text.count("<svg") == 8
+    errors = len(json.loads((workdir / "evaluation.json").read_text())["confused"])
+    assert text.count('<img src="data:image/png;base64,') == errors > 0
     assert len(list((workdir / "figures").iterdir())) == 14
     markdown = (workdir / "report.md").read_text()
     for part in ("balanced accuracy", "tail-to-head confusion", "Command:", "Fingerprints"):
@@ -182,6 +186,59 @@ def test_a_run_without_training_or_errors_has_a_page(tmp_path):
     compared = comparison([read_run(workdir), read_run(other)])
     assert "Test accuracy during training" not in compared
     assert compared.count("<svg") == 3
+
+
+def test_an_image_of_a_page_has_its_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
+    for pixels in (image, image[:, :, :1]):
+        content = base64.b64decode(picture(pixels).removeprefix("data:image/png;base64,"))
+        shown = imread(io.BytesIO(content))[:, :, :3]
+        assert np.array_equal(np.round(255 * shown), np.broadcast_to(pixels, image.shape))
+
+
+def test_a_number_stands_clear_of_its_line(hostile):
+    figure = next(one.figure for one in draw(read_run(hostile)) if "many" in one.title)
+    png(figure)  # lays the figure out
+    axes = figure.axes[0]
+    tops = [axes.transData.transform((0, line.get_ydata().max()))[1] for line in axes.lines]
+    places = [text.get_window_extent().y0 for text in axes.texts]
+    assert len(tops) == len(places) == 3
+    assert all(place > top for place, top in zip(places, tops, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [((6, 128), ["10", "20", "50", "100"]), ((5, 5000), ["10", "50", "100", "500", "1,000"])],
+)
+def test_ticks_are_round_numbers(values, ticks):
+    figure, axes = plain_axes(3)
+    axes.plot(values)
+    log_scale(axes)
+    figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    shown = [
+        text.get_text() for text in axes.get_yticklabels() if low <= text.get_position()[1] <= high
+    ]
+    assert set(ticks) <= set(shown)
+
+
+def test_a_picture_uses_fonts_of_the_system_for_what_its_own_lacks():
+    figure, axes = plain_axes(3)
+    axes.set_title("plain, дом")
+    assert _families(frozenset("plain, дом")) == ()
+    png(figure)
+    assert figure.axes[0].title.get_fontfamily() == ["sans-serif"]
+
+
+def test_reliability_is_shown_as_trained_and_after_the_temperature(tmp_path):
+    workdir = write_workdir(tmp_path / "run")
+    result = json.loads((workdir / "result.json").read_text())
+    bins = json.loads((workdir / "evaluation.json").read_text())["reliability"]
+    result["post_hoc"] = {"temperature": {"test": result["test"], "reliability": bins}}
+    (workdir / "result.json").write_text(json.dumps(result))
+    figure = next(one.figure for one in draw(read_run(workdir)) if one.title == "Reliability")
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == ["as trained", "after temperature scaling"]
 
 
 @pytest.mark.parametrize(("classes", "named"), [(30, True), (31, False)])
