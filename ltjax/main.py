@@ -243,7 +243,11 @@ def _predict(given: "flags.FlagValues", config: "Config") -> None:
     def skip(line: str) -> None:
         print(f"ltjax: skipped {one_line(line)}", file=sys.stderr)
 
-    done = predict(load(given.workdir), given.input, output, top_k=given.top_k, skip=skip)
+    def ignore(line: str) -> None:
+        print(f"ltjax: {line}", file=sys.stderr)
+
+    trained, kept = load(given.workdir), given.top_k
+    done = predict(trained, given.input, output, top_k=kept, skip=skip, ignore=ignore)
     print(f"{one_line(output)}: {done.predicted} predicted, {len(done.skipped)} skipped")
 
 

@@ -19,6 +19,7 @@ _CHANGES: dict[str, dict[str, str]] = {
     "ce": {},
     "logit_adjustment": {"loss.name": "logit_adjustment"},
     "cw": _WHITENED,
+    "bn_la": {"whitening.method": "batch_norm", "loss.name": "logit_adjustment"},
     "cw_la": _WHITENED_LA,
     "cw_la_b3rs": {**_WHITENED_LA, "plan.name": "b3rs"},
     "cw_la_b3rs_bet": {**_WHITENED_LA, "plan.name": "b3rs_bet"},

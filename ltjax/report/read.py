@@ -49,6 +49,8 @@ def read_run(workdir: str | Path) -> RunRecord:
       InputError: the run is not finished, or a file is absent or damaged; one line that names it.
     """
     folder = Path(workdir)
+    if not folder.exists():
+        raise InputError(f"workdir {folder} does not exist; give the workdir of a finished run")
     if not (folder / "result.json").exists():
         raise InputError(
             f"workdir {folder} is not finished (it has no result.json); give the workdir of a "

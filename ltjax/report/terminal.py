@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ltjax.errors import one_line
 from ltjax.report.read import read_run
+from ltjax.report.record import RunRecord
 from ltjax.report.scores import HEADLINES
 
 
@@ -28,15 +29,49 @@ def print_table(workdir: str | Path, *, console: Console | None = None) -> None:
     for score in HEADLINES:
         table.add_column(score.headline, justify="right")
     table.add_row(*(Text(score.of(run)) for score in HEADLINES))
-    train = run.training
-    speed = train.images_per_second
     out = console or Console()
     out.print(table)
-    lines = (
+    for line in (_training(run), _weakest(run), *_calibration(run)):
+        out.print(one_line(line), highlight=False, soft_wrap=True, markup=False, emoji=False)
+    report = f"report: {run.workdir / 'report.html'}"
+    out.print(one_line(report), highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def _training(run: RunRecord) -> str:
+    train = run.training
+    speed = train.images_per_second
+    return (
         f"{train.steps} steps, {train.epochs} epochs, {train.seconds:.1f} s, "
         f"{'' if speed is None else f'{speed:,.0f} images/s; '}"
-        f"training images per class {max(train.class_counts)} to {min(train.class_counts)}",
-        f"report: {run.workdir / 'report.html'}",
+        f"training images per class {max(train.class_counts)} to {min(train.class_counts)}"
     )
-    for line in lines:
-        out.print(one_line(line), highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def _weakest(run: RunRecord, *, most: int = 3) -> str:
+    """The classes of lowest accuracy, by name."""
+    tested = [(value, c) for c, value in enumerate(run.per_class) if value is not None]
+    counts, names = run.training.class_counts, run.dataset.class_names
+    found = [
+        f"{one_line(names[c], most=40)} {100 * value:.1f}% ({counts[c]:,} images)"
+        for value, c in sorted(tested)[:most]
+    ]
+    return f"weakest classes: {', '.join(found)}"
+
+
+def _calibration(run: RunRecord) -> tuple[str, ...]:
+    """How far confidence is from accuracy, and what to do about it."""
+    images, confidence, correct = run.reliability.sum(axis=1)
+    before = run.test.get("ece")
+    if before is None or not images:
+        return ()
+    gap = "above" if confidence > correct else "below"
+    line = (
+        f"calibration: confidence {100 * confidence / images:.1f}% is {gap} accuracy "
+        f"{100 * correct / images:.1f}%, ECE {100 * before:.1f}%"
+    )
+    after = run.post_hoc.get("temperature", {}).get("ece")
+    if after is None:
+        return (
+            f"{line}; --config.data.validation_fraction=0.1 fits a temperature on held-out images",
+        )
+    return (f"{line}; {100 * after:.1f}% after the temperature, which predict and export apply",)

@@ -1,6 +1,8 @@
 """Picture files as pixels of the size that a network takes, as an evaluation sees them."""
 
 import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from ltjax.augment.host import center_crop, resize
 from ltjax.augment.opencv import cv2
 from ltjax.data.decode import MAX_BYTES, DecodeError, decode
 from ltjax.data.files import read_regular
-from ltjax.data.scan import SUFFIXES
+from ltjax.data.scan import SUFFIXES, ignored_words, is_image
 from ltjax.errors import InputError, one_line
 
 
@@ -17,11 +19,14 @@ class UnreadableError(InputError):
     """A file holds no picture that can be decoded."""
 
 
-def picture_files(path: str | Path) -> list[Path]:
+def picture_files(
+    path: str | Path, *, note: Callable[[str], None] = lambda line: None
+) -> list[Path]:
     """Lists the pictures at a path.
 
     Args:
       path: of a picture, or of a folder, which is searched to the bottom.
+      note: is told how many files under the folder are no pictures by their endings.
 
     Returns:
       The picture itself, or the pictures under the folder, sorted by path.
@@ -36,14 +41,16 @@ def picture_files(path: str | Path) -> list[Path]:
         )
     if not root.is_dir():
         return [root]
-    found = sorted(
-        Path(folder) / name
-        for folder, _, names in os.walk(root)
-        for name in names
-        if name.lower().endswith(SUFFIXES)
-    )
+    files = [Path(folder) / name for folder, _, names in os.walk(root) for name in names]
+    found = sorted(path for path in files if is_image(path.name))
+    others = Counter(p.suffix.lower() for p in files if not is_image(p.name) and p.name[0] != ".")
     if not found:
-        raise InputError(f"--input {one_line(root)} holds no picture ({', '.join(SUFFIXES)})")
+        reason = f"; {words}" if (words := ignored_words(others)) else ""
+        raise InputError(
+            f"--input {one_line(root)} holds no picture ({', '.join(SUFFIXES)}){reason}"
+        )
+    if others:
+        note(f"{one_line(root)}: {ignored_words(others)}")
     return found
 
 

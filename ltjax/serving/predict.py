@@ -98,6 +98,7 @@ def predict(
     batch_size: int = 128,
     threads: int = 4,
     skip: Callable[[str], None] = lambda line: None,
+    ignore: Callable[[str], None] = lambda line: None,
 ) -> PredictOutcome:
     """Writes the most probable classes of every picture, with calibrated probabilities.
 
@@ -112,6 +113,7 @@ def predict(
       batch_size: pictures per call of the network.
       threads: that decode.
       skip: is given a line about each file that cannot be decoded.
+      ignore: is given a line about the files whose endings are not those of pictures.
 
     Returns:
       How many pictures were predicted, and what was skipped.
@@ -133,7 +135,7 @@ def predict(
         if len(files) > 1:  # of one file, the error says it
             skip(line)
 
-    files = [source] if source.suffix == ".npz" else picture_files(source)
+    files = [source] if source.suffix == ".npz" else picture_files(source, note=ignore)
     check_differs(output, files)
     if source.suffix == ".npz":
         images_of = stream_images(str(source), trained.image_shape)

@@ -214,7 +214,7 @@ class Loop:
             line = by_seed("test", known, self.job.seeds) | course(outputs[0])
             self.score = line["test/balanced_accuracy"]
             self._write(self.step, line)
-            self.watcher.evaluated(self.step, f"test balanced accuracy {self.score:.3f}")
+            self.watcher.evaluated(self.step, f"balanced accuracy {self.score:.3f}")
 
     def _save(self) -> None:
         """Hands the states over to be written as a checkpoint."""

@@ -11,7 +11,16 @@ from typing import Any, Protocol
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.measure import Measurement
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from ltjax.errors import is_integer, one_line
 from ltjax.training.events import Events
@@ -107,19 +116,56 @@ class Watcher(Protocol):
         """The run has ended."""
 
 
-class BarWatcher:
-    """A progress bar, for a terminal."""
+def fitting(text: str, room: int) -> str:
+    """As many of the parts of a text as there is room for; the last ones go first.
 
-    def __init__(self):
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
+    Args:
+      text: parts, separated by two spaces.
+      room: characters.
+
+    Returns:
+      The first parts.
+
+    >>> fitting("epoch 1.0  loss 0.5  12 images/s", 20)
+    'epoch 1.0  loss 0.5'
+    """
+    parts = text.split("  ")
+    while parts and len("  ".join(parts)) > room:
+        parts.pop()
+    return "  ".join(parts)
+
+
+class _Words(ProgressColumn):
+    """What there is to say of a step, as far as the line has room beside `columns`."""
+
+    def __init__(self, console: Console, columns: Sequence[ProgressColumn]):
+        super().__init__()
+        self._console, self._columns = console, columns
+
+    def render(self, task: Task) -> Text:
+        taken = sum(
+            1 + Measurement.get(self._console, self._console.options, column(task)).maximum
+            for column in self._columns
+        )
+        return Text(fitting(task.fields["text"], self._console.width - taken), no_wrap=True)
+
+
+class BarWatcher:
+    """A progress bar, for a terminal: the bar, the step, the score and the time left come first.
+
+    Args:
+      console: where to draw; standard error by default.
+    """
+
+    def __init__(self, console: Console | None = None):
+        console = console or Console(stderr=True)
+        columns = (
+            BarColumn(bar_width=min(max(console.width // 5, 8), 40)),
             TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[text]}"),
             TextColumn("{task.fields[evaluation]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
         )
+        self._bar = Progress(*columns, _Words(console, columns), console=console)
 
     def start(self, step: int, total: int) -> None:
         self._task = self._bar.add_task(

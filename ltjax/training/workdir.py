@@ -151,6 +151,7 @@ class Workdir:
         """Whether the folder has a configuration, which must be this one."""
         stored = self.path / "config.json"
         if not stored.exists():
+            self._check_empty()
             return False
         changed = configs.differences(
             self._flat, configs.completed(configs.flatten(_object(stored)))
@@ -161,6 +162,15 @@ class Workdir:
                 f"{'; '.join(changed)}); use another --workdir, or the stored config"
             )
         return True
+
+    def _check_empty(self) -> None:
+        """Refuses a folder without a configuration that holds a run nevertheless."""
+        kept = any(self.checkpoints.glob("[0-9]*")) and self.checkpoints.name
+        if kept := kept or (self.result.exists() and self.result.name):
+            raise InputError(
+                f"workdir {self.path} has {kept} but no config.json, so that nobody knows what run "
+                "it is of; restore config.json, or use another --workdir"
+            )
 
     @property
     def checkpoints(self) -> Path:
@@ -218,6 +228,8 @@ def read_finished(workdir: str | Path, *, name: str = "workdir", what: str = "ru
       InputError: no finished run is there, or a file of it is damaged.
     """
     path = Path(workdir)
+    if not os.path.lexists(path):
+        raise InputError(f"{name} {path} does not exist; give the workdir of a finished {what}")
     for file, wrong in (("config.json", "no workdir of a run"), ("result.json", "not finished")):
         if not (path / file).exists():
             raise InputError(

@@ -84,8 +84,8 @@ def test_command_line(tmp_path, capsys):
     [
         (["x"], True, "two workdirs or more"),
         (["x", "x"], False, "--out is missing"),
-        (["x", "none"], True, "is not finished"),
-        (["none"], False, "is not finished"),
+        (["x", "none"], True, "none does not exist; give the workdir of a finished run"),
+        (["none"], False, "none does not exist"),
     ],
 )
 def test_command_line_refuses_in_one_line(tmp_path, capsys, names, out, message):

@@ -175,7 +175,7 @@ def test_finished_needs_stage_one_no_more(first, second, tmp_path):
 
 
 REFUSED = {
-    "absent": ({"init_from": "/nowhere"}, "is no workdir of a run"),
+    "absent": ({"init_from": "/nowhere"}, "init_from = /nowhere does not exist"),
     "no init_from": ({"init_from": ""}, "stage two needs the workdir"),
     "other data": ({"data__imbalance_factor": 10.0}, "data.imbalance_factor: 20.0 -> 10.0"),
     "other model": ({"model__width": 4}, "model.width: 8 -> 4"),

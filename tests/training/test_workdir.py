@@ -40,6 +40,15 @@ except InputError as e:
 """
 
 
+@pytest.mark.parametrize("kept", ["checkpoints/12", "result.json"])
+def test_a_run_without_its_configuration_is_never_resumed(kept, tmp_path):
+    (tmp_path / kept).mkdir(parents=True)
+    words = r"has (checkpoints|result.json) but no config.json"
+    with pytest.raises(InputError, match=words), Workdir(tmp_path, CONFIG).held():
+        pass
+    assert not (tmp_path / "config.json").exists()
+
+
 @pytest.mark.slow
 def test_of_two_processes_at_once_one_writes_config_and_result(tmp_path):
     processes = [
