@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for editors and type checkers
     from ltjax.samplers import embed as embed
     from ltjax.samplers import exposure as exposure
     from ltjax.samplers import make_sampler as make_sampler
+    from ltjax.training.memory import fit as fit
     from ltjax.training.run import run as run
     from ltjax.whitening import batch_moments as batch_moments
     from ltjax.whitening import fold_into_dense as fold_into_dense
@@ -70,6 +71,7 @@ _HOME = {
     "embed": "ltjax.samplers",
     "equalization": "ltjax.losses",
     "exposure": "ltjax.samplers",
+    "fit": "ltjax.training.memory",
     "focal": "ltjax.losses",
     "fold_into_dense": "ltjax.whitening",
     "freeze": "ltjax.whitening.linen",
