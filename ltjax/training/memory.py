@@ -72,7 +72,7 @@ def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-                np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
     except (NpzError, OSError, ValueError) as e:
         if isinstance(e, InputError):
             raise
