@@ -262,7 +262,8 @@ def _export(given: "flags.FlagValues", config: "Config") -> None:
     folded = export.write(load(given.workdir), output, platforms=given.platforms)
     how = "folded into one" if folded else "kept apart"
     print(
-        f"{one_line(output)}: model.stablehlo, model.json, run.py (whitening and classifier {how})"
+        f"{one_line(output)}: model.stablehlo, model.json, run.py, model.safetensors, README.md "
+        f"(whitening and classifier {how}); python {one_line(Path(output) / 'run.py')} PICTURES"
     )
 
 

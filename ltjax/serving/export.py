@@ -8,32 +8,14 @@ import jax.numpy as jnp
 from jax import export as jax_export
 
 from ltjax.errors import InputError, require
+from ltjax.serving.card import card, write_weights
 from ltjax.serving.load import Trained, folded_function
 from ltjax.training.workdir import write_bytes, write_json
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
-EXAMPLE = '''"""Runs an exported network; it needs jax and NumPy alone."""
-
-import json
-import sys
-from pathlib import Path
-
-import jax
-import numpy as np
-from jax import export
-
-folder = Path(__file__).parent
-model = json.loads((folder / "model.json").read_text())
-network = export.deserialize((folder / "model.stablehlo").read_bytes())
-images = np.load(sys.argv[1])  # uint8 [N, H, W, C], any N; normalized inside
-logits = np.asarray(network.call(images))
-probabilities = np.asarray(jax.nn.softmax(logits / model["temperature"], axis=-1))
-if len(sys.argv) > 2:
-    np.save(sys.argv[2], logits)
-for row in probabilities[:10]:
-    print(model["classes"][row.argmax()], round(float(row.max()), 4))
-'''
+# The program that runs an export lies beside it, as this module's text.
+PROGRAM = Path(__file__).with_name("exported.py")
 
 
 def check_platforms(platforms: Sequence[str]) -> None:
@@ -52,7 +34,7 @@ def check_platforms(platforms: Sequence[str]) -> None:
 
 
 def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("cpu",)) -> bool:
-    """Writes `model.stablehlo`, `model.json` and `run.py`.
+    """Writes `model.stablehlo`, `model.json`, `run.py`, `model.safetensors` and a model card.
 
     The function takes uint8 images `[b, H, W, C]` for any `b`, normalizes them and gives
     float32 logits `[b, classes]`.
@@ -89,7 +71,9 @@ def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("
         path.mkdir(parents=True, exist_ok=True)
         write_bytes(path / "model.stablehlo", bytes(exported.serialize()))
         write_json(path / "model.json", facts)
-        write_bytes(path / "run.py", EXAMPLE.encode())
+        write_bytes(path / "run.py", PROGRAM.read_bytes())
+        write_weights(trained, path / "model.safetensors")
+        write_bytes(path / "README.md", card(trained).encode())
     except OSError as e:
         raise InputError(f"--output {path} cannot be written ({e.strerror}); give another") from e
     return folded

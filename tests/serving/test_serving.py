@@ -82,6 +82,44 @@ def test_exported_network_gives_the_same_logits_without_ltjax(network, tmp_path)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+def test_exported_program_takes_pictures_and_agrees_with_predict(network, tmp_path):
+    export.write(network, tmp_path / "out")
+    folder = tmp_path / "pictures" / "deep"
+    folder.mkdir(parents=True)
+    for index, size in enumerate(((8, 8), (20, 31), (9, 8), (90, 40))):
+        image = cv2.resize(digits().images[index], size, interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / f"{index}.png"), image)
+    (folder / "notes.txt").write_text("no picture")
+    command = [sys.executable, str(tmp_path / "out" / "run.py"), str(folder.parent)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "notes.txt: no picture" in done.stderr
+    predict.predict(network, folder.parent, tmp_path / "out.csv", top_k=1)
+    with open(tmp_path / "out.csv", newline="") as file:
+        expected = [tuple(row.values()) for row in csv.DictReader(file)]
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [line[:2] for line in lines] == [list(row[:2]) for row in expected]
+    for line, row in zip(lines, expected, strict=True):
+        assert abs(float(line[2]) - float(row[2])) < 1e-3
+
+
+def test_exported_folder_is_one_of_a_model_hub(network, tmp_path):
+    import yaml
+    from flax.traverse_util import flatten_dict
+    from safetensors.numpy import load_file
+
+    export.write(network, tmp_path)
+    _, header, text = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert yaml.safe_load(header)["pipeline_tag"] == "image-classification"
+    balanced = network.run.result["test"]["balanced_accuracy"]
+    assert f"| balanced accuracy | {100 * balanced:.1f}% |" in text
+    found = load_file(tmp_path / "model.safetensors")
+    expected = flatten_dict(dict(network.variables), sep="/")
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, np.asarray(expected[name]))
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_predict_streams_a_folder_and_names_corrupt_files(network, tmp_path, suffix):
     source, folder = digits(), tmp_path / "pictures"

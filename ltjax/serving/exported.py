@@ -1,0 +1,104 @@
+"""Runs an exported network: python run.py IMAGES [LOGITS.npy]
+
+IMAGES is a picture, a folder of pictures, or a .npy file of uint8 [N, H, W, C]. It needs jax,
+NumPy and flatbuffers, and OpenCV for pictures. This file, `model.json` and `model.stablehlo` are all of it.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import export
+
+BATCH = 64
+
+
+def resize(image, height, width):
+    """Bilinear, or by area if the image shrinks to less than half; as in training."""
+    import cv2
+
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = 2 * height < image.shape[0] or 2 * width < image.shape[1]
+    kind = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=kind)
+
+
+def center_square(image, size):
+    """The shorter side becomes 8/7 of the size, and the central square is taken."""
+    if image.shape[:2] == (size, size):
+        return image
+    shorter = min(image.shape[:2])
+    image = middle(image, *(min(side, 16 * shorter) for side in image.shape[:2]))
+    scale = size / 0.875 / shorter
+    height, width = (max(size, round(side * scale)) for side in image.shape[:2])
+    return middle(resize(image, height, width), size, size)
+
+
+def middle(image, height, width):
+    """The part of this size around the center."""
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def picture(path, shape):
+    """The pixels of a file, uint8 [H, W, C]; None, with a line, where it is no picture."""
+    try:
+        import cv2
+    except ImportError:
+        sys.exit("pictures need OpenCV: pip install opencv-python-headless")
+    data = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    if image is None:
+        print(f"skipped {path}: no picture that OpenCV reads", file=sys.stderr)
+        return None
+    height, width, channels = shape
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if height == width:
+        image = center_square(image, height)
+    image = resize(image, height, width)
+    if channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    return image
+
+
+def inputs(path, shape):
+    """Batches of names and images."""
+    if path.suffix == ".npy":
+        images = np.load(path)
+        for start in range(0, len(images), BATCH):
+            part = images[start : start + BATCH]
+            yield [str(start + i) for i in range(len(part))], part
+        return
+    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+    for start in range(0, len(files), BATCH):
+        found = [(str(f), picture(f, shape)) for f in files[start : start + BATCH]]
+        found = [(name, image) for name, image in found if image is not None]
+        if found:
+            yield [name for name, _ in found], np.stack([image for _, image in found])
+
+
+def main():
+    """Prints the class and its probability for every image; writes the logits if asked to."""
+    if len(sys.argv) < 2 or not Path(sys.argv[1]).exists():
+        sys.exit(__doc__)
+    folder = Path(__file__).parent
+    model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    network = export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
+    logits = []
+    for names, images in inputs(Path(sys.argv[1]), model["input"]["shape"][1:]):
+        logits.append(np.asarray(network.call(images)))
+        probabilities = np.asarray(jax.nn.softmax(logits[-1] / model["temperature"], axis=-1))
+        for name, row in zip(names, probabilities, strict=True):
+            best = int(row.argmax())
+            print(f"{name}\t{model['classes'][best]}\t{row[best]:.4f}")
+    if not logits:
+        sys.exit("no picture was read")
+    if len(sys.argv) > 2:
+        np.save(sys.argv[2], np.concatenate(logits))
+
+
+if __name__ == "__main__":
+    main()
