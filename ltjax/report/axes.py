@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from rich.cells import cell_len, chop_cells
 
 from ltjax.errors import one_line
 
@@ -43,16 +44,16 @@ def label(name: str, *, most: int = 24) -> str:
 
     Args:
       name: such as the name of a class.
-      most: largest number of characters.
+      most: largest width, in letters; one of Chinese, Japanese or Korean is two wide.
 
     Returns:
       Text for Matplotlib.
 
-    >>> label("$x$"), label("a very long name of a class", most=12)
-    ('\\\\$x\\\\$', 'a very long…')
+    >>> label("$x$"), label("a very long name of a class", most=12), label("猫と犬と", most=6)
+    ('\\\\$x\\\\$', 'a very long…', '猫と…')
     """
     text = one_line(name)
-    text = text if len(text) <= most else text[: most - 1] + "…"
+    text = text if cell_len(text) <= most else chop_cells(text, most - 1)[0] + "…"
     # Matplotlib reads a pair of unescaped dollars as mathematics; a backslash makes them plain.
     return text.replace("$", r"\$")
 
@@ -118,7 +119,7 @@ def class_ticks(axes: Axes, names: Sequence[str], *, vertical: bool = False) -> 
     """
     if len(names) > NAMED_CLASSES:
         return
-    longest = max(map(len, names))
+    longest = max(map(cell_len, names))
     turned = vertical or longest * len(names) > 70
     if turned:
         figure = axes.get_figure(root=True)

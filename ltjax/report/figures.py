@@ -28,11 +28,12 @@ def _curves(run: RunRecord) -> Figure:
     left, right = figure.subplots(1, 2)
     train = [line for line in run.metrics if line.get("train/loss") is not None]
     epochs = [line["train/epoch"] or 0.0 for line in train]
-    left.plot(epochs, [line["train/loss"] for line in train], color=BLUE)
+    alone = "o" if len(train) == 1 else None  # one point makes no line
+    left.plot(epochs, [line["train/loss"] for line in train], color=BLUE, marker=alone)
     left.set(xlabel="epoch", ylabel="training loss")
     log_scale(left)
     batches = percent([line.get("train/accuracy") for line in train])
-    right.plot(epochs, batches, color=GRAY, label="training batches")
+    right.plot(epochs, batches, color=GRAY, marker=alone, label="training batches")
     test = [line for line in run.metrics if line.get("test/balanced_accuracy") is not None]
     per_step = epochs[-1] / (train[-1]["step"] or 1.0)
     right.plot(
@@ -155,6 +156,7 @@ def _correlations(run: RunRecord) -> Figure:
         picture = axes.imshow(part.correlation, cmap="RdBu_r", vmin=-1, vmax=1)
         axes.set_title(f"{name} whitening", fontsize=10)
         axes.set_xlabel("channel")
+        axes.locator_params(integer=True)
     figure.colorbar(picture, ax=figure.axes, label="correlation", shrink=0.8)
     return figure
 
@@ -229,6 +231,7 @@ def exposures(run: RunRecord) -> Figure:
     places = np.arange(len(order))
     right.fill_between(places, least, most, color=ORANGE, alpha=0.25, linewidth=0)
     right.plot(places, mean, color=ORANGE, marker="o", markersize=4)
-    right.set_ylabel(f"views of an image, {seen['epochs']} epochs", color=ORANGE)
+    epochs = "1 epoch" if seen["epochs"] == 1 else f"{seen['epochs']} epochs"
+    right.set_ylabel(f"views of an image, {epochs}", color=ORANGE)
     right.set_ylim(0, 1.08 * max(most.max(), 1))
     return figure
