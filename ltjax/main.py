@@ -55,6 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ltjax: error: {one_line(e, most=3000)}", file=sys.stderr)
     except BrokenPipeError:  # the reader of the output went away; everything else is done
         return 0
+    except (MemoryError, RuntimeError) as e:
+        from ltjax.training.safety import exhausted
+
+        if not (reason := exhausted(e)):
+            raise
+        print(f"ltjax: error: {one_line(reason, most=3000)}", file=sys.stderr)
     except OSError as e:
         from ltjax.training.safety import told
 
@@ -215,9 +221,15 @@ def _default_workdir(file: str, config: "Config") -> str:
 
 
 def _evaluate(given: "flags.FlagValues", config: "Config") -> None:
+    from ltjax.serving.output import check_differs, written_whole
+    from ltjax.training.workdir import read_finished
+
+    if given.output:
+        data = (config.data.path, config.data.test_path)
+        inputs = [*read_finished(given.workdir).files, *map(Path, filter(None, data))]
+        check_differs(Path(given.output), inputs)
     _start_jax(1)
     from ltjax.serving.evaluate import evaluate
-    from ltjax.serving.output import written_whole
 
     result = evaluate(given.workdir, config.data)
     if given.output:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ltjax.main import _stored_config
+from ltjax.main import _stored_config, main
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -147,6 +147,45 @@ def test_bad_input_after_training(case, finished):
     assert words in out.stderr
     assert out.stderr.count("\n") == 1
     assert out.stderr.startswith("ltjax: error: ")
+
+
+@pytest.mark.parametrize("name", ["result.json", "config.json", "data.npz"])
+def test_an_evaluation_replaces_no_file_that_it_reads(name, finished, capsys):
+    (finished / "data.npz").write_bytes(b"images")
+    before = (finished / name).read_bytes()
+    args = ["--mode=evaluate", "--workdir", str(finished), "--output", str(finished / name)]
+    data = ["--config.data.name=npz", f"--config.data.path={finished / 'data.npz'}"]
+    assert main(["ltjax", *args, *data]) == 2
+    assert "is the same file as the input" in capsys.readouterr().err
+    assert (finished / name).read_bytes() == before
+
+
+EXHAUSTED = {
+    "memory": MemoryError(),
+    "memory of a device": RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 4 bytes"),
+    "threads": RuntimeError("can't start new thread"),
+}
+
+
+@pytest.mark.parametrize("what", EXHAUSTED)
+def test_memory_and_threads_that_are_exhausted_are_one_line(what, monkeypatch, capsys):
+    def fail(argv):
+        raise EXHAUSTED[what]
+
+    monkeypatch.setattr("ltjax.main._run", fail)
+    assert main(["ltjax"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert ("memory" if "memory" in what else "ulimit -u") in shown
+
+
+def test_any_other_error_keeps_its_traceback(monkeypatch):
+    def fail(argv):
+        raise RuntimeError("of another kind")
+
+    monkeypatch.setattr("ltjax.main._run", fail)
+    with pytest.raises(RuntimeError, match="of another kind"):
+        main(["ltjax"])
 
 
 def test_data_keys_of_the_stored_configuration_may_change(finished):

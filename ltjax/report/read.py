@@ -8,11 +8,11 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from ltjax.data.npz import read_arrays
 from ltjax.errors import InputError
 from ltjax.report.record import (
     Classifier,
@@ -94,8 +94,6 @@ def _checked(path: Path) -> Iterator[None]:
         raise
     except (
         AttributeError,
-        BadZipFile,
-        EOFError,
         IndexError,
         KeyError,
         OSError,
@@ -232,6 +230,5 @@ def _evaluation(content: dict[str, Any], images: np.ndarray, classes: int) -> di
 
 
 def _arrays(path: Path, *names: str) -> list[np.ndarray]:
-    # Opened here: of a damaged file NumPy would leave it open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return [stored[name] for name in names]
+    stored = read_arrays(path, names)
+    return [stored[name] for name in names]

@@ -11,7 +11,7 @@ from ltjax.augment.device import normalize
 from ltjax.config import Config
 from ltjax.models import Classifier, Outputs
 from ltjax.training.build import model_of
-from ltjax.training.devices import Mapping
+from ltjax.training.devices import Mapping, choose_devices
 from ltjax.training.restore import restore_states
 from ltjax.training.workdir import FinishedRun, read_finished
 from ltjax.whitening import fold_into_dense
@@ -67,7 +67,7 @@ def load_all(workdir: str | Path) -> list[Trained]:
       InputError: the run is not finished, or its checkpoint cannot be read.
     """
     run = read_finished(workdir)
-    states = restore_states(run, Mapping(jax.devices()[:1]))
+    states = restore_states(run, Mapping(choose_devices(1)[:1]))
     model = model_of(run.config, run.num_classes)
     image = jnp.zeros((1, *run.image_shape), jnp.float32)
     roots = jax.jit(lambda variables: freeze(model, variables, image, train=False))

@@ -136,7 +136,7 @@ def predict(
             skip(line)
 
     files = [source] if source.suffix == ".npz" else picture_files(source, note=ignore)
-    check_differs(output, files)
+    check_differs(output, [*files, *trained.run.files])
     if source.suffix == ".npz":
         images_of = stream_images(str(source), trained.image_shape)
         pictures: Iterator[Picture] = ((str(i), image) for i, image in enumerate(images_of))

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import logging
+import os
 import sys
 import time
 import warnings
@@ -17,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from ltjax.data.files import open_regular
 from ltjax.errors import InputError
 from ltjax.training import unfinished
 from ltjax.training.safety import advice
@@ -149,6 +151,7 @@ class Checkpoints:
         )
         path = self._directory / str(step)
         with self._reading(path):
+            _check_regular(path)
             meta = self._item(step, "meta", ocp.args.JsonRestore())
             _verify_meta(step, meta)
         check(path, meta)
@@ -202,6 +205,13 @@ class Checkpoints:
                 f"a checkpoint in {self._directory} cannot be written ({_first_line(e)}); "
                 f"{advice(e)}"
             ) from e
+
+
+def _check_regular(folder: Path) -> None:
+    """Raises `OSError` where a folder holds what is no file, such as a FIFO: reading it waits."""
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            open_regular(Path(inside) / name).close()
 
 
 def _fields(state: TrainState) -> dict[str, Any]:

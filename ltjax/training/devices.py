@@ -4,6 +4,7 @@ Nothing outside this file knows how many devices or hosts there are, how seeds s
 device, or how several steps become one dispatch.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ltjax.data.loader import Batch
-from ltjax.errors import InputError, require
+from ltjax.errors import InputError, one_line, require
 from ltjax.models import Outputs
 from ltjax.training.state import TrainState
 from ltjax.training.step import AXIS, EvalStep, Resident, TrainStep, Variables
@@ -212,9 +213,15 @@ def choose_devices(cpu_devices: int) -> list[jax.Device]:
     """All local accelerators, or so many host devices where there is only a CPU.
 
     Raises:
-      InputError: fewer host devices than asked for.
+      InputError: fewer host devices than asked for, or JAX finds no device.
     """
-    local = jax.local_devices()
+    try:
+        local = jax.local_devices()
+    except (RuntimeError, AssertionError) as e:  # of a platform that is not there
+        raise InputError(
+            f"JAX finds no device for JAX_PLATFORMS = {os.environ.get('JAX_PLATFORMS', '')!r} "
+            f"({one_line(e) or 'that platform is not there'}); set JAX_PLATFORMS=cpu, or unset it"
+        ) from e
     if local[0].platform != "cpu":
         return local
     if cpu_devices > len(local):

@@ -22,9 +22,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ltjax.errors import is_integer, one_line
+from ltjax.data.files import read_regular
+from ltjax.errors import InputError, is_integer, one_line
 from ltjax.training.events import Events
-from ltjax.training.workdir import append_line, write_bytes
+from ltjax.training.workdir import MOST_BYTES, append_line, write_bytes
 
 
 class MetricsLog:
@@ -62,9 +63,18 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Lines of a `metrics.jsonl`; what is no line of metrics is left out.
 
     A kill leaves a last line that is cut off; a damaged disk may leave anything.
+
+    Raises:
+      InputError: it is no regular file.
     """
+    try:
+        content = read_regular(path, most=MOST_BYTES) if os.path.lexists(path) else b""
+    except OSError as e:
+        raise InputError(
+            f"{path} cannot be read ({e.strerror}); remove it, or use another --workdir"
+        ) from e
     lines = []
-    for text in path.read_bytes().splitlines() if path.exists() else []:
+    for text in content.splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             line = json.loads(text)
             if isinstance(line, dict) and is_integer(line.get("step")):

@@ -83,7 +83,7 @@ def write_details(folder: Path, test: Source, first: Outputs, params: Mapping[st
       params: the first seed's parameters.
     """
     kept = details(test.labels, first.logits)
-    np.savez_compressed(
+    write_arrays(
         folder / "predictions.npz",
         labels=test.labels.astype(np.int32),
         predictions=np.argmax(first.logits, axis=1).astype(np.int32),

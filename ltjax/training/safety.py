@@ -61,6 +61,31 @@ def told(error: OSError) -> str:
     return f"{error.strerror or error}{where}; {advice(error)}"
 
 
+def exhausted(error: BaseException) -> str | None:
+    """What to do where memory or threads are exhausted, of this machine or of a device.
+
+    JAX and Python raise a `RuntimeError` like that of any other failure; the text tells them apart.
+
+    Args:
+      error: any error.
+
+    Returns:
+      One line; None for an error of another kind.
+
+    >>> exhausted(RuntimeError("can't start new thread")).split("; ")[0]
+    "can't start new thread"
+    """
+    text = str(error)
+    if isinstance(error, MemoryError) or text.startswith("RESOURCE_EXHAUSTED"):
+        return (
+            f"there is not enough memory ({text or 'MemoryError'}); lower config.train.batch_size, "
+            "config.evaluation.batch_size or the number of seeds, or use smaller images"
+        )
+    if text.startswith("can't start new thread"):
+        return f"{text}; raise the limit on processes (ulimit -u), or on memory (ulimit -v)"
+    return None
+
+
 class StopRequest:
     """Turns SIGTERM and SIGINT into a wish that the loop reads between steps.
 

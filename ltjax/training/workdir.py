@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import io
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -15,8 +16,20 @@ import numpy as np
 
 from ltjax import config as configs
 from ltjax.config import Config
+from ltjax.data.files import read_regular
 from ltjax.errors import InputError
 from ltjax.training.safety import advice, locked
+
+# What a run writes in its folder and reads again; none of it is larger than `MOST_BYTES`.
+RUN_FILES = (
+    "config.json",
+    "dataset.json",
+    "metrics.jsonl",
+    "result.json",
+    "evaluation.json",
+    "diagnostics.json",
+)
+MOST_BYTES = 2**31
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -81,14 +94,14 @@ def read_json(path: Path) -> Any:
     """Reads JSON.
 
     Raises:
-      InputError: the file is absent or damaged.
+      InputError: the file is absent, damaged or no regular file.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path, most=MOST_BYTES).decode())
     except (ValueError, OSError, RecursionError) as e:
+        reason = e.strerror if isinstance(e, OSError) else " ".join(str(e).split())
         raise InputError(
-            f"{path} cannot be read as JSON ({' '.join(str(e).split())}); "
-            "restore it, or use another --workdir"
+            f"{path} cannot be read as JSON ({reason}); restore it, or use another --workdir"
         ) from e
 
 
@@ -206,6 +219,11 @@ class FinishedRun:
         return checked_result(self.path / "result.json")
 
     @property
+    def files(self) -> list[Path]:
+        """The files of the run that no output of another command may replace."""
+        return [self.path / name for name in RUN_FILES]
+
+    @property
     def image_shape(self) -> tuple[int, ...]:
         """`(H, W, C)`, or `(D,)` of given features."""
         return tuple(self.dataset["image_shape"])
@@ -269,10 +287,12 @@ def checked_dataset(path: Path) -> dict[str, Any]:
     names, shape, counts, prints = values
     checks = {
         "class_names": _list_of(names, str),
-        "image_shape": _list_of(shape, int) and len(shape) in (1, 3) and min(shape) > 0,
-        "class_counts": _list_of(names, str) and _list_of(counts, int, len(names)),
-        "mean": _list_of(content.get("mean"), int | float),
-        "std": _list_of(content.get("std"), int | float),
+        "image_shape": _is_shape(shape),
+        "class_counts": _list_of(names, str)
+        and _list_of(counts, int, len(names))
+        and all(0 <= count < 2**53 for count in counts),
+        "mean": _numbers_of_channels(content.get("mean"), shape),
+        "std": _numbers_of_channels(content.get("std"), shape) and min(content["std"]) > 0,
         "fingerprint": isinstance(prints, dict) and {"train", "test"} <= set(prints),
     }
     wrong = [key for key, right in checks.items() if not right]
@@ -287,6 +307,17 @@ def _list_of(value: Any, kind: Any, length: int | None = None) -> bool:
     """Whether a value is a list of one kind, of that length or not empty."""
     right = isinstance(value, list) and all(_is(one, kind) for one in value)
     return right and (len(value) > 0 if length is None else len(value) == length)
+
+
+def _numbers_of_channels(value: Any, shape: Any) -> bool:
+    """Whether a value is a finite number for each channel or feature of that shape."""
+    right = _is_shape(shape) and _list_of(value, int | float, shape[-1])
+    return right and all(map(math.isfinite, value))
+
+
+def _is_shape(value: Any) -> bool:
+    """Whether a value is the shape of an image, or the length of a vector of features."""
+    return _list_of(value, int) and len(value) in (1, 3) and min(value) > 0
 
 
 def _checked(path: Path, content: dict[str, Any], wrong: list[str]) -> dict[str, Any]:

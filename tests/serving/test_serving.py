@@ -209,6 +209,22 @@ def test_an_export_that_fails_leaves_the_files_that_were_there(network, tmp_path
     assert (tmp_path / "run.py").read_text() == "as it was"
 
 
+def test_no_output_replaces_a_file_of_the_run(network, tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, *network.image_shape), np.uint8))
+    metrics = network.path / "metrics.jsonl"
+    before = metrics.read_bytes()
+    with pytest.raises(InputError, match=r"is the same file .*metrics\.jsonl"):
+        predict(network, tmp_path / "a.npz", metrics)
+    assert metrics.read_bytes() == before
+
+
+def test_an_export_replaces_only_an_export(network, tmp_path):
+    (tmp_path / "run.py").write_text("a program of the user")
+    with pytest.raises(InputError, match=r"has a file run\.py, but no model\.stablehlo"):
+        export.write(network, tmp_path)
+    assert (tmp_path / "run.py").read_text() == "a program of the user"
+
+
 def test_bad_requests_are_named(network, tmp_path, workdir):
     with pytest.raises(InputError, match="does not exist"):
         predict.predict(network, tmp_path / "none", tmp_path / "o.csv")

@@ -1,6 +1,7 @@
 """A damaged checkpoint is never restored: flipped bits, other steps, files of other checkpoints."""
 
 import json
+import os
 import random
 import shutil
 
@@ -102,6 +103,17 @@ def test_changed_metadata_is_damage(written, tmp_path, change):
     shutil.copytree(written, tmp_path / "checkpoints")
     changed_meta(tmp_path / "checkpoints", change)
     with pytest.raises(DamagedError, match="cannot be read"):
+        read(tmp_path / "checkpoints")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("item", ["meta/metadata", "state/d/fifo"])
+def test_a_checkpoint_with_what_is_no_file_is_damage(written, tmp_path, item):
+    shutil.copytree(written, tmp_path / "checkpoints")
+    path = tmp_path / "checkpoints" / "7" / item
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(DamagedError, match="it is a named pipe"):
         read(tmp_path / "checkpoints")
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
+from ltjax.errors import InputError
 from ltjax.evaluation.scores import scores, tally
 from ltjax.training.build import build
 from ltjax.training.devices import Engine, Mapping, choose_devices, choose_engine
@@ -155,6 +156,16 @@ def test_too_many_devices(devices):
     assert len(choose_devices(3)) == 3
     with pytest.raises(ValueError, match="cpu_devices = 5 is more than the 4"):
         choose_devices(5)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Unable to initialize backend"), AssertionError()])
+def test_a_platform_that_is_not_there(monkeypatch, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(jax, "local_devices", fail)
+    with pytest.raises(InputError, match=r"JAX finds no device for JAX_PLATFORMS = .*unset it"):
+        choose_devices(1)
 
 
 @pytest.mark.slow

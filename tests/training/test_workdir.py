@@ -91,7 +91,13 @@ def test_a_finished_run_in_a_folder_that_cannot_be_written(tmp_path, monkeypatch
     def refuse(*arguments, **keywords):
         raise OSError(30, os.strerror(30))
 
-    for name in ("open", "makedirs", "replace", "unlink"):
+    real = os.open
+
+    def read_only(path, flags, *rest):
+        return refuse() if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else real(path, flags)
+
+    monkeypatch.setattr(workdir.os, "open", read_only)
+    for name in ("makedirs", "replace", "unlink"):
         monkeypatch.setattr(workdir.os, name, refuse)
     assert Workdir(tmp_path, CONFIG).finished()["method"] == "ce"
 
@@ -169,6 +175,11 @@ DATASET = {
         {"image_shape": [8, 8]},
         {"image_shape": [8, 0, 1]},
         {"mean": []},
+        {"mean": [0.1, 0.2, 0.3]},
+        {"mean": [float("nan")]},
+        {"std": [0]},
+        {"class_counts": [2, -1]},
+        {"class_counts": [2, 10**30]},
         {"std": ["1"]},
         {"fingerprint": {"train": "0"}},
         {"fingerprint": None},
@@ -181,6 +192,20 @@ def test_every_entry_of_dataset_json_is_checked(tmp_path, wrong):
     write_json(path, DATASET | wrong)
     with pytest.raises(InputError, match=rf"{next(iter(wrong))} is absent or wrong"):
         workdir.checked_dataset(path)
+
+
+@pytest.mark.timeout(60)
+def test_what_is_no_regular_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "result.json")
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    (tmp_path / "dataset.json").symlink_to("/dev/zero")
+    run = FinishedRun(tmp_path, CONFIG)
+    with pytest.raises(InputError, match=r"result\.json cannot be .*it is a named pipe"):
+        assert run.result
+    with pytest.raises(InputError, match=r"dataset\.json cannot be .*it is a device"):
+        assert run.dataset
+    with pytest.raises(InputError, match=r"metrics\.jsonl cannot be read \(it is a named pipe"):
+        read_metrics(tmp_path / "metrics.jsonl")
 
 
 def test_lines_that_are_no_metrics_are_left_out(tmp_path):
