@@ -190,12 +190,19 @@ def _stored_config(workdir: str, changes: Sequence[str]) -> "Config":
 
 
 def _train(given: "flags.FlagValues", config: "Config") -> None:
+    from ltjax.errors import InputError
+
+    hosts = (given.coordinator_address, given.num_processes, given.process_id)
+    if not given.distributed and any(value is not None for value in hosts):
+        raise InputError(
+            "--coordinator_address, --num_processes and --process_id are of --distributed; add it, "
+            "or leave them out: without it every process trains alone"
+        )
     workdir = given.workdir or _default_workdir(given.config, config)
     _start_jax(config.cpu_devices)
     from ltjax.training.hosts import joined
     from ltjax.training.run import run
 
-    hosts = (given.coordinator_address, given.num_processes, given.process_id)
     with joined(*hosts) if given.distributed else contextlib.nullcontext():
         outcome = run(config, workdir)
     if not outcome.chief:

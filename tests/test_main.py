@@ -160,6 +160,14 @@ def test_an_evaluation_replaces_no_file_that_it_reads(name, finished, capsys):
     assert (finished / name).read_bytes() == before
 
 
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+def test_flags_of_hosts_without_distributed(tmp_path, capsys):
+    args = [*CONFIG, "--process_id=1", "--workdir", str(tmp_path / "run")]
+    assert main(["ltjax", *args]) == 2
+    assert "are of --distributed" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 EXHAUSTED = {
     "memory": MemoryError(),
     "memory of a device": RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 4 bytes"),

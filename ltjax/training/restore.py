@@ -40,8 +40,14 @@ def restore_states(run: FinishedRun, mapping: Mapping) -> list[TrainState]:
     like = jax.eval_shape(jax.vmap(init), keys)
     checkpoints = Checkpoints(run.path / "checkpoints", keep=config.checkpoint.keep)
     try:
-        if not checkpoints.steps():
+        steps, last = checkpoints.steps(), run.result["train"].get("steps")
+        if not steps:
             raise InputError(f"workdir {run.path} holds no checkpoint; train it again")
-        return unstack(checkpoints.restore(checkpoints.steps()[-1], mapping.place(like)).state)
+        if last is not None and last not in steps:
+            raise InputError(
+                f"workdir {run.path} lacks the checkpoint of its last step, {last}; restore it, or "
+                "train it again in another --workdir"
+            )
+        return unstack(checkpoints.restore(steps[-1], mapping.place(like)).state)
     finally:
         checkpoints.close()

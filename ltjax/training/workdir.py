@@ -17,7 +17,7 @@ import numpy as np
 from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.data.files import read_regular
-from ltjax.errors import InputError
+from ltjax.errors import InputError, one_line
 from ltjax.training.safety import advice, locked
 
 # What a run writes in its folder and reads again; none of it is larger than `MOST_BYTES`.
@@ -30,6 +30,8 @@ RUN_FILES = (
     "diagnostics.json",
 )
 MOST_BYTES = 2**31
+# Of an image or a vector of features, so that a damaged shape allocates nothing.
+MOST_VALUES = 2**27
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -146,6 +148,13 @@ class Workdir:
           InputError: the folder cannot be written, is held by another process, or belongs to
             another configuration.
         """
+        try:
+            os.path.abspath(self.path).encode()
+        except UnicodeEncodeError as e:
+            raise InputError(
+                f"workdir {one_line(self.path)} has a path that is not UTF-8, under which no "
+                "checkpoint can be written; use another --workdir"
+            ) from e
         try:
             os.makedirs(self.path, exist_ok=True)
             probe = self.path / f".write-test-{secrets.token_hex(8)}"
@@ -272,7 +281,11 @@ def checked_result(path: Path) -> dict[str, Any]:
     """
     content = _object(path)
     wanted: dict[str, type] = {"test": dict, "train": dict, "method": str}
-    return _checked(path, content, [k for k, t in wanted.items() if not _is(content.get(k), t)])
+    wrong = [k for k, t in wanted.items() if not _is(content.get(k), t)]
+    fitted = content.get("post_hoc", {})
+    if not isinstance(fitted, dict) or not all(map(_is_correction, fitted.values())):
+        wrong.append("post_hoc")
+    return _checked(path, content, wrong)
 
 
 def checked_dataset(path: Path) -> dict[str, Any]:
@@ -309,6 +322,14 @@ def _list_of(value: Any, kind: Any, length: int | None = None) -> bool:
     return right and (len(value) > 0 if length is None else len(value) == length)
 
 
+def _is_correction(value: Any) -> bool:
+    """Whether a value has a finite `tau` and a positive `temperature`."""
+    if not isinstance(value, dict):
+        return False
+    numbers: list[Any] = [value.get("tau"), value.get("temperature")]
+    return _list_of(numbers, int | float) and all(map(math.isfinite, numbers)) and numbers[1] > 0
+
+
 def _numbers_of_channels(value: Any, shape: Any) -> bool:
     """Whether a value is a finite number for each channel or feature of that shape."""
     right = _is_shape(shape) and _list_of(value, int | float, shape[-1])
@@ -317,7 +338,8 @@ def _numbers_of_channels(value: Any, shape: Any) -> bool:
 
 def _is_shape(value: Any) -> bool:
     """Whether a value is the shape of an image, or the length of a vector of features."""
-    return _list_of(value, int) and len(value) in (1, 3) and min(value) > 0
+    right = _list_of(value, int) and len(value) in (1, 3) and min(value) > 0
+    return right and math.prod(value) <= MOST_VALUES
 
 
 def _checked(path: Path, content: dict[str, Any], wrong: list[str]) -> dict[str, Any]:

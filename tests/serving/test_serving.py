@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -207,6 +208,14 @@ def test_an_export_that_fails_leaves_the_files_that_were_there(network, tmp_path
         export.write(network, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["run.py"]
     assert (tmp_path / "run.py").read_text() == "as it was"
+
+
+def test_a_network_of_an_earlier_step_is_not_taken_for_the_last(workdir, tmp_path):
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    last = json.loads((copy / "result.json").read_text())["train"]["steps"]
+    (copy / "checkpoints" / str(last)).rename(copy / "checkpoints" / str(last - 1))
+    with pytest.raises(InputError, match=f"lacks the checkpoint of its last step, {last}"):
+        trained.load(copy)
 
 
 def test_no_output_replaces_a_file_of_the_run(network, tmp_path):

@@ -174,6 +174,7 @@ DATASET = {
         {"class_counts": [True, 1]},
         {"image_shape": [8, 8]},
         {"image_shape": [8, 0, 1]},
+        {"image_shape": [10**6, 10**6, 1]},
         {"mean": []},
         {"mean": [0.1, 0.2, 0.3]},
         {"mean": [float("nan")]},
@@ -192,6 +193,26 @@ def test_every_entry_of_dataset_json_is_checked(tmp_path, wrong):
     write_json(path, DATASET | wrong)
     with pytest.raises(InputError, match=rf"{next(iter(wrong))} is absent or wrong"):
         workdir.checked_dataset(path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [[1], {"x": {}}, {"x": {"tau": 0, "temperature": 0}}, {"x": {"tau": "1"}}]
+)
+def test_corrections_of_a_result_are_checked(tmp_path, wrong):
+    good = {"x": {"tau": 0.5, "temperature": 1.5, "test": {}}}
+    result = {"test": {}, "train": {}, "method": "ce", "post_hoc": good}
+    write_json(tmp_path / "result.json", result)
+    assert workdir.checked_result(tmp_path / "result.json") == result
+    write_json(tmp_path / "result.json", result | {"post_hoc": wrong})
+    with pytest.raises(InputError, match="post_hoc is absent or wrong"):
+        workdir.checked_result(tmp_path / "result.json")
+
+
+def test_a_path_that_is_not_utf8_is_refused_before_the_training(tmp_path):
+    path = tmp_path / os.fsdecode(b"a\xff")
+    with pytest.raises(InputError, match=r"a\\xff has a path that is not UTF-8"):
+        Workdir(path, CONFIG).held().__enter__()
+    assert not path.exists()
 
 
 @pytest.mark.timeout(60)
