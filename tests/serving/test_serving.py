@@ -202,12 +202,14 @@ def test_an_export_that_fails_leaves_the_files_that_were_there(network, tmp_path
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    (tmp_path / "run.py").write_text("as it was")
+    files = [tmp_path / name for name in (export.MODEL, export.FACTS, export.PROGRAM)]
+    for path in files:
+        path.write_text("as it was")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="No space left on device"):
         export.write(network, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["run.py"]
-    assert (tmp_path / "run.py").read_text() == "as it was"
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert [path.read_text() for path in files] == ["as it was"] * 3
 
 
 def test_a_network_of_an_earlier_step_is_not_taken_for_the_last(workdir, tmp_path):
@@ -223,7 +225,7 @@ def test_no_output_replaces_a_file_of_the_run(network, tmp_path):
     metrics = network.path / "metrics.jsonl"
     before = metrics.read_bytes()
     with pytest.raises(InputError, match=r"is the same file .*metrics\.jsonl"):
-        predict(network, tmp_path / "a.npz", metrics)
+        predict.predict(network, tmp_path / "a.npz", metrics)
     assert metrics.read_bytes() == before
 
 
