@@ -24,7 +24,7 @@ from ltjax.report.record import (
     Training,
 )
 from ltjax.training.progress import read_metrics
-from ltjax.training.workdir import read_json
+from ltjax.training.stored import read_json
 
 FILES = (
     "dataset.json",

@@ -13,7 +13,7 @@ from ltjax.config import Config
 from ltjax.data.fingerprints import changes, fingerprint
 from ltjax.errors import InputError
 from ltjax.training.build import Job
-from ltjax.training.workdir import checked_dataset
+from ltjax.training.stored import checked_dataset
 
 # Settings of JAX that decide the numbers of a run, by the environment variable that sets each.
 SETTINGS = {

@@ -10,7 +10,7 @@ from ltjax.config import Config
 from ltjax.errors import InputError
 from ltjax.kernels.build import load
 from ltjax.models import TAKE_FEATURES
-from ltjax.training.workdir import read_json
+from ltjax.training.stored import read_json
 
 # A build takes 4 to 12 seconds. From this many pixels of training images on, it saves more, even
 # with the smallest networks here; that is one or two epochs of CIFAR-10-LT.

@@ -25,7 +25,8 @@ from rich.text import Text
 from ltjax.data.files import read_regular
 from ltjax.errors import InputError, is_integer, one_line
 from ltjax.training.events import Events
-from ltjax.training.workdir import MOST_BYTES, append_line, write_bytes
+from ltjax.training.stored import MOST_BYTES
+from ltjax.training.workdir import append_line, write_bytes
 
 
 class MetricsLog:

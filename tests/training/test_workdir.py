@@ -13,7 +13,7 @@ import pytest
 
 from ltjax import config as configs
 from ltjax.errors import InputError
-from ltjax.training import progress, workdir
+from ltjax.training import progress, stored, workdir
 from ltjax.training.progress import MetricsLog, read_metrics
 from ltjax.training.workdir import FinishedRun, Workdir, write_arrays, write_json
 from tests.helpers import tiny_config
@@ -189,10 +189,10 @@ DATASET = {
 def test_every_entry_of_dataset_json_is_checked(tmp_path, wrong):
     path = tmp_path / "dataset.json"
     write_json(path, DATASET)
-    assert workdir.checked_dataset(path) == DATASET
+    assert stored.checked_dataset(path) == DATASET
     write_json(path, DATASET | wrong)
     with pytest.raises(InputError, match=rf"{next(iter(wrong))} is absent or wrong"):
-        workdir.checked_dataset(path)
+        stored.checked_dataset(path)
 
 
 @pytest.mark.parametrize(
@@ -202,10 +202,10 @@ def test_corrections_of_a_result_are_checked(tmp_path, wrong):
     good = {"x": {"tau": 0.5, "temperature": 1.5, "test": {}}}
     result = {"test": {}, "train": {}, "method": "ce", "post_hoc": good}
     write_json(tmp_path / "result.json", result)
-    assert workdir.checked_result(tmp_path / "result.json") == result
+    assert stored.checked_result(tmp_path / "result.json") == result
     write_json(tmp_path / "result.json", result | {"post_hoc": wrong})
     with pytest.raises(InputError, match="post_hoc is absent or wrong"):
-        workdir.checked_result(tmp_path / "result.json")
+        stored.checked_result(tmp_path / "result.json")
 
 
 def test_a_path_that_is_not_utf8_is_refused_before_the_training(tmp_path):
