@@ -202,14 +202,12 @@ def test_an_export_that_fails_leaves_the_files_that_were_there(network, tmp_path
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    files = [tmp_path / name for name in (export.MODEL, export.FACTS, export.PROGRAM)]
-    for path in files:
-        path.write_text("as it was")
+    (tmp_path / "run.py").write_text("as it was")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="No space left on device"):
         export.write(network, tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted(files)
-    assert [path.read_text() for path in files] == ["as it was"] * 3
+    assert [path.name for path in tmp_path.iterdir()] == ["run.py"]
+    assert (tmp_path / "run.py").read_text() == "as it was"
 
 
 def test_a_network_of_an_earlier_step_is_not_taken_for_the_last(workdir, tmp_path):
@@ -227,13 +225,6 @@ def test_no_output_replaces_a_file_of_the_run(network, tmp_path):
     with pytest.raises(InputError, match=r"is the same file .*metrics\.jsonl"):
         predict.predict(network, tmp_path / "a.npz", metrics)
     assert metrics.read_bytes() == before
-
-
-def test_an_export_replaces_only_an_export(network, tmp_path):
-    (tmp_path / "run.py").write_text("a program of the user")
-    with pytest.raises(InputError, match=r"has a file run\.py, but no model\.stablehlo"):
-        export.write(network, tmp_path)
-    assert (tmp_path / "run.py").read_text() == "a program of the user"
 
 
 def test_bad_requests_are_named(network, tmp_path, workdir):
