@@ -181,9 +181,9 @@ REFUSED = {
     "other model": ({"model__width": 4}, "model.width: 8 -> 4"),
     "other whitening": ({"method": "ce"}, 'whitening.method: "zca" -> "none"'),
     "other head": ({"stage": "lws", "model__head": "linear"}, "use lws or auto"),
-    "no held-out images": (
+    "other held-out images": (
         {"stage": "tau_norm", "data__validation_fraction": 0.0},
-        "is not allowed without held-out images",
+        "data.validation_fraction: 0.2 -> 0.0",
     ),
 }
 
@@ -195,6 +195,14 @@ def test_refusals_write_nothing(first, tmp_path, case):
         run(tmp_path / "run", **{"stage": "crt", "init_from": str(first), **overrides})
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_tau_is_given_or_chosen_on_held_out_images():
+    config = small_config(**METHOD, stage="tau_norm", init_from="run")
+    with pytest.raises(InputError, match="is not allowed without held-out images"):
+        decoupled.check_held_out(config, None)
+    config.decoupled.tau = 0.5
+    decoupled.check_held_out(config, None)
 
 
 def test_stage_one_must_be_one_and_finished(first, second, tmp_path):
