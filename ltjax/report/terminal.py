@@ -51,10 +51,11 @@ def _weakest(run: RunRecord, *, most: int = 3) -> str:
     """The classes of lowest accuracy, by name."""
     tested = [(value, c) for c, value in enumerate(run.per_class) if value is not None]
     counts, names = run.training.class_counts, run.dataset.class_names
-    found = [
-        f"{one_line(names[c], most=40)} {100 * value:.1f}% ({counts[c]:,} images)"
-        for value, c in sorted(tested)[:most]
-    ]
+    found = []
+    for value, c in sorted(tested)[:most]:
+        noun = "image" if counts[c] == 1 else "images"
+        name = one_line(names[c], most=40)
+        found.append(f"{name} {100 * value:.1f}% ({counts[c]:,} {noun})")
     return f"weakest classes: {', '.join(found)}"
 
 

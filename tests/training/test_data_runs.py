@@ -11,7 +11,7 @@ from ltjax import config as configs
 from ltjax import report
 from ltjax.training.progress import SilentWatcher
 from ltjax.training.run import run as train
-from tests.data.pictures import picture, write_folder
+from tests.data.pictures import encoded, picture, write_folder
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -35,13 +35,23 @@ def load(name):
     return module.get_config()
 
 
-def run(name, folder, **overrides):
+class Told(SilentWatcher):
+    """Keeps what a user is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def note(self, text):
+        self.lines.append(text)
+
+
+def run(name, folder, watcher=None, **overrides):
     config = load(name)
     config.runlocal = True
     for key, value in {**SMALL, **overrides}.items():
         *sections, last = key.split("__")
         (configs.get(config, ".".join(sections)) if sections else config)[last] = value
-    outcome = train(config, folder, watcher=SilentWatcher())
+    outcome = train(config, folder, watcher=watcher or SilentWatcher())
     report.write(outcome.workdir)
     return outcome
 
@@ -84,6 +94,34 @@ def test_folder_resident_and_streamed_see_the_same_images(tmp_path, images):
     other = run("folder", tmp_path / "streamed", data__residency="streamed", **common)
     assert one.result["test"] == other.result["test"]
     assert (tmp_path / "streamed" / "report.html").exists()
+
+
+def test_a_long_tail_as_it_comes_trains_predicts_and_exports(tmp_path):
+    """Sizes 1 to 400, a damaged file, a nested folder, a .ppm, odd names; no setting changed."""
+    from ltjax.serving import export
+    from ltjax.serving.load import load as trained
+    from ltjax.serving.predict import predict
+
+    names = ("helicopter called airplanes", "x" * 60, "\U0001f99c", "\u9e1f", "<b>", "$x$")
+    sizes = dict(zip(names, (1, 1, 2, 3, 50, 400), strict=True))
+    root = write_folder(tmp_path / "set", sizes, size=(12, 12))
+    (root / "$x$" / "7.jpg").write_bytes(b"no image")
+    (root / "<b>" / "deep").mkdir()
+    (root / "<b>" / "3.jpg").rename(root / "<b>" / "deep" / "3.jpg")
+    (root / "\u9e1f" / "0.jpg").unlink()
+    (root / "\u9e1f" / "0.ppm").write_bytes(encoded(picture(12, 12), "ppm"))
+    told = Told()
+    outcome = run("folder", tmp_path / "run", told, data__dir=str(root))
+    assert outcome.result["train"]["class_counts"][:2] == [85, 10]
+    assert sorted(outcome.result["train"]["class_counts"])[:4] == [1, 1, 1, 1]
+    assert outcome.result["test"]["per_class"].count(None) == 2
+    for words in ("deep/3.jpg", "7.jpg", "no test image", names[0]):
+        assert any(words in line for line in told.lines), words
+    network = trained(tmp_path / "run")
+    done = predict(network, root, tmp_path / "out.csv")
+    assert (done.predicted, len(done.skipped)) == (456, 1)
+    export.write(network, tmp_path / "exported")
+    assert (tmp_path / "exported" / "run.py").exists()
 
 
 def test_folder_streamed_with_crops_resumes_bit_for_bit(tmp_path, images):
@@ -159,8 +197,8 @@ def test_damaged_images(tmp_path, images):
     damaged.write_bytes(b"nothing")
     settings = {"data__dir": str(tmp_path / "set"), "data__residency": "resident"}
     with pytest.raises(ValueError, match=r"bee/3.jpg cannot be read"):
-        run("folder", tmp_path / "stops", **settings)
-    outcome = run("folder", tmp_path / "goes", data__skip_corrupt=True, **settings)
+        run("folder", tmp_path / "stops", data__skip_corrupt=False, **settings)
+    outcome = run("folder", tmp_path / "goes", **settings)
     (reason,) = outcome.result["train"]["damaged_images"]
     assert "bee/3.jpg" in reason
 
