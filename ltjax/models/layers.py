@@ -23,12 +23,16 @@ class Computation(NamedTuple):
       dtype: dtype of the computation; parameters are float32.
       native: whether to use native kernels for the convolutions that they support.
       kernel_init: initializer of the convolutions' kernels.
+      momentum: part of the running statistics of batch norm that a step keeps.
+      epsilon: what batch norm adds to the variance.
     """
 
     axis_name: str | None = None
     dtype: Any = jnp.float32
     native: bool = False
     kernel_init: Initializer = FAN_OUT
+    momentum: float = BATCH_NORM_MOMENTUM
+    epsilon: float = BATCH_NORM_EPSILON
 
 
 def conv(
@@ -75,9 +79,8 @@ def conv(
 def norm(
     x: jax.Array,
     train: bool,
-    axis_name: str | None,
     name: str,
-    dtype: Any,
+    by: Computation,
     *,
     zero_scale: bool = False,
 ) -> jax.Array:
@@ -86,9 +89,8 @@ def norm(
     Args:
       x: `[B, H, W, C]`.
       train: whether to use the statistics of the batch and update the running ones.
-      axis_name: mapped axis over which batches are spread.
       name: name of the parameters.
-      dtype: dtype of the output.
+      by: how to compute.
       zero_scale: whether the scale is initialized with 0, so that a residual block starts as the
         identity.
 
@@ -100,13 +102,13 @@ def norm(
     """
     layer = nn.BatchNorm(
         use_running_average=not train,
-        momentum=BATCH_NORM_MOMENTUM,
-        epsilon=BATCH_NORM_EPSILON,
-        axis_name=axis_name,
+        momentum=by.momentum,
+        epsilon=by.epsilon,
+        axis_name=by.axis_name,
         scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
         name=name,
     )
-    return layer(x.astype(jnp.float32)).astype(dtype)
+    return layer(x.astype(jnp.float32)).astype(by.dtype)
 
 
 class Normed(NamedTuple):
@@ -156,11 +158,10 @@ class _Norm(nn.Module):
     """Holds the parameters and running statistics of `norm`, under the same names."""
 
     zero_scale: bool
+    by: Computation
 
     @nn.compact
-    def __call__(
-        self, sums: jax.Array, count: int, train: bool, axis_name: str | None
-    ) -> jax.Array:
+    def __call__(self, sums: jax.Array, count: int, train: bool) -> jax.Array:
         """The batch norm as `(a, b)`, from sums over `count` pixels or the running statistics."""
         width = sums.shape[1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
@@ -170,12 +171,14 @@ class _Norm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, width, jnp.float32)
         found = units.Moments(mean.value, var.value)
         if train:
-            found = units.moments(sums, count, None if self.is_initializing() else axis_name)
+            found = units.moments(
+                sums, count, None if self.is_initializing() else self.by.axis_name
+            )
             if not self.is_initializing():
-                keep = BATCH_NORM_MOMENTUM
+                keep = self.by.momentum
                 mean.value = keep * mean.value + (1 - keep) * found.mean
                 var.value = keep * var.value + (1 - keep) * found.variance
-        return units.norm_affine(found, scale, bias, epsilon=BATCH_NORM_EPSILON)
+        return units.norm_affine(found, scale, bias, epsilon=self.by.epsilon)
 
 
 def conv_norm(
@@ -228,7 +231,7 @@ def conv_norm(
         layer = conv(width, size, stride, names[0], by, groups=groups, same=same)
         given = before.value()
         y = layer(given)
-        y = norm(y, train, by.axis_name, names[1], by.dtype, zero_scale=zero_scale)
+        y = norm(y, train, names[1], by, zero_scale=zero_scale)
         return Normed(y, relu=relu, given=given)
     if before.affine is None or not before.relu:
         before = Normed(before.value())
@@ -241,7 +244,7 @@ def conv_norm(
     else:
         z, sums = units.unit(before.x, before.affine, kernel, stride, not images, same=same)
     count = z.size // width
-    affine = _Norm(zero_scale, name=names[1])(sums, count, train, by.axis_name)
+    affine = _Norm(zero_scale, by, name=names[1])(sums, count, train)
     return Normed(z, affine, relu=relu, given=given if branching else None)
 
 

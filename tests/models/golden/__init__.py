@@ -1,0 +1,1 @@
+"""Small networks of reference implementations: what they compute, and how it was made."""

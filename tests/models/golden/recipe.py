@@ -1,0 +1,37 @@
+"""Weights and images of the golden networks, the same wherever they are made."""
+
+import zlib
+
+import numpy as np
+
+# Name of each golden network to the side of its images. The last part of a ResNet has one pixel.
+SIZES = {"basic": 33, "resnext": 33, "efficientnet_lite": 40}
+# The blocks of the small EfficientNet-Lite: number, kernel, stride, expansion, width.
+STAGES = ((1, 3, 1, 1, 16), (1, 5, 2, 6, 24), (1, 3, 1, 6, 24))
+# The blocks of the small ResNets.
+BLOCKS = (1, 2, 1, 1)
+
+
+def tensor(name, shape):
+    """A tensor of a state dict: random numbers that depend on its name and shape only."""
+    draw = np.random.RandomState(zlib.crc32(name.encode()))  # its stream never changes
+    normal = draw.standard_normal(shape)
+    if name.endswith("running_var"):
+        values = 0.5 + np.abs(normal)
+    elif len(shape) == 4:
+        values = normal * np.sqrt(2 / np.prod(shape[1:]))
+    elif name.endswith("weight") and len(shape) == 1:
+        values = 1 + 0.1 * normal
+    else:
+        values = 0.1 * normal
+    return values.astype(np.float32)
+
+
+def images(size):
+    """Two normalized images `[2, size, size, 3]`."""
+    return np.random.RandomState(0).standard_normal((2, size, size, 3)).astype(np.float32)
+
+
+def direction(count):
+    """The weights of the features in the scalar whose gradient is stored."""
+    return np.random.RandomState(1).standard_normal((2, count)).astype(np.float32)
