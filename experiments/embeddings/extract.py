@@ -62,8 +62,8 @@ def files(cache: Path, name: str, part: str, count: int) -> list[Path]:
 
 def read(cache: Path, name: str, folder: str) -> tuple[Features, Features]:
     """Features of the prepared training images and of the test images, as `main` left them."""
-    parts = []
-    for part, source in zip(("train", "test"), prepared(name, folder), strict=True):
+    splits, parts = prepared(name, folder), []
+    for part, source in (("train", splits.train), ("test", splits.test)):
         found = [np.load(path) for path in files(cache, name, part, len(source))]
         parts.append(Features(np.concatenate(found), source.labels))
     return parts[0], parts[1]
@@ -95,9 +95,9 @@ def main() -> None:
     given = parser.parse_args()
     network = jax.jit(features_function(*load_backbone(WEIGHTS), SIZE))
     for name in NAMES:
-        train, test = prepared(name, given.data_dir)
-        compute(network, test, files(given.cache, name, "test", len(test)))
-        compute(network, train, files(given.cache, name, "train", len(train)))
+        splits = prepared(name, given.data_dir)
+        for part, source in (("test", splits.test), ("train", splits.train)):
+            compute(network, source, files(given.cache, name, part, len(source)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ltjax.errors import Allowed, Option, is_integer
 from ltjax.models.initialization import Initializer
-from ltjax.models.layers import FAN_OUT, norm
+from ltjax.models.layers import FAN_OUT, Computation, norm
 
 WIDEST, DEEPEST = 65_536, 16
 
@@ -62,6 +62,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Given features `[B, D] -> features [B, hidden[-1]]`, or `[B, D]`."""
+        by = Computation(self.axis_name, self.dtype, kernel_init=self.kernel_init)
         for number, width in enumerate(self.hidden, 1):
             dense = nn.Dense(
                 width,
@@ -70,6 +71,6 @@ class MLP(nn.Module):
                 dtype=self.dtype,
                 name=f"dense{number}",
             )
-            y = norm(dense(x), train, self.axis_name, f"norm{number}", self.dtype)
+            y = norm(dense(x), train, f"norm{number}", by)
             x = nn.relu(y)
         return x

@@ -150,7 +150,7 @@ def test_the_real_network_classifies_as_the_reference():
     network = jax.jit(features_function(module, pretrained, 128))
     head = pretrained.weights.head
     blocks = np.split(images.images.repeat(4, 1).repeat(4, 2), 10)
-    logits = [network(block) @ head["kernel"] + head["bias"] for block in blocks]
+    logits = [np.asarray(network(block)) @ head["kernel"] + head["bias"] for block in blocks]
     with np.load(GOLDEN / "labels.npz") as wanted:
         np.testing.assert_array_equal(np.concatenate(logits).argmax(1), wanted["labels"])
 

@@ -30,7 +30,7 @@ def network(name):
         _, options = get_model_params("efficientnet-lite0", {"num_classes": 5, "image_size": 40})
         before = (32, *(stage[-1] for stage in STAGES))
         blocks = [
-            BlockArgs(number, kernel, [stride], expansion, before[i], width, None, True)
+            BlockArgs(number, kernel, stride, expansion, before[i], width, None, True)
             for i, (number, kernel, stride, expansion, width) in enumerate(STAGES)
         ]
         made = EfficientNet(blocks, options)
