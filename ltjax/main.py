@@ -1,8 +1,9 @@
-"""The command line: train a network, then evaluate it, predict with it or export it.
+"""The command line: train a network, then evaluate it, predict or embed with it, or export it.
 
 ltjax --config RECIPE [--data DIR] [--workdir DIR] [--config.KEY=VALUE]
 ltjax --mode=evaluate --workdir DIR [--config.data.KEY=VALUE] [--output FILE]
 ltjax --mode=predict --workdir DIR --input PATH --output FILE
+ltjax --mode=embed --workdir DIR --input PATH --output FILE
 ltjax --mode=export --workdir DIR --output DIR
 ltjax explain KEY
 """
@@ -156,9 +157,18 @@ def _define_flags() -> "flags.FlagValues":
         "Folder of the run; when training, runs/CONFIG-METHOD[-STAGE]-seedSEED by default.",
         **own,
     )
-    flags.DEFINE_string("input", None, "predict: an image, a folder or an .npz file.", **own)
     flags.DEFINE_string(
-        "output", None, "evaluate: a .json file; predict: .csv or .jsonl; export: a folder.", **own
+        "input",
+        None,
+        "predict, embed: an image, a folder, a list or an .npz file; a file of features.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "evaluate: a .json file; predict: .csv or .jsonl; embed: .parquet, .npz or .safetensors; "
+        "export: a folder.",
+        **own,
     )
     flags.DEFINE_integer("top_k", 5, "predict: number of classes to list per image.", **own)
     flags.DEFINE_list("platforms", ["cpu"], "export: some of cpu, cuda, rocm, tpu.", **own)
@@ -250,24 +260,43 @@ def _evaluate(given: "flags.FlagValues", config: "Config") -> None:
 
 
 def _predict(given: "flags.FlagValues", config: "Config") -> None:
-    from ltjax.errors import InputError, one_line
+    from ltjax.errors import one_line
 
-    output = _required_output(given)
-    if not given.input:
-        raise InputError("--input is missing; give an image, a folder or an .npz file")
+    output, source = _required_output(given), _required_input(given)
     _start_jax(1)
     from ltjax.serving.load import load
     from ltjax.serving.predict import predict
 
-    def skip(line: str) -> None:
-        print(f"ltjax: skipped {one_line(line)}", file=sys.stderr)
-
-    def ignore(line: str) -> None:
-        print(f"ltjax: {line}", file=sys.stderr)
-
     trained, kept = load(given.workdir), given.top_k
-    done = predict(trained, given.input, output, top_k=kept, skip=skip, ignore=ignore)
+    done = predict(trained, source, output, top_k=kept, skip=_skipped, ignore=_ignored)
     print(f"{one_line(output)}: {done.predicted} predicted, {len(done.skipped)} skipped")
+
+
+def _embed(given: "flags.FlagValues", config: "Config") -> None:
+    from ltjax.errors import one_line
+
+    output, source = _required_output(given), _required_input(given)
+    _start_jax(1)
+    from ltjax.serving.embed import embed, of_run
+    from ltjax.serving.load import load
+
+    embedder = of_run(load(given.workdir))
+    done = embed(embedder, source, output, skip=_skipped, ignore=_ignored)
+    labels = "with" if done.labeled else "without"
+    print(
+        f"{one_line(output)}: {done.embedded} rows of {done.size} features, {labels} labels, "
+        f"{len(done.skipped)} skipped"
+    )
+
+
+def _ignored(line: str) -> None:
+    print(f"ltjax: {line}", file=sys.stderr)
+
+
+def _skipped(line: str) -> None:
+    from ltjax.errors import one_line
+
+    print(f"ltjax: skipped {one_line(line)}", file=sys.stderr)
 
 
 def _export(given: "flags.FlagValues", config: "Config") -> None:
@@ -294,36 +323,27 @@ def _required_output(given: "flags.FlagValues") -> str:
     return str(given.output)
 
 
+def _required_input(given: "flags.FlagValues") -> str:
+    from ltjax.errors import InputError
+
+    if not given.input:
+        raise InputError("--input is missing; give an image, a folder, a list or an .npz file")
+    return str(given.input)
+
+
 MODES: dict[str, Callable[["flags.FlagValues", "Config"], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
+    "embed": _embed,
     "export": _export,
 }
 
 
 def _start_jax(cpu_devices: int) -> None:
-    """Sets the number of host devices, which JAX reads once, and the compilation cache."""
-    import jax
+    from ltjax.training.backend import start_jax
 
-    if not getattr(jax.config, "jax_compilation_cache_dir", None):  # JAX_COMPILATION_CACHE_DIR
-        jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", cpu_devices)
-
-
-def _cache_folder() -> Path:
-    """Folder of the compiled programs, one per kind of CPU, since they hold its instructions."""
-    import hashlib
-    import platform
-
-    import platformdirs
-
-    from ltjax.kernels.build import cpu_kind
-
-    name = hashlib.sha256(cpu_kind().encode()).hexdigest()[:8]
-    return platformdirs.user_cache_path("ltjax") / f"xla-{platform.machine()}-{name}"
+    start_jax(cpu_devices)
 
 
 if __name__ == "__main__":

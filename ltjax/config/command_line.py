@@ -140,7 +140,8 @@ def place_data(config: ConfigDict, path: str | None) -> ConfigDict:
 
     Args:
       config: the configuration, which is changed.
-      path: a folder; an `.npz` file or a list, which also sets `data.name`; None changes nothing.
+      path: a folder; an `.npz` file or a list, which also sets `data.name`; a file of features,
+        where `data.name` is features; None changes nothing.
 
     Returns:
       The same configuration.
@@ -156,7 +157,9 @@ def place_data(config: ConfigDict, path: str | None) -> ConfigDict:
     if not path:
         return config
     kind = Path(path).suffix.lower()
-    if kind == ".npz":
+    if config.data.name == "features":
+        config.data.path = path
+    elif kind == ".npz":
         config.data.name, config.data.path = "npz", path
     elif kind in LIST_ENDINGS and not Path(path).is_dir():
         config.data.name, config.data.path = "list", path

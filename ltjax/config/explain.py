@@ -28,10 +28,12 @@ Train, or resume with the same command; the workdir gets a report and a result:
 After training:
   ltjax --mode=evaluate --workdir DIR
   ltjax --mode=predict --workdir DIR --input IMAGES --output FILE.csv
+  ltjax --mode=embed --workdir DIR --input IMAGES --output FILE.parquet
   ltjax --mode=export --workdir DIR --output DIR
   python -m ltjax.report DIR DIR --out FILE.html            compare runs
 
 Your own images, one folder per class:  ltjax --config folder --data IMAGES
+Embeddings of any network, with labels: ltjax --config features_lt --data FILE
 A quick check of any recipe:            add --config.runlocal=True
 
 The keys used most, with their defaults in the base configuration:

@@ -158,7 +158,8 @@ class EngineConfig:
     steps_per_call: int | None = option(
         None,
         integer(1, 1000),
-        "most steps per dispatch to the devices; None: 2 on CPU, 20 elsewhere",
+        "most steps per dispatch to the devices; None: 2 for networks with convolutions on CPU, "
+        "20 elsewhere",
     )
     native: str = option(
         "auto",

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ltjax.config.recipes import METHODS, STAGES
 from ltjax.config.schema import SCHEMA, SECTIONS, Config, Key, flatten, get, suggestion
 from ltjax.errors import InputError, one_line, require
+from ltjax.models.registry import BACKBONES, TAKE_FEATURES
 
 FlatConfig = dict[str, Any]  # dotted keys to values
 
@@ -46,6 +47,7 @@ def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
         _shrink(flat)
     _check_stage(flat)
     _check_groups(flat)
+    _check_features(flat)
     values = {path: _typed(SCHEMA[path], value) for path, value in flat.items()}
     resolved: Config = _build(Config, unflatten_dict(values, sep="."))
     return resolved
@@ -103,8 +105,10 @@ def _fill_in(flat: FlatConfig) -> None:
     flat["seed"] = flat["seeds"][0]
     if flat["data.seed"] is None:
         flat["data.seed"] = flat["seed"]
-    # A second stage trains neither backbone nor whitening, so their statistics fit.
-    if not flat["optimizer.ema_decay"] or flat["stage"] != "one":
+    # A second stage, or one on given features, trains neither backbone nor whitening, so their
+    # statistics fit.
+    fixed = flat["model.name"] in TAKE_FEATURES and not tuple(flat["model.hidden"] or ())
+    if not flat["optimizer.ema_decay"] or flat["stage"] != "one" or fixed:
         flat["optimizer.ema_batches"] = 0
 
 
@@ -140,7 +144,7 @@ def _shrink(flat: FlatConfig) -> None:
     flat["evaluation.batch_size"] = min(flat["evaluation.batch_size"], 128)
     large = flat["model.name"] not in _SMALL
     flat["data.limit"] = min(flat["data.limit"] or 512, 64 if large else 512)
-    if flat["data.name"] not in ("digits", "npz") and flat["data.image_size"]:
+    if flat["data.name"] not in ("digits", "npz", "features") and flat["data.image_size"]:
         flat["data.image_size"] = min(flat["data.image_size"], 32 if large else 64)
     flat["model.dtype"] = "float32"  # a CPU computes in bfloat16 more slowly
 
@@ -172,6 +176,40 @@ def _check_groups(flat: FlatConfig) -> None:
         raise InputError(
             f"config.evaluation.few_below = {few} is above evaluation.many_above + 1 = {many + 1}; "
             "the groups would overlap"
+        )
+
+
+# What is done to images alone, with the values that turn it off.
+_OFF_FOR_FEATURES = {
+    "augment.max_shift": 0,
+    "augment.flip": False,
+    "augment.rand_ops": 0,
+    "augment.cutout": 0,
+    "augment.crop_area": 1.0,
+    "augment.colour_jitter": 0.0,
+}
+
+
+def _check_features(flat: FlatConfig) -> None:
+    """Refuses networks and augmentation of images on features, and the reverse."""
+    given, model = flat["data.name"] == "features", flat["model.name"]
+    if given != (model in TAKE_FEATURES):
+        allowed = TAKE_FEATURES if given else sorted(set(BACKBONES) - set(TAKE_FEATURES))
+        raise InputError(
+            f"config.model.name = {model} is not allowed with config.data.name = "
+            f"{flat['data.name']}; use {', '.join(allowed)}"
+            + (" (--config features_lt)" if given else ", or data.name = features")
+        )
+    for key, off in _OFF_FOR_FEATURES.items():
+        if given and flat[key] != off:
+            raise InputError(
+                f"config.{key} = {flat[key]} is not allowed with config.data.name = features, "
+                f"which are no images; use {off}"
+            )
+    if model not in TAKE_FEATURES and tuple(flat["model.hidden"]):
+        raise InputError(
+            f"config.model.hidden = {flat['model.hidden']} is not allowed with config.model.name = "
+            f"{model}; use ()"
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ltjax.data.labeled import numbered_classes
 from ltjax.data.npz import Header, NpzError, open_npz
 from ltjax.data.pixels import as_pixels, image_shape
 from ltjax.data.sources import ArraySource
@@ -166,13 +167,7 @@ def _class_names(arrays: dict[str, np.ndarray], note: Callable[[str], None]) -> 
         note(f"labels: text, taken as the names of {len(found)} classes: {some_of(found)}")
         return found
     labels = check_labels(arrays["labels"])
-    most = len(labels) - 1
-    if labels.max() > most:
-        raise InputError(
-            f"labels.max() = {labels.max()} is not allowed; use labels from 0 to at most {most}, "
-            f"since {len(labels)} images have at most as many classes, or give class_names"
-        )
-    return tuple(str(c) for c in range(labels.max() + 1))
+    return numbered_classes(labels)
 
 
 def _numbers(labels: np.ndarray, name: str, classes: tuple[str, ...]) -> np.ndarray:

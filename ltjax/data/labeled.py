@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ltjax.errors import check_labels, require
+from ltjax.errors import InputError, check_labels, require
 
 
 class Labeled:
@@ -30,3 +30,28 @@ class Labeled:
             require(
                 False, "labels.max()", int(labels.max()), f"labels from 0 to {top}, one per class"
             )
+
+
+def numbered_classes(labels: np.ndarray, of: str = "images") -> tuple[str, ...]:
+    """Names of classes that have only numbers.
+
+    Args:
+      labels: int `[N]`, >= 0, of the training part.
+      of: what has these labels, for the message.
+
+    Returns:
+      One number for each class up to the largest, as text.
+
+    Raises:
+      InputError: a label that N examples cannot have.
+
+    >>> numbered_classes(np.array([0, 2, 0]))
+    ('0', '1', '2')
+    """
+    top, most = int(labels.max()), len(labels) - 1
+    if top > most:
+        raise InputError(
+            f"labels.max() = {top} is not allowed; use labels from 0 to at most {most}, "
+            f"since {len(labels)} {of} have at most as many classes, or give class_names"
+        )
+    return tuple(str(c) for c in range(top + 1))

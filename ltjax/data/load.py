@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ltjax.data.arrays import digits, read_npz
+from ltjax.data.features import read_features
 from ltjax.data.folder import read_folder, split_folders
 from ltjax.data.lists import read_list
 from ltjax.data.loader import RESIDENCIES
@@ -105,6 +106,10 @@ def _read_tfds(config: "DataConfig") -> Parts:
     return Parts(train, test)
 
 
+def _read_features(config: "DataConfig") -> Parts:
+    return Parts(*read_features(config.path, config.test_path, config.validation_path))
+
+
 # Every `data.name` and its reader. Any other name is the name of a TFDS data set.
 SOURCES: dict[str, Callable[["DataConfig"], Parts]] = {
     "digits": _read_digits,
@@ -112,6 +117,7 @@ SOURCES: dict[str, Callable[["DataConfig"], Parts]] = {
     "folder": _read_folder,
     "list": _read_list,
     "parquet": _read_parquet,
+    "features": _read_features,
 }
 
 
@@ -130,12 +136,19 @@ class DataConfig:
     path: str = option(
         "",
         TEXT,
-        "npz: the file; list: the training list, lines `path label`, or .csv or .parquet with the "
-        "columns path and label",
+        "npz, features: the file; list: the training list, lines `path label`, or .csv or .parquet "
+        "with the columns path and label",
     )
-    test_path: str = option("", TEXT, "list: the test list; if empty, test images are held out")
+    test_path: str = option(
+        "",
+        TEXT,
+        "list, features: the test list or file; if empty, test images are held out, unless the "
+        "file of features has some",
+    )
     validation_path: str = option(
-        "", TEXT, "list: the list of images for choosing, which no final score uses"
+        "",
+        TEXT,
+        "list, features: the list or file of images for choosing, which no final score uses",
     )
     dir: str = option(
         "",

@@ -77,7 +77,12 @@ def page(run: RunRecord, drawn: Sequence[Drawn], figures: Mapping[str, Markup]) 
         figures=[(one.title, one.caption, figures[one.title]) for one in drawn],
         classifier=_classifier_line(run.classifier),
         mistakes=[
-            (picture(one.image), names[one.label], names[one.prediction], one.confidence)
+            (
+                one,
+                None if one.image is None else picture(one.image),
+                names[one.label],
+                names[one.prediction],
+            )
             for one in run.mistakes
         ],
         exposure_line=f"{line[0].upper()}{line[1:]}.",

@@ -32,8 +32,9 @@ FILES = (
     "diagnostics.json",
     "evaluation.json",
     "correlation.npz",
-    "confused.npz",
 )
+# Where the run's data is images.
+PICTURES = "confused.npz"
 
 
 def read_run(workdir: str | Path) -> RunRecord:
@@ -56,17 +57,14 @@ def read_run(workdir: str | Path) -> RunRecord:
             f"workdir {folder} is not finished (it has no result.json); give the workdir of a "
             "finished run"
         )
-    absent = [name for name in FILES if not (folder / name).exists()]
-    if absent:
-        raise InputError(
-            f"workdir {folder} lacks {', '.join(absent)}, which every finished run has; restore "
-            "it, or train again in another --workdir"
-        )
+    _check_exist(folder, *FILES)
     with _checked(folder / "result.json"):
         outcome = _result(read_json(folder / "result.json"))
     classes = len(outcome["training"].class_counts)
     with _checked(folder / "dataset.json"):
-        outcome["dataset"] = _dataset(read_json(folder / "dataset.json"), classes)
+        described = read_json(folder / "dataset.json")
+        outcome["dataset"] = _dataset(described, classes)
+        images_shown = len(described["image_shape"]) > 1
     with _checked(folder / "config.json"):
         nested = read_json(folder / "config.json")
         outcome["nested_config"] = nested
@@ -75,14 +73,26 @@ def read_run(workdir: str | Path) -> RunRecord:
         correlations = _arrays(folder / "correlation.npz", "before", "after")
     with _checked(folder / "diagnostics.json"):
         outcome |= _diagnostics(read_json(folder / "diagnostics.json"), *correlations)
-    with _checked(folder / "confused.npz"):
-        (images,) = _arrays(folder / "confused.npz", "images")
+    images = None
+    if images_shown:
+        _check_exist(folder, PICTURES)
+        with _checked(folder / PICTURES):
+            (images,) = _arrays(folder / PICTURES, "images")
     with _checked(folder / "evaluation.json"):
         outcome |= _evaluation(read_json(folder / "evaluation.json"), images, classes)
     with _checked(folder / "metrics.jsonl"):
         lines = read_metrics(folder / "metrics.jsonl")
         outcome["metrics"] = tuple(_numbers(line) for line in lines)
     return RunRecord(workdir=folder, **outcome)
+
+
+def _check_exist(folder: Path, *names: str) -> None:
+    absent = [name for name in names if not (folder / name).exists()]
+    if absent:
+        raise InputError(
+            f"workdir {folder} lacks {', '.join(absent)}, which every finished run has; restore "
+            "it, or train again in another --workdir"
+        )
 
 
 @contextlib.contextmanager
@@ -212,13 +222,20 @@ def _diagnostics(
     }
 
 
-def _evaluation(content: dict[str, Any], images: np.ndarray, classes: int) -> dict[str, Any]:
+def _evaluation(content: dict[str, Any], images: np.ndarray | None, classes: int) -> dict[str, Any]:
     confused = content["confused"]
-    _same_length(confused=confused, images=images)
+    shown = [None] * len(confused) if images is None else images
+    _same_length(confused=confused, images=shown)
     confusion = np.array(content["confusion"], np.int64).reshape(classes, classes)
     mistakes = tuple(
-        Mistake(int(one["label"]), int(one["prediction"]), float(one["confidence"]), image)
-        for one, image in zip(confused, images, strict=True)
+        Mistake(
+            int(one["index"]),
+            int(one["label"]),
+            int(one["prediction"]),
+            float(one["confidence"]),
+            image,
+        )
+        for one, image in zip(confused, shown, strict=True)
     )
     if any(not 0 <= c < classes for one in mistakes for c in (one.label, one.prediction)):
         raise ValueError(f"a class outside 0..{classes - 1} under 'confused'")

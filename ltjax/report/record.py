@@ -90,16 +90,18 @@ class Mistake:
     """A misclassified test image.
 
     Attributes:
+      index: its number among the test images.
       label: its class.
       prediction: the class that the network predicted.
       confidence: probability of the prediction, from 0 to 1.
-      image: uint8 `[H, W, C]`.
+      image: uint8 `[H, W, C]`; None where the run's data is features.
     """
 
+    index: int
     label: int
     prediction: int
     confidence: float
-    image: np.ndarray
+    image: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)

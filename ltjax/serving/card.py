@@ -54,7 +54,8 @@ def card(trained: Trained) -> str:
     """
     run, dataset = trained.run, trained.dataset
     counts = dataset["class_counts"]
-    height, width, channels = trained.image_shape
+    size, given = " x ".join(map(str, trained.image_shape)), len(trained.image_shape) == 1
+    takes = f"{size} given features" if given else f"images of {size}"
     rows = [f"| {name} | {_shown(run.result['test'].get(key))} |" for name, key in _SCORES]
     classes = [
         f"| {_cell(name)} | {count:,} |"
@@ -65,7 +66,7 @@ def card(trained: Trained) -> str:
             _HEADER,
             f"# {_cell(dataset.get('name', 'images'))}, {trained.config.method}",
             "",
-            f"A {trained.config.model.name} for images of {height} x {width} x {channels} and "
+            f"A {trained.config.model.name} for {takes} and "
             f"{len(counts)} classes with {max(counts):,} to {min(counts):,} training images each, "
             f"trained by ltjax with the method `{trained.config.method}`.",
             "",
@@ -77,10 +78,10 @@ def card(trained: Trained) -> str:
             "",
             "```",
             "pip install jax numpy flatbuffers opencv-python-headless",
-            "python run.py PICTURES     # a picture, or a folder of pictures",
+            f"python run.py {'FEATURES.npy' if given else 'PICTURES  # one, or a folder of them'}",
             "```",
             "",
-            "`model.stablehlo` is the network as a function of uint8 pixels, `model.json` says "
+            "`model.stablehlo` is the network as a function, `model.json` says "
             "what it takes and gives, and `model.safetensors` has the weights by name.",
             "",
             "## Classes",

@@ -36,8 +36,8 @@ def check_platforms(platforms: Sequence[str]) -> None:
 def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("cpu",)) -> bool:
     """Writes `model.stablehlo`, `model.json`, `run.py`, `model.safetensors` and a model card.
 
-    The function takes uint8 images `[b, H, W, C]` for any `b`, normalizes them and gives
-    float32 logits `[b, classes]`.
+    The function takes uint8 images `[b, H, W, C]`, or float32 features `[b, D]`, for any `b`,
+    normalizes them and gives float32 logits `[b, classes]`.
 
     Args:
       trained: network.
@@ -53,11 +53,12 @@ def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("
     check_platforms(platforms)
     function, folded = folded_function(trained)
     batch = jax_export.symbolic_shape("b")[0]
-    shape = jax.ShapeDtypeStruct((batch, *trained.image_shape), jnp.uint8)
+    dtype = jnp.dtype(jnp.uint8 if len(trained.image_shape) == 3 else jnp.float32)
+    shape = jax.ShapeDtypeStruct((batch, *trained.image_shape), dtype)
     exported = jax_export.export(jax.jit(function), platforms=list(platforms))(shape)
     facts = {
         "classes": trained.dataset["class_names"],
-        "input": {"shape": ["b", *trained.image_shape], "dtype": "uint8"},
+        "input": {"shape": ["b", *trained.image_shape], "dtype": dtype.name},
         "normalisation": {"mean": trained.dataset["mean"], "std": trained.dataset["std"]},
         "normalised_inside": True,
         "temperature": trained.temperature,

@@ -1,7 +1,7 @@
 """Runs an exported network: python run.py IMAGES [LOGITS.npy]
 
-IMAGES is a picture, a folder of pictures, or a .npy file of uint8 [N, H, W, C]. It needs jax,
-NumPy and flatbuffers, and OpenCV for pictures. This file, `model.json` and `model.stablehlo` are
+IMAGES is a picture, a folder of pictures, or a .npy file of uint8 [N, H, W, C]; of a network on
+given features it is a .npy file of these, [N, D]. It needs jax, NumPy and flatbuffers, and OpenCV for pictures. This file, `model.json` and `model.stablehlo` are
 all of it.
 """
 
@@ -73,6 +73,8 @@ def inputs(path, shape):
             part = images[start : start + BATCH]
             yield [str(start + i) for i in range(len(part))], part
         return
+    if len(shape) == 1:
+        sys.exit("this network takes features: give a .npy file of them")
     files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
     for start in range(0, len(files), BATCH):
         found = [(str(f), picture(f, shape)) for f in files[start : start + BATCH]]
@@ -89,8 +91,9 @@ def main():
     model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     network = export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
     logits = []
-    for names, images in inputs(Path(sys.argv[1]), model["input"]["shape"][1:]):
-        logits.append(np.asarray(network.call(images)))
+    shape, dtype = model["input"]["shape"][1:], model["input"]["dtype"]
+    for names, images in inputs(Path(sys.argv[1]), shape):
+        logits.append(np.asarray(network.call(images.astype(dtype, copy=False))))
         probabilities = np.asarray(jax.nn.softmax(logits[-1] / model["temperature"], axis=-1))
         for name, row in zip(names, probabilities, strict=True):
             best = int(row.argmax())

@@ -50,7 +50,7 @@ class Trained(NamedTuple):
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """`(H, W, C)`."""
+        """`(H, W, C)`, or `(D,)` of given features."""
         return self.run.image_shape
 
 
@@ -96,10 +96,10 @@ def normalized(trained: Trained, images: jax.Array) -> jax.Array:
 
     Args:
       trained: network.
-      images: uint8 `[B, H, W, C]`.
+      images: uint8 `[B, H, W, C]`, or given features `[B, D]`.
 
     Returns:
-      float32 `[B, H, W, C]`.
+      float32, the shape of the images.
     """
     mean, std = (jnp.asarray(trained.dataset[name], jnp.float32) for name in ("mean", "std"))
     return normalize(images, mean, std)
@@ -151,15 +151,33 @@ def folded_function(trained: Trained) -> tuple[Callable[[jax.Array], jax.Array],
     if model.whitening is not None:
         for mean, matrix in reversed(_whitenings(trained)):
             kernel, bias = fold_into_dense(mean, matrix, kernel, bias)
+    features = features_function(trained)
+
+    def logits(images: jax.Array) -> jax.Array:
+        return features(images) @ kernel + bias[None, :]
+
+    return logits, True
+
+
+def features_function(trained: Trained) -> Callable[[jax.Array], jax.Array]:
+    """The backbone as a function: what the classifier, or the whitening before it, takes.
+
+    Args:
+      trained: network.
+
+    Returns:
+      A function of uint8 images `[B, H, W, C]`, or given features `[B, D]`, that gives float32
+      features `[B, D']`.
+    """
     backbone = {
         name: trained.variables[name]["backbone"]
         for name in ("params", "batch_stats")
         if "backbone" in trained.variables.get(name, {})
     }
 
-    def logits(images: jax.Array) -> jax.Array:
-        features = model.backbone.apply(backbone, normalized(trained, images), train=False)
-        assert isinstance(features, jax.Array)
-        return features.astype(jnp.float32) @ kernel + bias[None, :]
+    def features(images: jax.Array) -> jax.Array:
+        found = trained.model.backbone.apply(backbone, normalized(trained, images), train=False)
+        assert isinstance(found, jax.Array)
+        return found.astype(jnp.float32)
 
-    return logits, True
+    return features

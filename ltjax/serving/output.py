@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from ltjax.data.files import replacing
 from ltjax.errors import InputError, one_line
@@ -36,8 +36,8 @@ def check_differs(output: Path, inputs: Iterable[Path]) -> None:
 
 
 @contextlib.contextmanager
-def written_whole(output: Path) -> Iterator[IO[str]]:
-    """Opens a text file beside an output, which it replaces if the context ends without an error.
+def replaced_whole(output: Path) -> Iterator[BinaryIO]:
+    """Opens a file beside an output, which it replaces if the context ends without an error.
 
     A link stays, and the file that it leads to is replaced.
 
@@ -54,13 +54,32 @@ def written_whole(output: Path) -> Iterator[IO[str]]:
     try:
         if place.exists() and not place.is_file():
             raise InputError(f"--output {one_line(output)} is no regular file; give another")
-        with replacing(place) as raw, io.TextIOWrapper(raw, "utf-8", newline="") as file:
+        with replacing(place) as raw:
             if place.exists():
                 shutil.copymode(place, raw.name)
-            yield file
-            file.flush()
+            yield raw
+            raw.flush()
             os.fsync(raw.fileno())
     except OSError as e:
         raise InputError(
             f"--output {one_line(output)} cannot be written ({e.strerror}); give another"
         ) from e
+
+
+@contextlib.contextmanager
+def written_whole(output: Path) -> Iterator[IO[str]]:
+    """Opens an output as `replaced_whole` does, for text.
+
+    Args:
+      output: file to be written.
+
+    Returns:
+      A context manager of the open file.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    with replaced_whole(output) as raw:
+        file = io.TextIOWrapper(raw, "utf-8", newline="")
+        yield file
+        file.detach()  # flushes, and leaves the file open

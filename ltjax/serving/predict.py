@@ -1,11 +1,8 @@
-"""Predictions for pictures, streamed from a file, a folder or an `.npz` to CSV or JSON lines."""
+"""Predictions for pictures or features, streamed from files to CSV or JSON lines."""
 
 import csv
 import json
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -14,12 +11,9 @@ import numpy as np
 from scipy.special import log_softmax
 
 from ltjax.errors import InputError, one_line, require, visible
+from ltjax.serving.inputs import Example, batches, open_inputs
 from ltjax.serving.load import Trained, folded_function
-from ltjax.serving.npz import stream_images
 from ltjax.serving.output import check_differs, written_whole
-from ltjax.serving.pictures import UnreadableError, decode_file, picture_files
-
-Picture = tuple[str, np.ndarray]
 
 
 class PredictOutcome(NamedTuple):
@@ -32,31 +26,6 @@ class PredictOutcome(NamedTuple):
 
     predicted: int
     skipped: list[str]
-
-
-def _decoded(
-    files: list[Path], shape: tuple[int, ...], skip: Callable[[str], None], *, threads: int
-) -> Iterator[Picture]:
-    """Pictures in order; no more than a few dozen are in memory."""
-    with ThreadPoolExecutor(threads) as pool:
-        rest = iter(files)
-        under_way = deque((f, pool.submit(decode_file, f, shape)) for f in islice(rest, 64))
-        while under_way:
-            path, future = under_way.popleft()
-            for f in islice(rest, 1):
-                under_way.append((f, pool.submit(decode_file, f, shape)))
-            try:
-                yield visible(str(path)), future.result()
-            except UnreadableError as e:
-                skip(str(e))
-
-
-def _batches(pictures: Iterator[Picture], size: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Names and images, the last batch padded with zeros to one compiled shape."""
-    while part := list(islice(pictures, size)):
-        names, images = [name for name, _ in part], np.stack([image for _, image in part])
-        padding = np.zeros((size - len(part), *images.shape[1:]), np.uint8)
-        yield names, np.concatenate([images, padding])
 
 
 def _no_formula(text: str) -> str:
@@ -100,14 +69,14 @@ def predict(
     skip: Callable[[str], None] = lambda line: None,
     ignore: Callable[[str], None] = lambda line: None,
 ) -> PredictOutcome:
-    """Writes the most probable classes of every picture, with calibrated probabilities.
+    """Writes the most probable classes of every example, with calibrated probabilities.
 
     Pictures are decoded by threads while the network computes; memory does not depend on how many
     there are. The output is written beside its place and takes it when it is complete.
 
     Args:
       trained: network.
-      source: picture, folder (searched to the bottom), or `.npz` with `images`.
+      source: see `ltjax.serving.inputs.open_inputs`.
       output: `.csv` (with a header line) or `.jsonl`.
       top_k: number of classes to list per picture.
       batch_size: pictures per call of the network.
@@ -132,29 +101,25 @@ def predict(
 
     def note(line: str) -> None:
         skipped.append(line)
-        if len(files) > 1:  # of one file, the error says it
+        if len(inputs.files) > 1:  # of one file, the error says it
             skip(line)
 
-    files = [source] if source.suffix == ".npz" else picture_files(source, note=ignore)
-    check_differs(output, [*files, *trained.run.files])
-    if source.suffix == ".npz":
-        images_of = stream_images(str(source), trained.image_shape)
-        pictures: Iterator[Picture] = ((str(i), image) for i, image in enumerate(images_of))
-    else:
-        pictures = _decoded(files, trained.image_shape, note, threads=threads)
+    check_differs(output, [source, *trained.run.files])
+    inputs = open_inputs(source, trained.image_shape, threads=threads, skip=note, ignore=ignore)
+    check_differs(output, inputs.files)
     done = 0
     with written_whole(output) as file:
         write = _writer(file, top_k, lines=output.suffix == ".jsonl")
 
-        def finish(of: list[str], found: jax.Array) -> None:
+        def finish(of: list[Example], found: jax.Array) -> None:
             logits = np.asarray(found)[: len(of)] / trained.temperature
             p = np.exp(log_softmax(logits.astype(np.float64), axis=1))
             order = np.argsort(-p, axis=1, kind="stable")[:, :top_k]
-            for name, row, best in zip(of, p, order, strict=True):
-                write(name, [(names[c], float(row[c])) for c in best])
+            for one, row, best in zip(of, p, order, strict=True):
+                write(one.name, [(names[c], float(row[c])) for c in best])
 
-        waiting: tuple[list[str], jax.Array] | None = None
-        for of, images in _batches(pictures, batch_size):
+        waiting: tuple[list[Example], jax.Array] | None = None
+        for of, images in batches(inputs.examples, batch_size):
             sent = network(images)  # computes while the one before is written
             if waiting:
                 finish(*waiting)

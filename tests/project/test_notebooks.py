@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "experiments" / "notebooks"
 SHRUNK = {
     "quickstart": {"RUNLOCAL": True},
+    "embeddings": {"RUNLOCAL": True},
     "colab_tpu": {"SIZE": 32, "BATCH": 16, "MODEL": "resnet10"},
 }
 

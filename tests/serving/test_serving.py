@@ -14,9 +14,10 @@ import pytest
 
 from ltjax.augment.opencv import cv2
 from ltjax.data.arrays import digits
+from ltjax.data.features import read_features, read_given
 from ltjax.data.load import DataConfig
 from ltjax.errors import InputError
-from ltjax.serving import export, predict
+from ltjax.serving import embed, export, predict
 from ltjax.serving import load as trained
 from ltjax.serving.evaluate import evaluate
 from ltjax.training.progress import SilentWatcher
@@ -184,6 +185,53 @@ def test_a_cut_archive_leaves_the_output_as_it_was(network, tmp_path):
         predict.predict(network, file, output)
     assert output.read_text() == "as it was"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "out.csv"]
+
+
+def pictures(folder, count=12):
+    """Digits as PNG files in folders of their classes, and a list of them."""
+    lines = []
+    for index in range(count):
+        name = f"{digits().labels[index]}/{index:03}.png"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), digits().images[index])
+        lines.append(f"{name} {digits().labels[index]}\n")
+    (folder / "list.txt").write_text("".join(lines))
+    np.savez(folder / "all.npz", images=digits().images[:count], labels=digits().labels[:count])
+
+
+@pytest.mark.parametrize("source", ["", "list.txt", "all.npz"])
+@pytest.mark.parametrize("suffix", [".parquet", ".npz", ".safetensors"])
+def test_embedded_pictures_are_data(network, tmp_path, source, suffix):
+    pictures(tmp_path / "in")
+    output = tmp_path / f"features{suffix}"
+    done = embed.embed(embed.of_run(network), tmp_path / "in" / source, output, batch_size=5)
+    assert done == (12, 16, True, [])
+    train, *_ = read_features(str(output))
+    labels = np.array([int(train.class_names[label]) for label in train.labels])
+    order = np.argsort(digits().labels[:12], kind="stable") if source == "" else np.arange(12)
+    np.testing.assert_array_equal(labels, digits().labels[:12][order])
+    images = trained.normalized(network, digits().images[:12][order])
+    expected = network.model.apply(network.variables, images, train=False).features
+    np.testing.assert_allclose(train.array(), expected, rtol=1e-4, atol=1e-5)
+    name = read_given(str(output), 16).names[0]
+    assert name == "0" if source == "all.npz" else name.endswith("0/000.png")
+
+
+def test_embedding_that_fails_leaves_the_output_as_it_was(network, tmp_path):
+    embedder, output = embed.of_run(network), tmp_path / "out.parquet"
+    output.write_text("as it was")
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    for source in (tmp_path / "a.png", tmp_path):
+        with pytest.raises(InputError, match=r"no picture that can be read .*a\.png"):
+            embed.embed(embedder, source, output)
+    np.savez(tmp_path / "in.npz", images=digits().images[:3])
+    for suffix in (".parquet", ".safetensors"):  # without labels, since one would be made up
+        assert not embed.embed(embedder, tmp_path / "in.npz", tmp_path / f"o{suffix}").labeled
+    with pytest.raises(InputError, match="is the same file as the input"):
+        embed.embed(embedder, tmp_path / "in.npz", tmp_path / "in.npz")
+    with pytest.raises(InputError, match=r"use a file \.parquet, \.npz, \.safetensors"):
+        embed.embed(embedder, tmp_path / "in.npz", tmp_path / "o.csv")
+    assert output.read_text() == "as it was"
 
 
 def test_nothing_that_can_be_read(network, tmp_path):

@@ -1,0 +1,189 @@
+"""Given features with labels, such as embeddings of another network, from one or two files."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ltjax.data.labeled import numbered_classes
+from ltjax.data.rows import CHUNK, FeatureSource
+from ltjax.data.tables import Arrays, read_table
+from ltjax.errors import InputError, check_labels, one_line, require, visible
+
+# More features than any network gives; a covariance has the square of it.
+MOST_FEATURES = 65_536
+
+
+class Given(NamedTuple):
+    """Features of a file to which a trained network is applied.
+
+    Attributes:
+      features: any real dtype, `[N, D]`; may be a memory map.
+      names: one for each row; its number where the file gives none.
+      labels: one for each row, a name or a number; None where the file gives none.
+    """
+
+    features: np.ndarray
+    names: list[str]
+    labels: list[str | int] | None
+
+
+def read_features(
+    path: str, test_path: str = "", validation_path: str = ""
+) -> tuple[FeatureSource, FeatureSource | None, FeatureSource | None]:
+    """Reads features and their labels.
+
+    Args:
+      path: a file `.npz` or `.safetensors` with `features`, `labels` and, if there is a test part,
+        `test_features` and `test_labels`; `.npy`, with the labels beside it in `NAME.labels.npy`
+        or `NAME.labels.txt`; or `.parquet`, with one list column or float columns and a column
+        `label`. Labels are class numbers from 0, which `class_names` may name, or strings.
+      test_path: such a file with the test part; if empty, `path` may hold one.
+      validation_path: such a file with the validation part, if there is one.
+
+    Returns:
+      The training part, and the test part and the validation part or None.
+
+    Raises:
+      InputError: a file that cannot be read, or what is wrong with its content.
+
+    Source: ours.
+    """
+    key = "data.path"
+    arrays = read_table(path, key)
+    train, test = _part(arrays, "", path, key, None), None
+    if test_path:
+        test = _other(test_path, "data.test_path", train)
+    elif "test_features" in arrays:
+        test = _part(arrays, "test_", path, key, train)
+    validation = None
+    if validation_path:
+        validation = _other(validation_path, "data.validation_path", train)
+    return train, test, validation
+
+
+def _other(path: str, key: str, train: FeatureSource) -> FeatureSource:
+    return _part(read_table(path, key), "", path, key, train)
+
+
+def read_given(path: str, size: int) -> Given:
+    """Reads features to which a network is applied, with names and labels where there are some.
+
+    Args:
+      path: see `read_features`; labels are not needed.
+      size: D, number of features that they must have.
+
+    Returns:
+      The features, their names and labels.
+
+    Raises:
+      InputError: a file that cannot be read, or what is wrong with its content.
+    """
+    key = "--input"
+    arrays = read_table(path, key)
+    features = _checked(arrays, "features", path, key)
+    require(features.shape[1] == size, f"features of {path}", features.shape[1], f"{size} features")
+    texts: dict[str, list[str | int]] = {}
+    for name in ("names", "labels"):
+        if name in arrays:
+            found = arrays[name]
+            if found.shape != features.shape[:1]:
+                raise InputError(
+                    f"{key} = {path!r}: {name} has the shape {found.shape}; use one for each of "
+                    f"{len(features)} rows"
+                )
+            texts[name] = [x if isinstance(x, int) else visible(_text(x)) for x in found.tolist()]
+    if "labels" in texts and "class_names" in arrays:
+        known = arrays["class_names"].tolist()
+        inside = all(isinstance(x, int) and 0 <= x < len(known) for x in texts["labels"])
+        require(inside, f"labels of {path}", "others", f"labels from 0 to {len(known) - 1}")
+        texts["labels"] = [visible(_text(known[int(x)])) for x in texts["labels"]]
+    names = [str(name) for name in texts.get("names", range(len(features)))]
+    return Given(features, names, texts.get("labels"))
+
+
+def _part(
+    arrays: Arrays, prefix: str, path: str, key: str, train: FeatureSource | None
+) -> FeatureSource:
+    """One part of a file; its classes are those of the training part, if that is another."""
+    features = _checked(arrays, f"{prefix}features", path, key)
+    if train is not None and features.shape[1:] != train.image_shape:
+        raise InputError(
+            f"{key} = {path!r}: another part has {features.shape[1]} features, and the training "
+            f"part {train.image_shape[0]}; give both the same"
+        )
+    try:
+        labels, names = _classes(arrays, prefix, len(features), train)
+        positions = np.arange(len(features), dtype=np.int64)
+        return FeatureSource(features, positions, labels, names)
+    except InputError as e:
+        raise InputError(f"{key} = {path!r}: {e}") from e
+
+
+def _checked(arrays: Arrays, name: str, path: str, key: str) -> np.ndarray:
+    """The features of a file: real numbers `[N, D]`, all of them finite in float32."""
+    found = arrays.get(name)
+    if found is None:
+        raise InputError(f"{key} = {path!r} lacks the array {name!r}; it needs features and labels")
+    shape, kind = found.shape, found.dtype
+    if kind.kind not in "fiu" or len(shape) != 2 or 0 in shape or shape[1] > MOST_FEATURES:
+        raise InputError(
+            f"{key} = {path!r}: {name} = {kind} {shape} is not allowed; use numbers [N, D], D at "
+            f"most {MOST_FEATURES}"
+        )
+    if kind.kind != "f":
+        return found
+    for start in range(0, len(found), CHUNK):
+        with np.errstate(over="ignore"):
+            rows = found[start : start + CHUNK].astype(np.float32)
+        if not np.isfinite(rows).all():
+            row, column = np.argwhere(~np.isfinite(rows))[0]
+            value = found[start + row, column]
+            raise InputError(
+                f"{key} = {path!r}: feature {column} of row {start + row} is {value}, which is not "
+                "finite in float32; remove the row, or repair it"
+            )
+    return found
+
+
+def _classes(
+    arrays: Arrays, prefix: str, rows: int, train: FeatureSource | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The class number of every row, and the names of the classes."""
+    found = arrays.get(f"{prefix}labels")
+    if found is None:
+        raise InputError(f"it has no {prefix}labels; give one label for each row")
+    require(found.shape == (rows,), f"{prefix}labels", found.shape, f"one for each of {rows} rows")
+    if found.dtype.kind in "USO":
+        return _named(found, train.class_names if train else None)
+    if found.dtype.kind == "f" and np.array_equal(found, np.round(found)):
+        found = found.astype(np.int64)  # pandas makes floats of integers
+    labels = check_labels(found)
+    if train is not None:
+        return labels, train.class_names
+    if "class_names" in arrays:
+        names = arrays["class_names"]
+        require(names.ndim == 1 and names.dtype.kind in "USOiu", "class_names", names.shape, "text")
+        return labels, tuple(visible(_text(name)) for name in names.tolist())
+    return labels, numbered_classes(labels, "rows")
+
+
+def _named(found: np.ndarray, known: tuple[str, ...] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class numbers of labels that are names; the classes are sorted by name."""
+    texts = np.array([visible(_text(one)) for one in found.tolist()], dtype=object)
+    names, labels = np.unique(texts, return_inverse=True)
+    if known is None:
+        return labels.astype(np.int64), tuple(names.tolist())
+    place = {name: number for number, name in enumerate(known)}
+    unknown = [name for name in names.tolist() if name not in place]
+    if unknown:
+        raise InputError(
+            f"it has the class {one_line(unknown[0], most=100)!r}, which the training part lacks"
+        )
+    return np.array([place[name] for name in names.tolist()], np.int64)[labels], known
+
+
+def _text(value: object) -> str:
+    """A label or a name as text; bytes of NumPy's `S` type are UTF-8."""
+    if not isinstance(value, str | bytes | int):
+        raise InputError(f"a label of type {type(value).__name__} is not allowed; use text")
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
