@@ -1,8 +1,8 @@
 """Runs an exported network: python run.py IMAGES [LOGITS.npy]
 
 IMAGES is a picture, a folder of pictures, or a .npy file of uint8 [N, H, W, C]; of a network on
-given features it is a .npy file of these, [N, D]. It needs jax, NumPy and flatbuffers, and OpenCV for pictures. This file, `model.json` and `model.stablehlo` are
-all of it.
+given features it is a .npy file of these, [N, D]. It needs jax, NumPy and flatbuffers, and OpenCV
+for pictures. This file, `model.json` and `model.stablehlo` are all of it.
 """
 
 import json
