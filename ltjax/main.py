@@ -10,7 +10,6 @@ ltjax explain KEY
 
 # The standard library only: `console` sets the environment before NumPy is imported.
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -237,106 +236,20 @@ def _default_workdir(file: str, config: "Config") -> str:
     return f"runs/{name}-{config.method}{stage}-seed{config.seed}"
 
 
-def _evaluate(given: "flags.FlagValues", config: "Config") -> None:
-    from ltjax.serving.output import check_differs, written_whole
-    from ltjax.training.workdir import read_finished
-
-    if given.output:
-        data = (config.data.path, config.data.test_path)
-        inputs = [*read_finished(given.workdir).files, *map(Path, filter(None, data))]
-        check_differs(Path(given.output), inputs)
+def _serve(given: "flags.FlagValues", config: "Config") -> None:
+    """What a finished run is used for."""
     _start_jax(1)
-    from ltjax.serving.evaluate import evaluate
+    from ltjax.serving.commands import COMMANDS
 
-    result = evaluate(given.workdir, config.data)
-    if given.output:
-        with written_whole(Path(given.output)) as file:
-            file.write(json.dumps(result, indent=2) + "\n")
-    for name, value in result["test"].items():
-        if name != "per_class":
-            low_high = result["intervals"][0][name]
-            spread = "" if low_high is None else f"  [{low_high[0]:.4f}, {low_high[1]:.4f}]"
-            print(f"{name:18} {'–' if value is None else f'{value:.4f}'}{spread}")
-
-
-def _predict(given: "flags.FlagValues", config: "Config") -> None:
-    from ltjax.errors import one_line
-
-    output, source = _required_output(given), _required_input(given)
-    _start_jax(1)
-    from ltjax.serving.load import load
-    from ltjax.serving.predict import predict
-
-    trained, kept = load(given.workdir), given.top_k
-    done = predict(trained, source, output, top_k=kept, skip=_skipped, ignore=_ignored)
-    print(f"{one_line(output)}: {done.predicted} predicted, {len(done.skipped)} skipped")
-
-
-def _embed(given: "flags.FlagValues", config: "Config") -> None:
-    from ltjax.errors import one_line
-
-    output, source = _required_output(given), _required_input(given)
-    _start_jax(1)
-    from ltjax.serving.embed import embed, of_run
-    from ltjax.serving.load import load
-
-    embedder = of_run(load(given.workdir))
-    done = embed(embedder, source, output, skip=_skipped, ignore=_ignored)
-    labels = "with" if done.labeled else "without"
-    print(
-        f"{one_line(output)}: {done.embedded} rows of {done.size} features, {labels} labels, "
-        f"{len(done.skipped)} skipped"
-    )
-
-
-def _ignored(line: str) -> None:
-    print(f"ltjax: {line}", file=sys.stderr)
-
-
-def _skipped(line: str) -> None:
-    from ltjax.errors import one_line
-
-    print(f"ltjax: skipped {one_line(line)}", file=sys.stderr)
-
-
-def _export(given: "flags.FlagValues", config: "Config") -> None:
-    output = _required_output(given)
-    _start_jax(1)
-    from ltjax.errors import one_line
-    from ltjax.serving import export
-    from ltjax.serving.load import load
-
-    export.check_platforms(given.platforms)
-    folded = export.write(load(given.workdir), output, platforms=given.platforms)
-    how = "folded into one" if folded else "kept apart"
-    print(
-        f"{one_line(output)}: model.stablehlo, model.json, run.py, model.safetensors, README.md "
-        f"(whitening and classifier {how}); python {one_line(Path(output) / 'run.py')} PICTURES"
-    )
-
-
-def _required_output(given: "flags.FlagValues") -> str:
-    from ltjax.errors import InputError
-
-    if not given.output:
-        raise InputError(f"--output is missing; --mode={given.mode} writes there")
-    return str(given.output)
-
-
-def _required_input(given: "flags.FlagValues") -> str:
-    from ltjax.errors import InputError
-
-    if not given.input:
-        raise InputError("--input is missing; give an image, a folder, a list or an .npz file")
-    return str(given.input)
+    COMMANDS[given.mode](given, config)
 
 
 MODES: dict[str, Callable[["flags.FlagValues", "Config"], None]] = {
     "train": _train,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "embed": _embed,
-    "export": _export,
+    "evaluate": _serve,
+    "predict": _serve,
+    "embed": _serve,
+    "export": _serve,
 }
 
 
