@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names as in _HOME, for editors and type checkers
     from ltjax.augment.mixing import mixup as mixup
     from ltjax.augment.mixing import remix as remix
+    from ltjax.estimator import LongTailClassifier as LongTailClassifier
     from ltjax.losses import adjusted_logits as adjusted_logits
     from ltjax.losses import balanced_softmax as balanced_softmax
     from ltjax.losses import bet_weights as bet_weights
@@ -56,6 +57,7 @@ _HOME = {
     "B3RS": "ltjax.samplers",
     "ChannelWhitening": "ltjax.whitening.linen",
     "ClassAwareSampler": "ltjax.samplers",
+    "LongTailClassifier": "ltjax.estimator",
     "PowerSampler": "ltjax.samplers",
     "ProgressiveSampler": "ltjax.samplers",
     "RepeatFactorSampler": "ltjax.samplers",

@@ -36,6 +36,7 @@ class Batch(NamedTuple):
       mask: bool `[B]`, False for padding.
       images: uint8 `[B / hosts, H, W, C]`, or features `[B / hosts, D]`, of this host; None where
         they are resident.
+      weights: float32 `[B]`, of the examples in the loss; None where each counts 1.
     """
 
     indices: chex.Array
@@ -44,6 +45,7 @@ class Batch(NamedTuple):
     embedded: chex.Array
     mask: chex.Array
     images: chex.Array | None = None
+    weights: chex.Array | None = None
 
 
 class StreamSettings(NamedTuple):

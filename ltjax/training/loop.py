@@ -1,4 +1,4 @@
-"""The training loop: the only one."""
+"""The loop of a run: steps with logs, evaluations and checkpoints in its folder."""
 
 import contextlib
 from pathlib import Path
@@ -11,19 +11,19 @@ from ltjax.errors import Interrupted
 from ltjax.training import identity, unfinished
 from ltjax.training.build import Job
 from ltjax.training.checkpoint import Checkpoints
-from ltjax.training.clock import TrainingClock
 from ltjax.training.devices import Mapping
 from ltjax.training.multi_seed import Seeds
 from ltjax.training.progress import MetricsLog, Profile, Watcher
 from ltjax.training.result import course, score_seeds
 from ltjax.training.safety import StopRequest, check_finite
-from ltjax.training.schedule import Schedule
+from ltjax.training.schedule import Due, Schedule
 from ltjax.training.state import TrainState
+from ltjax.training.steps import StepLoop
 from ltjax.training.window import MetricsWindow, by_seed
 from ltjax.training.workdir import Workdir
 
 
-class Loop:
+class Loop(StepLoop):
     """Trains all seeds of a run to the end, with logs, evaluations and checkpoints on the way.
 
     With several hosts each has its own loop; they take the same steps together, and the first one
@@ -54,20 +54,20 @@ class Loop:
         watcher: Watcher,
         content: dict[str, str],
     ):
+        self.mapping = seeds.mapping
+        most = config.engine.steps_per_call or self.mapping.engine.steps_per_call
+        profile = Profile(config.profile_steps, folder.path / "profile")
+        super().__init__(seeds, _schedule(config, job, self.mapping), most, profile)
         self.config, self.job, self.seeds, self.folder = config, job, seeds, folder
-        self.mapping, self.watcher, self._content = seeds.mapping, watcher, content
-        self.step, self.skipped, self.score = 0, 0, 0.0
+        self.watcher, self._content = watcher, content
+        self.skipped, self.score = 0, 0.0
         self.facts: dict[str, Any] = {}
-        self.clock, self._window = TrainingClock(), MetricsWindow()
         # A window that is complete, to be logged once the next steps are on their way.
         self._complete: MetricsWindow | None = None
-        self._schedule = _schedule(config, job, self.mapping)
-        most = config.engine.steps_per_call or self.mapping.engine.steps_per_call
-        self._fused = self._schedule.fused_steps(most)
         if self.mapping.chief:
             unfinished.clear(folder.checkpoints)
         self._checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
-        self._profile = Profile(config.profile_steps, folder.path / "profile")
+        self._request: StopRequest | None = None
         self._log_file: MetricsLog | None = None
 
     def restore(self) -> bool:
@@ -118,8 +118,11 @@ class Loop:
             self._log_file = MetricsLog(self.folder.path, self.step, self.watcher.note)
         self.watcher.start(self.step, self._schedule.total)
         try:
-            with StopRequest() as request:
-                self._steps(request)
+            with StopRequest() as self._request:
+                if self._schedule.total == 0 and not self._checkpoints.steps():
+                    self._evaluate()  # a stage that only computes its head
+                    self._save()
+                self.take_all()
         except BaseException:
             with contextlib.suppress(Exception):  # let what is being written come to its end
                 self._checkpoints.close()
@@ -131,41 +134,27 @@ class Loop:
                 self._log_file.close()
         self._checkpoints.close()
 
-    def _steps(self, request: StopRequest) -> None:
-        if self._schedule.total == 0 and not self._checkpoints.steps():
-            self._evaluate()  # a stage that only computes its head
-            self._save()
-        while self.step < self._schedule.total:
-            self._take_steps()
-            self._log()  # the steps before these, now that the devices are busy again
-            due = self._schedule.at(self.step)
-            stopping = self.mapping.any_host(request.number or 0) if due.ask else 0
-            if stopping:
-                due = due.before_stop()
-            if due.log:
-                self._complete, self._window = self._window, MetricsWindow()
-            if due.evaluate or due.save:  # which wait for the steps anyhow
-                self._log()
-            if due.evaluate:
-                self._evaluate()
-            if due.save:
-                self._save()
-            if stopping and not due.last:
-                self._checkpoints.close()
-                raise Interrupted(stopping, self.step)
+    def _under_way(self) -> None:
+        self._log()  # the steps before these, now that the devices are busy again
 
-    def _take_steps(self) -> None:
-        """Sends the next steps to the devices; waits for the first ones, which compile."""
-        self._profile.before(self.step)
-        with self.clock.input():
-            batches = self.seeds.load(self.step, self._fused)
-        metrics = self.seeds.step(batches)
-        self.step += self._fused
-        self._profile.after(self.step, self.seeds.block)
-        self._window.add(metrics, self.step, timed=self._fused if self.clock.running else 0)
-        if not self.clock.running:
-            self.seeds.block()
-            self.clock.start()
+    def _after(self, due: Due) -> bool:
+        """Logs, evaluates and saves; raises `Interrupted` where the run was asked to stop."""
+        asked = (self._request and self._request.number) or 0
+        stopping = self.mapping.any_host(asked) if due.ask else 0
+        if stopping:
+            due = due.before_stop()
+        if due.log:
+            self._complete, self._window = self._window, MetricsWindow()
+        if due.evaluate or due.save:  # which wait for the steps anyhow
+            self._log()
+        if due.evaluate:
+            self._evaluate()
+        if due.save:
+            self._save()
+        if stopping and not due.last:
+            self._checkpoints.close()
+            raise Interrupted(stopping, self.step)
+        return True
 
     def _fetch(self, window: MetricsWindow) -> None:
         """Fetches a window's metrics and looks for losses that are not finite."""

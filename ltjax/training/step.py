@@ -94,6 +94,8 @@ def make_train_step(
             if embedded_weight is not None:
                 bet = bet_weights(batch.embedded, embedded_weight, axis_name=AXIS)
             inputs = loss_inputs(out.logits, targets)
+            if batch.weights is not None:
+                inputs = inputs._replace(weights=batch.weights)
             value = batch_loss(
                 loss, inputs, data.loss_state, step=state.step, bet=bet, axis_name=AXIS
             )

@@ -1,0 +1,247 @@
+"""The choice of a head's shrinkage, weight decay and correction on held-out training rows."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ltjax.data.longtail import stratified
+from ltjax.evaluation.calibration import Correction, balanced_nll, correct, fit
+from ltjax.samplers import index_labels
+from ltjax.training.heads import Rows
+from ltjax.training.settings import AUTO, FEWEST_EPOCHS, LDA, MOST_EPOCHS, Settings
+from ltjax.training.task import (
+    Data,
+    class_means,
+    head,
+    logits,
+    nearest_mean,
+    train,
+    training,
+)
+from ltjax.whitening.classwise import Basis
+
+# Candidates: intensities of the shrinkage, and weight decays in units of one row, so that they
+# mean the same for any number of rows: the decay of the mean loss over N rows is `strength / N`.
+SHRINKAGES = (0.95, 0.7, 0.3)
+STRENGTHS = (10.0, 40.0, 160.0)
+CLOSED_FORM_SHRINKAGES = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
+# Shrinkage and strength where there are too few rows to choose by.
+UNCHOSEN = (0.5, 2.0)
+# What a choice is made on: with more classes or rows, a part of them.
+MOST_CLASSES, MOST_ROWS = 100, 12_288
+# Rows that all epochs of a candidate together see.
+CHOICE_ROWS_SEEN = 150_000
+# With fewer held-out rows than this there is nothing to choose by.
+FEWEST_HELD_OUT = 40
+
+
+class Candidate(NamedTuple):
+    """What a head is trained with.
+
+    Attributes:
+      shrinkage: of the covariance within classes, in (0, 1].
+      strength: weight decay of the mean loss, times the number of rows.
+      correction: of its logits.
+    """
+
+    shrinkage: float
+    strength: float
+    correction: Correction = Correction()
+
+
+class Split(NamedTuple):
+    """Rows to choose on.
+
+    Attributes:
+      classes: their classes, int `[K]`.
+      kept: rows to train on, int `[M]`.
+      held: rows to compare on, int `[H]`.
+    """
+
+    classes: np.ndarray
+    kept: np.ndarray
+    held: np.ndarray
+
+
+def split(labels: np.ndarray, fraction: float, seed: int) -> Split | None:
+    """Splits rows, or a part of them, into rows to train candidates on and rows to compare them on.
+
+    With many classes some are taken, evenly spread over the classes' numbers of rows, and of the
+    largest of these so many rows that the sum is `MOST_ROWS`. Rare classes keep all their rows,
+    since it is their number that decides how much regularization a head needs.
+
+    Args:
+      labels: int `[N]`.
+      fraction: of each class that is held out, at least one row and never the last.
+      seed: of the draws.
+
+    Returns:
+      The rows, or None where fewer than `FEWEST_HELD_OUT` would be held out.
+
+    Source: ours.
+
+    >>> labels = np.repeat([0, 1, 2], [300, 200, 20])
+    >>> found = split(labels, 0.1, seed=0)
+    >>> found.classes.tolist(), len(found.kept), len(found.held)
+    ([0, 1, 2], 468, 52)
+    >>> split(labels[:100], 0.1, seed=0)
+    """
+    index, rng = index_labels(labels), np.random.default_rng(seed)
+    order = index.order
+    if len(order) > MOST_CLASSES:
+        order = order[np.linspace(0, len(order) - 1, MOST_CLASSES).round().astype(int)]
+    sizes = np.minimum(index.counts[order], _limit(index.counts[order]))
+    starts = np.zeros(len(index.counts), np.int64)
+    starts[index.order] = np.cumsum(index.sizes) - index.sizes
+    rows = np.concatenate(
+        [
+            rng.permutation(index.by_class[starts[c] : starts[c] + index.counts[c]])[:size]
+            for c, size in zip(order, sizes, strict=True)
+        ]
+    )
+    kept, held = stratified(labels[rows], fraction, seed)
+    if len(held) < FEWEST_HELD_OUT:
+        return None
+    return Split(np.sort(order), rows[kept], rows[held])
+
+
+def _limit(sizes: np.ndarray) -> int:
+    """The most rows of a class with which all classes have at most `MOST_ROWS`."""
+    low, high = 1, int(sizes.max())
+    while low < high:
+        middle = (low + high + 1) // 2
+        if np.minimum(sizes, middle).sum() <= MOST_ROWS:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def choose(data: Data, settings: Settings, basis: Basis) -> Candidate:
+    """Chooses what is left to choose, by the class-balanced log loss of held-out rows.
+
+    Each candidate has its best temperature and, where `tau` is to be chosen, its best logit
+    adjustment. The chosen head is trained on all rows afterwards.
+
+    Args:
+      data: all rows.
+      settings: how to fit; what is a number there is not changed.
+      basis: of the coordinates.
+
+    Returns:
+      The best candidate, with its correction.
+    """
+    found = split(data.labels, settings.validation_fraction, settings.seed)
+    if found is None:
+        return unchosen(settings, len(data.labels))
+    candidates = _candidates(settings, len(data.labels))
+    number = np.zeros(data.num_classes, np.int64)
+    number[found.classes] = np.arange(len(found.classes))
+    part = data._replace(labels=number[data.labels], num_classes=len(found.classes))
+    kept, held = part.rows(basis, found.kept), part.rows(basis, found.held)
+    outputs = _outputs(part, settings, basis, candidates, kept, held)
+    counts = np.bincount(kept.labels, minlength=part.num_classes)
+    return _best(candidates, outputs, held.labels, counts, adjust=settings.tau == AUTO)
+
+
+def unchosen(settings: Settings, rows: int) -> Candidate:
+    """What is taken where nothing can be chosen; numbers that are given stay.
+
+    Args:
+      settings: how to fit.
+      rows: N.
+
+    Returns:
+      The candidate.
+    """
+    shrinkage, strength = (
+        UNCHOSEN if settings.whitens and not settings.hidden else (1.0, UNCHOSEN[1])
+    )
+    if not isinstance(settings.shrinkage, str):
+        shrinkage = settings.shrinkage
+    if not isinstance(settings.weight_decay, str):
+        strength = settings.weight_decay * rows
+    return Candidate(shrinkage, strength, settings.correction())
+
+
+def _candidates(settings: Settings, rows: int) -> list[Candidate]:
+    shrinkages: Sequence[float] = (1.0,)
+    if settings.whitens and not settings.hidden:
+        closed = settings.method == LDA
+        shrinkages = CLOSED_FORM_SHRINKAGES if closed else SHRINKAGES
+    if not isinstance(settings.shrinkage, str):
+        shrinkages = (settings.shrinkage,)
+    strengths: Sequence[float] = STRENGTHS
+    if settings.method == LDA:
+        strengths = (0.0,)
+    elif not isinstance(settings.weight_decay, str):
+        strengths = (settings.weight_decay * rows,)
+    return [
+        Candidate(shrinkage, strength, settings.correction())
+        for shrinkage in shrinkages
+        for strength in strengths
+    ]
+
+
+def _outputs(
+    part: Data,
+    settings: Settings,
+    basis: Basis,
+    candidates: Sequence[Candidate],
+    kept: Rows,
+    held: Rows,
+) -> Callable[[int], np.ndarray]:
+    """Gives the logits of the held-out rows by each candidate."""
+    coordinates = held.read(np.arange(len(held.labels)))
+    if settings.method == LDA:
+        scales = basis.scales(np.array([c.shrinkage for c in candidates]))
+        own = kept.read(np.arange(len(kept.labels)))
+        means = class_means(own, kept.labels, part.num_classes)
+        trained = [head(nearest_mean(means / scale), 0) for scale in scales]
+    else:
+        total = len(kept.labels)
+        if settings.epochs == AUTO:
+            seen = int(np.clip(-(-CHOICE_ROWS_SEEN // total), FEWEST_EPOCHS, MOST_EPOCHS))
+            settings = settings._replace(epochs=seen)
+        config = settings.config(total, part.num_classes)
+        each = [(c.shrinkage, c.strength) for c in candidates]
+        options = training(settings, config, basis, each, total)
+        scales, variables = options.scales, train(part, kept, settings, config, options)
+        trained = [head(variables, index) for index in range(len(candidates))]
+    return lambda index: logits(
+        settings, part.num_classes, trained[index], coordinates / scales[index]
+    )
+
+
+def _best(
+    candidates: Sequence[Candidate],
+    logits: Callable[[int], np.ndarray],
+    labels: np.ndarray,
+    counts: np.ndarray,
+    *,
+    adjust: bool,
+) -> Candidate:
+    """The candidate with the lowest class-balanced log loss, each with its best correction.
+
+    Args:
+      candidates: at least one.
+      logits: gives a candidate's logits of the held-out rows, `[H, C]`, by its number.
+      labels: of these rows, int `[H]`.
+      counts: training rows of each class, `[C]`.
+      adjust: whether to fit the strength of the logit adjustment too; otherwise the candidates'
+        own stays.
+
+    Returns:
+      The best candidate, with its correction.
+    """
+    scored = []
+    for number, candidate in enumerate(candidates):
+        z, tau = logits(number), candidate.correction.tau
+        if not adjust:
+            z = correct(z, counts, Correction(tau))
+        found = fit(labels, z, counts, adjust=adjust)
+        loss = balanced_nll(labels, correct(z, counts, found))
+        total = found if adjust else Correction(tau, found.temperature)
+        scored.append((loss, number, candidate._replace(correction=total)))
+    return min(scored, key=lambda entry: entry[:2])[2]

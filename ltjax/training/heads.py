@@ -1,0 +1,255 @@
+"""Classifiers on features in memory, trained side by side by the step and the loop of a run.
+
+All heads take the same batches. They may differ in what the features are divided by (the
+shrinkage of their whitening), in their weight decay and in their initialization.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax.config import Config
+from ltjax.data.loader import Batch, train_batch
+from ltjax.errors import InputError
+from ltjax.samplers import BatchSampler, PrefetchSampler
+from ltjax.training.prior import class_statistics
+from ltjax.training.program import MOST_FUSED, Program, kind_of, program_of
+from ltjax.training.schedule import Due, Schedule
+from ltjax.training.state import TrainState
+from ltjax.training.step import Resident
+from ltjax.training.steps import StepLoop
+from ltjax.training.window import DeviceMetrics
+from ltjax.whitening.classwise import Basis
+
+# Most numbers in the features of one dispatch.
+LARGEST_DISPATCH = 2**21
+# Rows whose coordinates take at most so many bytes are kept; those of others are computed batch by
+# batch.
+KEPT_BYTES = 2**26
+
+
+class Rows:
+    """Some rows of an array, read in the coordinates of a basis.
+
+    Args:
+      features: `[N, D]`, any float dtype, in memory or mapped to it.
+      index: the rows, int `[M]`; None is all.
+      labels: their classes, int `[M]`.
+      weights: their weights in the loss, float32 `[M]`, of mean 1; None is 1 each.
+      basis: of the coordinates.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        index: np.ndarray | None,
+        labels: np.ndarray,
+        weights: np.ndarray | None,
+        basis: Basis,
+    ):
+        self._features, self._index, self._basis = features, index, basis
+        self.labels, self.weights = labels, weights
+        self._kept: np.ndarray | None = None
+        if len(labels) * features.shape[1] * 4 <= KEPT_BYTES:
+            self._kept = self._read(np.arange(len(labels)))
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """The coordinates of some of the rows, float32 `[B, D]`."""
+        return self._read(indices) if self._kept is None else self._kept[indices]
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        taken = indices if self._index is None else self._index[indices]
+        return self._basis.coordinates(self._features[taken])
+
+
+class Training(NamedTuple):
+    """What heads are trained with; arrays have an entry for each head.
+
+    Attributes:
+      scales: what the coordinates are divided by, float32 `[K, D]`.
+      weight_decays: `[K]`.
+      rates: peak learning rates, `[K]`.
+      seeds: of the initialization, int `[K]`.
+      cosine: let the rate fall to 0; otherwise it is constant.
+    """
+
+    scales: np.ndarray
+    weight_decays: np.ndarray
+    rates: np.ndarray
+    seeds: np.ndarray
+    cosine: bool = True
+
+
+class Heads:
+    """Heads of one kind on the same batches, as the loop takes them.
+
+    Args:
+      program: of the kind.
+      rows: what the sampler's indices mean.
+      sampler: of the batches.
+      epochs: of the sampler.
+      states: of all heads, with a leading axis.
+      data: what stays on the device.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        rows: Rows,
+        sampler: BatchSampler,
+        epochs: int,
+        states: TrainState,
+        data: Resident,
+    ):
+        self._program, self._rows, self._data = program, rows, data
+        self._sampler = PrefetchSampler(sampler, epochs)
+        self.states = program.mapping.replicate(states)
+        self._under_way: deque[DeviceMetrics] = deque()
+
+    def load(self, first: int, count: int) -> list[Batch]:
+        """The batches of `count` steps from step `first`."""
+        batches = [self._batch(first + i) for i in range(count)]
+        stacked = jax.tree.map(lambda *each: np.stack(each), *batches)
+        return [self._program.mapping.split(stacked, lead=1)]
+
+    def _batch(self, step: int) -> Batch:
+        rows, batch = self._rows, train_batch(self._sampler, self._rows.labels, step)
+        weights = np.ones(len(batch.labels), np.float32)
+        if rows.weights is not None:
+            weights = rows.weights[batch.indices]
+        return batch._replace(images=rows.read(batch.indices), weights=weights)
+
+    def step(self, batches: list[Batch]) -> DeviceMetrics:
+        """Takes the steps of these batches; at most two calls are under way."""
+        self.states, metrics = self._program.step(self.states, self._data, batches[0])
+        self._under_way.append([metrics])
+        if len(self._under_way) > 2:
+            jax.block_until_ready(self._under_way.popleft())
+        return [metrics]
+
+    def block(self) -> None:
+        """Waits until the steps under way are done."""
+        jax.block_until_ready(self.states)
+
+    def variables(self) -> dict[str, Any]:
+        """Parameters and statistics of all heads, with a leading axis, as NumPy arrays."""
+        return jax.tree.map(np.asarray, self.states.variables)
+
+    def close(self) -> None:
+        """Ends the thread that draws batches."""
+        self._sampler.close()
+
+
+class HeadLoop(StepLoop):
+    """Trains heads to the end, or until `watch` says stop after an epoch.
+
+    Args:
+      heads: what is trained.
+      schedule: its length, and how often `watch` is called.
+      most_fused: most steps in one dispatch.
+      watch: called with the number of the epoch, the heads and the mean loss of all steps since
+        the last call; returns whether to go on.
+    """
+
+    def __init__(
+        self,
+        heads: Heads,
+        schedule: Schedule,
+        most_fused: int,
+        watch: "Watch | None",
+    ):
+        super().__init__(heads, schedule, most_fused)
+        self._heads, self._watch = heads, watch
+
+    def _after(self, due: Due) -> bool:
+        if self._watch is None or not due.evaluate:
+            return True
+        return self._watch(self.step, self._heads)
+
+
+Watch = Callable[[int, Heads], bool]
+
+
+def train(
+    config: Config,
+    rows: Rows,
+    sampler: BatchSampler,
+    counts: np.ndarray,
+    training: Training,
+    *,
+    hidden: tuple[int, ...],
+    device: jax.Device,
+    start: Callable[[TrainState], TrainState] | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Trains heads.
+
+    Args:
+      config: resolved; its sections for model, whitening, loss and training are used.
+      rows: the training rows.
+      sampler: of their batches.
+      counts: training rows of each class, or the sums of their weights, `[C]`.
+      training: what the heads are trained with.
+      hidden: widths of hidden layers.
+      device: where.
+      start: changes the initial states.
+      watch: see `HeadLoop`.
+
+    Returns:
+      Variables of all heads, with a leading axis.
+
+    Raises:
+      InputError: the parameters are no longer finite.
+    """
+    total = config.train.epochs * len(sampler)
+    program = program_of(kind_of(config, hidden, len(counts), total, device))
+    found = class_statistics(config, counts, rows.labels, sampler)
+    if rows.weights is not None:  # a loss averages over weighted rows
+        number = np.bincount(rows.labels, minlength=len(counts))
+        mean_weight = np.bincount(rows.labels, rows.weights, len(counts)) / np.maximum(number, 1)
+        found = found._replace(prior=found.prior / found.prior.sum() * mean_weight)
+    features = training.scales.shape[1]
+    keys = jax.vmap(jax.random.key)(jnp.asarray(training.seeds, jnp.uint32))
+    states = _with_options(program.initial(keys, features), training, total)
+    data = Resident(
+        images=None,
+        mean=np.zeros(features, np.float32),
+        std=training.scales,
+        loss_state=program.loss.init(*map(jnp.asarray, found)),
+        key=jax.random.key(config.seed),
+        mixing_state=np.maximum(np.asarray(counts, np.float32), 1),
+    )
+    heads = Heads(
+        program,
+        rows,
+        sampler,
+        config.train.epochs,
+        states if start is None else start(states),
+        program.mapping.replicate(data),
+    )
+    schedule = Schedule(total, total, len(sampler) if watch else total, total)
+    most = max(min(LARGEST_DISPATCH // (sampler.batch_size * features), MOST_FUSED), 1)
+    try:
+        HeadLoop(heads, schedule, most, watch).take_all()
+        variables = heads.variables()
+    finally:
+        heads.close()
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+        raise InputError(
+            f"the loss is not finite with learning_rate = {training.rates.max():g}; lower it"
+        )
+    return variables
+
+
+def _with_options(states: TrainState, training: Training, total: int) -> TrainState:
+    given = {
+        "rate": training.rates,
+        "weight_decay": training.weight_decays,
+        "steps": np.full(len(training.rates), total if training.cosine else 2.0**60),
+    }
+    options = {name: jnp.asarray(value, jnp.float32) for name, value in given.items()}
+    return states._replace(opt_state=states.opt_state._replace(hyperparams=options))
