@@ -3,8 +3,8 @@
 Command:   ltjax --config features_lt --data FILE
            FILE is .npz, .npy, .safetensors or .parquet (docs/data.md); test rows are held out
            unless the file has some or --config.data.test_path=FILE gives them
-Time:      see docs/embeddings.md
-Accuracy:  see docs/embeddings.md
+Time:      115,846 rows of 768 features and 1,000 classes: 12 s of CPU time an epoch
+Accuracy:  that of your features
 
 Whitening, logit adjustment, B3RS and BET act on the classifier's inputs, so that they need no
 network of their own. --config.model.hidden=(512,) trains a hidden layer before them.
