@@ -64,6 +64,9 @@ def test_configs_resolve_and_say_what_to_expect(path):
     small = configs.resolve(config)
     assert small.train.epochs <= 2
     assert small.data.limit <= 512
+    assert small.model.dtype == "float32"
+    if small.model.name == "resnet50":
+        assert small.data.limit * (small.data.image_size or 32) <= 64 * 32
     assert configs.resolve(small) == small
     text = path.read_text()
     for word in ("Command:", "Time:", "Accuracy:"):
