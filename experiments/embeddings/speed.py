@@ -216,8 +216,10 @@ def tables(results: timing.Parts) -> str:
 
 
 def write(folder: Path) -> None:
-    """Writes the tables of the stored results."""
+    """Writes the tables of the stored results, if there are any."""
     results = timing.read(folder / "speed.csv")
+    if not results:
+        return
     (folder / "speed.md").write_text(tables(results))
     if "imagenet_lt" in results:
         (folder / "imagenet_lt.md").write_text(table(results["imagenet_lt"]) + "\n")

@@ -26,10 +26,11 @@ from ltjax.training.window import DeviceMetrics
 from ltjax.whitening.classwise import Basis
 
 # Most numbers in the features of one dispatch.
-LARGEST_DISPATCH = 2**21
+LARGEST_DISPATCH = 2**20
 # Rows whose coordinates take at most so many bytes are kept; those of others are computed batch by
 # batch.
 KEPT_BYTES = 2**26
+CHUNK = 1024
 
 
 class Rows:
@@ -55,7 +56,11 @@ class Rows:
         self.labels, self.weights = labels, weights
         self._kept: np.ndarray | None = None
         if len(labels) * features.shape[1] * 4 <= KEPT_BYTES:
-            self._kept = self._read(np.arange(len(labels)))
+            kept = np.empty((len(labels), features.shape[1]), np.float32)
+            for start in range(0, len(labels), CHUNK):  # each step of it takes a copy
+                part = np.arange(start, min(start + CHUNK, len(labels)))
+                kept[part] = self._read(part)
+            self._kept = kept
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """The coordinates of some of the rows, float32 `[B, D]`."""

@@ -19,7 +19,7 @@ from ltjax.training.settings import AUTO, LARGEST_BATCH, Settings
 from ltjax.training.state import TrainState
 from ltjax.whitening.classwise import Basis, Chunk, ClassMoments, class_moments
 
-CHUNK = 4096
+CHUNK = 2048
 # Learning rate of hidden layers, which have batch norm; without them it follows from the rows.
 HIDDEN_RATE = 0.1
 # Learning rate for B rows of D whitened features, times D / B.
