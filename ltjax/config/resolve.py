@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ltjax.config.recipes import METHODS, STAGES
 from ltjax.config.schema import SCHEMA, SECTIONS, Config, Key, flatten, get, suggestion
 from ltjax.errors import InputError, one_line, require
+from ltjax.models.pretrained import entry_of
 from ltjax.models.registry import BACKBONES, TAKE_FEATURES
 
 FlatConfig = dict[str, Any]  # dotted keys to values
@@ -48,6 +49,8 @@ def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
     _check_stage(flat)
     _check_groups(flat)
     _check_features(flat)
+    if flat["model.weights"]:
+        entry_of(flat["model.weights"], flat["model.name"])
     values = {path: _typed(SCHEMA[path], value) for path, value in flat.items()}
     resolved: Config = _build(Config, unflatten_dict(values, sep="."))
     return resolved

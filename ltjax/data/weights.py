@@ -15,11 +15,10 @@ from safetensors import SafetensorError, deserialize
 from ltjax.data.files import read_regular
 from ltjax.data.torch_file import TorchFileError, read_tensors
 from ltjax.errors import InputError, one_line
-from ltjax.models.pretrained import PRETRAINED, Entry, Weights, weights_of
+from ltjax.models.pretrained import PRETRAINED, Entry, Weights, entry_of, weights_of
 
 # More than any backbone here has, in float64.
 MAX_BYTES = 2**33
-SUFFIXES = (".pth", ".pt", ".safetensors")
 _DTYPES = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -46,43 +45,6 @@ class Pretrained(NamedTuple):
     weights: Weights
     file: Path
     sha256: str
-
-
-def entry_of(weights: str, backbone: str) -> Entry:
-    """The entry that says what images a network takes.
-
-    Args:
-      weights: name of an entry, or path of a file, whose images are those of the first entry of
-        the backbone.
-      backbone: name of the backbone.
-
-    Returns:
-      The entry.
-
-    Raises:
-      InputError: there is none, or it is of another backbone.
-
-    >>> entry_of("resnet50_v1", "resnet50").size
-    224
-    """
-    if weights in PRETRAINED:
-        entry = PRETRAINED[weights]
-        if entry.backbone != backbone:
-            raise InputError(
-                f"model.weights = {weights!r} is of the backbone {entry.backbone}; use "
-                f"model.name = {entry.backbone} instead of {backbone}"
-            )
-        return entry
-    if not weights.endswith(SUFFIXES):
-        raise InputError(
-            f"model.weights = {one_line(weights, most=200)} is neither a name ("
-            f"{', '.join(PRETRAINED)}) nor a file ({', '.join(SUFFIXES)})"
-        )
-    for entry in PRETRAINED.values():
-        if entry.backbone == backbone:
-            return entry
-    known = ", ".join(sorted({entry.backbone for entry in PRETRAINED.values()}))
-    raise InputError(f"model.name = {backbone} takes no pretrained weights; use one of {known}")
 
 
 def read_pretrained(weights: str, backbone: str, module: nn.Module) -> Pretrained:

@@ -135,6 +135,46 @@ PRETRAINED: dict[str, Entry] = {
 }
 
 
+SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def entry_of(weights: str, backbone: str) -> Entry:
+    """The entry that says what images a network takes.
+
+    Args:
+      weights: name of an entry, or path of a file, whose images are those of the first entry of
+        the backbone.
+      backbone: name of the backbone.
+
+    Returns:
+      The entry.
+
+    Raises:
+      InputError: there is none, or it is of another backbone.
+
+    >>> entry_of("resnet50_v1", "resnet50").size
+    224
+    """
+    if weights in PRETRAINED:
+        entry = PRETRAINED[weights]
+        if entry.backbone != backbone:
+            raise InputError(
+                f"model.weights = {weights!r} is of the backbone {entry.backbone}; use "
+                f"model.name = {entry.backbone} instead of {backbone}"
+            )
+        return entry
+    if not weights.endswith(SUFFIXES):
+        raise InputError(
+            f"model.weights = {one_line(weights, most=200)} is neither a name ("
+            f"{', '.join(PRETRAINED)}) nor a file ({', '.join(SUFFIXES)})"
+        )
+    for entry in PRETRAINED.values():
+        if entry.backbone == backbone:
+            return entry
+    known = ", ".join(sorted({entry.backbone for entry in PRETRAINED.values()}))
+    raise InputError(f"model.name = {backbone} takes no pretrained weights; use one of {known}")
+
+
 class Weights(NamedTuple):
     """Variables of a pretrained network.
 

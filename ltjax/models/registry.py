@@ -7,7 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from ltjax.errors import FLAG, Option, integer, one_of, option, require
+from ltjax.errors import FLAG, TEXT, Option, integer, one_of, option, require
 from ltjax.models.classifier import Classifier
 from ltjax.models.convnet import ConvNet
 from ltjax.models.efficientnet_lite import EfficientNetLite
@@ -111,6 +111,12 @@ class ModelConfig:
     """
 
     name: str = option("convnet", one_of(*BACKBONES), "backbone")
+    weights: str = option(
+        "",
+        TEXT,
+        "pretrained weights that the backbone starts from: a name of docs/pretrained.md, or a "
+        ".pth or .safetensors file; they also say what data.statistics=dataset means",
+    )
     width: int = option(
         32, integer(1, 1024), "convnet: channels of the first stage; the features are twice as many"
     )

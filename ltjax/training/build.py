@@ -12,8 +12,10 @@ from ltjax.augment.mixing import BatchMixing, make_mixing
 from ltjax.config import Config
 from ltjax.data.loader import StreamSettings
 from ltjax.data.sources import Source
+from ltjax.data.weights import read_pretrained
 from ltjax.losses import LossTransform, RunFacts, make_loss
 from ltjax.models import Classifier, make_model
+from ltjax.models.pretrained import Weights
 from ltjax.samplers import BatchSampler, index_labels, make_sampler
 from ltjax.training.data import RunData, num_blocks_of, read_data
 from ltjax.training.native import Native, choose_native
@@ -30,7 +32,7 @@ from ltjax.training.recalibration import (
     make_measurement_step,
     recalibration_batches,
 )
-from ltjax.training.state import TrainState, init_state
+from ltjax.training.state import TrainState, init_state, with_backbone
 from ltjax.training.step import AXIS, TrainStep, make_train_step
 
 
@@ -45,6 +47,7 @@ class Job(NamedTuple):
       stream: how images are read that do not lie in device memory, for any one host.
       host_augment: augmentation of such images while they are read.
       model: network.
+      pretrained: weights that the backbone starts from, or None.
       native: whether it uses native kernels, and why not where it was asked to.
       losses: of each seed; they differ only in their `init`.
       classes: what the constants of each seed's loss are made from.
@@ -69,6 +72,7 @@ class Job(NamedTuple):
     stream: StreamSettings
     host_augment: HostAugment
     model: Classifier
+    pretrained: Weights | None
     native: Native
     losses: list[LossTransform]
     classes: list[ClassStatistics]
@@ -123,6 +127,7 @@ def build(config: Config, *, began_native: bool | None = None) -> Job:
             (config.augment.crop_area, 1.0), jitter=config.augment.colour_jitter
         ),
         model=model,
+        pretrained=_pretrained(config, model),
         native=native,
         losses=losses,
         classes=classes,
@@ -140,10 +145,18 @@ def build(config: Config, *, began_native: bool | None = None) -> Job:
     )
 
 
+def _pretrained(config: Config, model: Classifier) -> Weights | None:
+    """The weights that the backbone starts from."""
+    weights = config.model.weights
+    if not weights:
+        return None
+    return read_pretrained(weights, config.model.name, model.backbone).weights
+
+
 def initial_state(job: Job, seed: int) -> TrainState:
     """The state of a seed before its first step."""
     init, _ = keys(seed)
-    return init_state(
+    state = init_state(
         job.model,
         job.optimizer,
         init,
@@ -151,6 +164,7 @@ def initial_state(job: Job, seed: int) -> TrainState:
         ema=job.averaged,
         recalibrated=job.recalibration_batches > 0,
     )
+    return state if job.pretrained is None else with_backbone(state, job.pretrained.backbone)
 
 
 def model_of(config: Config, num_classes: int, *, native: bool = False) -> Classifier:

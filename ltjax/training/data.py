@@ -11,6 +11,8 @@ from ltjax.data.longtail import stratified
 from ltjax.data.sources import EncodedSource, Source, Splits
 from ltjax.data.statistics import normalization
 from ltjax.data.stream import decode_all
+from ltjax.errors import InputError, one_line
+from ltjax.models.pretrained import entry_of
 
 
 class RunData(NamedTuple):
@@ -53,8 +55,22 @@ def read_data(config: Config) -> RunData:
     if validation is None:
         train, validation = _hold_out(train, config.data.validation_fraction, config.data.seed)
     notes = splits.notes + _data_notes(config, splits, damaged)
-    mean, std = normalization(config.data.statistics, train)
+    mean, std = normalization(_statistics(config, train), train)
     return RunData(train, splits.test, validation, resident, mean, std, damaged, notes)
+
+
+def _statistics(config: Config, train: Source) -> str | tuple[float, ...]:
+    """What pixels are normalized with; pretrained weights need what they were trained with."""
+    model, statistics = config.model, config.data.statistics
+    if model.weights and train.image_shape[-1] != 3:
+        raise InputError(
+            f"config.model.weights = {one_line(model.weights)} is for color images, and these are "
+            f"{train.image_shape}; leave it empty"
+        )
+    if not model.weights or statistics != "dataset":
+        return statistics
+    entry = entry_of(model.weights, model.name)
+    return (*entry.mean, *entry.std)
 
 
 def _data_notes(config: Config, splits: Splits, damaged: dict[str, int]) -> tuple[str, ...]:

@@ -71,3 +71,25 @@ def init_state(
     hasty = jax.default_backend() == "cpu" and not isinstance(key, jax.core.Tracer)
     options = {"xla_backend_optimization_level": 1} if hasty else None
     return jax.jit(init, compiler_options=options)(key)
+
+
+def with_backbone(state: TrainState, backbone: dict[str, Any]) -> TrainState:
+    """A state at step 0 with other variables of the backbone.
+
+    Args:
+      state: of `init_state`.
+      backbone: its `params` and `batch_stats`.
+
+    Returns:
+      The same state otherwise; the averaged parameters start from them, too.
+    """
+
+    def joined(whole: Any, kind: str) -> Any:
+        return whole and {**whole, "backbone": jax.tree.map(jnp.asarray, backbone[kind])}
+
+    return state._replace(
+        params=joined(state.params, "params"),
+        batch_stats=joined(state.batch_stats, "batch_stats"),
+        ema=joined(state.ema, "params"),
+        ema_stats=joined(state.ema_stats, "batch_stats"),
+    )

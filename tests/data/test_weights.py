@@ -14,10 +14,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from ltjax.data.torch_file import TorchFileError, read_tensors
-from ltjax.data.weights import entry_of, read_pretrained, read_weights
+from ltjax.data.weights import read_pretrained, read_weights
 from ltjax.errors import InputError
 from ltjax.models import ModelConfig, make_backbone
-from ltjax.models.pretrained import PRETRAINED
+from ltjax.models.pretrained import PRETRAINED, entry_of
 
 VALUES = np.arange(12, dtype=np.float32)
 
