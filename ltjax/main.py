@@ -4,6 +4,7 @@ ltjax --config RECIPE [--data DIR] [--workdir DIR] [--config.KEY=VALUE]
 ltjax --mode=evaluate --workdir DIR [--config.data.KEY=VALUE] [--output FILE]
 ltjax --mode=predict --workdir DIR --input PATH --output FILE
 ltjax --mode=embed --workdir DIR --input PATH --output FILE
+ltjax --mode=embed --weights NAME --input PATH --output FILE
 ltjax --mode=export --workdir DIR --output DIR
 ltjax explain KEY
 """
@@ -102,6 +103,10 @@ def _run(argv: Sequence[str]) -> int:
             f"--config does not go with --mode={given.mode}, which uses the configuration of the "
             "run in --workdir; leave it out (--config.data.KEY=VALUE may change data keys)"
         )
+    elif given.weights:
+        if given.mode != "embed" or given.workdir or changes[1:]:
+            raise InputError("--weights goes with --mode=embed, without --workdir and --config.KEY")
+        config = configs.resolve(configs.default())  # nothing of it is used
     elif not given.workdir:
         raise InputError("--workdir is missing; give the workdir of a finished run")
     else:
@@ -149,6 +154,9 @@ def _define_flags() -> "flags.FlagValues":
     )
     flags.DEFINE_string(
         "data", None, "train: folder of the data, an .npz file, or a list of images.", **own
+    )
+    flags.DEFINE_string(
+        "weights", None, "embed: name of a pretrained backbone, instead of a --workdir.", **own
     )
     flags.DEFINE_string(
         "workdir",

@@ -29,7 +29,7 @@ def load_backbone(name: str) -> tuple[nn.Module, Pretrained]:
       InputError: an unknown name, or a file that must be fetched first or is another.
     """
     if name not in PRETRAINED:
-        raise InputError(f"weights = {name!r} is not allowed; use one of {', '.join(PRETRAINED)}")
+        raise InputError(f"--weights = {name!r} is not allowed; use one of {', '.join(PRETRAINED)}")
     backbone = PRETRAINED[name].backbone
     module = make_backbone(ModelConfig(name=backbone))
     return module, read_pretrained(name, backbone, module)

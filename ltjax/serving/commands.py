@@ -10,7 +10,7 @@ from absl import flags
 from ltjax.config import Config
 from ltjax.errors import InputError, one_line
 from ltjax.serving import export as exporting
-from ltjax.serving.embed import embed, of_run
+from ltjax.serving.embed import embed, of_run, of_weights
 from ltjax.serving.evaluate import evaluate
 from ltjax.serving.load import load
 from ltjax.serving.output import check_differs, written_whole
@@ -43,7 +43,7 @@ def _predict(given: flags.FlagValues, config: Config) -> None:
 
 def _embed(given: flags.FlagValues, config: Config) -> None:
     output, source = _required_output(given), _required_input(given)
-    embedder = of_run(load(given.workdir))
+    embedder = of_weights(given.weights) if given.weights else of_run(load(given.workdir))
     done = embed(embedder, source, output, skip=_skipped, ignore=_ignored)
     labels = "with" if done.labeled else "without"
     print(

@@ -9,9 +9,12 @@ import jax
 import numpy as np
 
 from ltjax.errors import InputError, one_line, require
+from ltjax.serving.backbone import features_function as features_of_backbone
+from ltjax.serving.backbone import load_backbone
 from ltjax.serving.inputs import Example, Inputs, batches, open_inputs
 from ltjax.serving.load import Trained, features_function
 from ltjax.serving.output import check_differs, replaced_whole
+from ltjax.serving.pictures import CROP
 
 
 class Embedder(NamedTuple):
@@ -21,11 +24,13 @@ class Embedder(NamedTuple):
       function: of uint8 images `[B, H, W, C]`, or given features `[B, D]`, to `[B, D']`.
       shape: of one input, `(H, W, C)` or `(D,)`.
       files: of the network, none of which an output may replace.
+      crop: share of the shorter side of a picture that it sees.
     """
 
     function: Callable[[jax.Array], jax.Array]
     shape: tuple[int, ...]
     files: Sequence[Path] = ()
+    crop: float = CROP
 
 
 class Block(NamedTuple):
@@ -78,6 +83,24 @@ def of_run(trained: Trained) -> Embedder:
     return Embedder(features_function(trained), trained.image_shape, trained.run.files)
 
 
+def of_weights(name: str) -> Embedder:
+    """A pretrained backbone, without any training.
+
+    Args:
+      name: one of `ltjax.models.pretrained.PRETRAINED`.
+
+    Returns:
+      What `embed` takes.
+
+    Raises:
+      InputError: an unknown name, or a file that must be fetched first.
+    """
+    module, pretrained = load_backbone(name)
+    entry = pretrained.entry
+    function = features_of_backbone(module, pretrained)
+    return Embedder(function, (entry.size, entry.size, 3), [pretrained.file], entry.crop)
+
+
 def embed(
     embedder: Embedder,
     source: str | Path,
@@ -119,7 +142,9 @@ def embed(
         skip(line)
 
     check_differs(output, [source, *embedder.files])
-    inputs = open_inputs(source, embedder.shape, threads=threads, skip=note, ignore=ignore)
+    inputs = open_inputs(
+        source, embedder.shape, threads=threads, skip=note, ignore=ignore, crop=embedder.crop
+    )
     check_differs(output, inputs.files)
     done = size = 0
 

@@ -13,7 +13,7 @@ from ltjax.data.features import read_given
 from ltjax.data.lists import LIST_ENDINGS, read_list
 from ltjax.errors import visible
 from ltjax.serving.npz import read_labels, stream_images
-from ltjax.serving.pictures import UnreadableError, decode_file, picture_files
+from ltjax.serving.pictures import CROP, UnreadableError, decode_file, picture_files
 
 Label = str | int
 
@@ -53,6 +53,7 @@ def open_inputs(
     threads: int,
     skip: Callable[[str], None],
     ignore: Callable[[str], None],
+    crop: float = CROP,
 ) -> Inputs:
     """Opens the inputs of a network.
 
@@ -64,6 +65,7 @@ def open_inputs(
       threads: that decode.
       skip: is given a line about each file that cannot be decoded.
       ignore: is given a line about what is no picture by its name.
+      crop: see `ltjax.serving.pictures.decode_file`.
 
     Returns:
       The inputs.
@@ -92,7 +94,7 @@ def open_inputs(
         labels = [_class_of(file, source) for file in files]
     labeled = None not in labels
     pairs = list(zip(files, labels if labeled else [None] * len(files), strict=True))
-    return Inputs(files, _decoded(pairs, shape, skip, threads=threads), labeled)
+    return Inputs(files, _decoded(pairs, shape, skip, threads=threads, crop=crop), labeled)
 
 
 def _class_of(file: Path, root: Path) -> str | None:
@@ -117,17 +119,18 @@ def _decoded(
     skip: Callable[[str], None],
     *,
     threads: int,
+    crop: float,
 ) -> Iterator[Example]:
     """Pictures in order; no more than a few dozen are in memory."""
     with ThreadPoolExecutor(threads) as pool:
         rest = iter(files)
         under_way = deque(
-            (one, pool.submit(decode_file, one[0], shape)) for one in islice(rest, 64)
+            (one, pool.submit(decode_file, one[0], shape, crop)) for one in islice(rest, 64)
         )
         while under_way:
             (path, label), future = under_way.popleft()
             for one in islice(rest, 1):
-                under_way.append((one, pool.submit(decode_file, one[0], shape)))
+                under_way.append((one, pool.submit(decode_file, one[0], shape, crop)))
             try:
                 yield Example(visible(str(path)), future.result(), label)
             except UnreadableError as e:

@@ -14,6 +14,9 @@ from ltjax.data.files import read_regular
 from ltjax.data.scan import SUFFIXES, ignored_words, is_image
 from ltjax.errors import InputError, one_line
 
+# Share of the shorter side that evaluation sees.
+CROP = 0.875
+
 
 class UnreadableError(InputError):
     """A file holds no picture that can be decoded."""
@@ -54,12 +57,13 @@ def picture_files(
     return found
 
 
-def decode_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def decode_file(path: Path, shape: tuple[int, ...], crop: float = CROP) -> np.ndarray:
     """Decodes a file to the central square that evaluation sees, gray or RGB.
 
     Args:
       path: of the file.
       shape: `(H, W, C)` of the result, C of 1 or 3.
+      crop: share of the shorter side that is kept.
 
     Returns:
       uint8 `[H, W, C]`.
@@ -70,12 +74,12 @@ def decode_file(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     height, width, channels = shape
     try:
         data = read_regular(path, most=MAX_BYTES)
-        pixels = decode(data, at_least=round(max(height, width) / 0.875))
+        pixels = decode(data, at_least=round(max(height, width) / crop))
     except (OSError, DecodeError) as e:
         reason = e.strerror if isinstance(e, OSError) else str(e)
         raise UnreadableError(f"{one_line(path)}: {reason}") from e
     if height == width:
-        pixels = center_crop(pixels, height)
+        pixels = center_crop(pixels, height, share=crop)
     pixels = resize(pixels, height, width)
     if channels == 1:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
