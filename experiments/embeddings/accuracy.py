@@ -1,0 +1,220 @@
+"""Accuracy of ltjax's and scikit-learn's classifiers on the features of `extract`.
+
+    python -m experiments.embeddings.accuracy --data-dir TFDS_DIR --cache FOLDER
+
+What is in the folder already is not computed again. `--data`, `--rows` and `--seeds` choose a part.
+"""
+
+import argparse
+import csv
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from experiments.embeddings.extract import NAMES, Features, read, subset
+from experiments.statistics import unpaired
+from ltjax.data.files import replacing
+from ltjax.data.longtail import stratified
+from ltjax.estimator import LongTailClassifier
+from ltjax.evaluation.calibration import balanced_nll
+
+SEEDS = (0, 1, 2, 3, 4)
+RESULTS = Path(__file__).parent / "results"
+DEFAULT = "cw_la_b3rs_bet"
+OURS = (DEFAULT, "ce", "logit_adjustment", "bn_la", "cw_la", "cw_la_b3rs", "lda")
+GROUPS = ("many", "medium", "few")
+
+
+class Baseline(NamedTuple):
+    """A classifier of scikit-learn.
+
+    Attributes:
+      model: as it is fitted, with the parameter that is chosen at any value.
+      parameter: name of that parameter; "" where there is none.
+      values: that it is chosen from, on held-out training rows.
+    """
+
+    model: Any
+    parameter: str = ""
+    values: tuple[float, ...] = ()
+
+
+def _balanced(kind: Callable[..., Any], parameter: str, *values: float, **options: Any) -> Baseline:
+    """A linear model on standardized features, of balanced class weights."""
+    model = kind(class_weight="balanced", **options)
+    step = type(model).__name__.lower()
+    return Baseline(make_pipeline(StandardScaler(), model), f"{step}__{parameter}", values)
+
+
+def baselines(classes: int) -> dict[str, Baseline]:
+    """The rows of scikit-learn."""
+    uniform = np.full(classes, 1 / classes)
+    analysis = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", priors=uniform)
+    return {
+        "sklearn_logistic": _balanced(LogisticRegression, "C", 0.001, 0.01, 0.1),
+        "sklearn_ridge": _balanced(RidgeClassifier, "alpha", 100, 1000, 1e4, 1e5),
+        "sklearn_lda": Baseline(analysis),
+        "sklearn_sgd": _balanced(
+            SGDClassifier, "alpha", 1e-3, 1e-2, 1e-1, loss="log_loss", max_iter=20, random_state=0
+        ),
+    }
+
+
+def balanced_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """The mean over the classes of `labels` of the share that is classified correctly."""
+    right = predicted == labels
+    return float(np.mean([right[labels == c].mean() for c in np.unique(labels)]))
+
+
+def goodness(model: Any, features: np.ndarray, labels: np.ndarray) -> float:
+    """How good a model is on held-out rows; more is better."""
+    if not hasattr(model, "predict_proba"):
+        return balanced_accuracy(model.predict(features), labels)
+    with np.errstate(divide="ignore"):
+        return -balanced_nll(labels, np.log(np.maximum(model.predict_proba(features), 1e-12)))
+
+
+def fit_baseline(row: Baseline, train: Features, seed: int) -> tuple[Any, str]:
+    """Chooses the parameter on a tenth of the rows of each class, then fits on all.
+
+    The criterion is the class-balanced log loss, as ours is, or the balanced accuracy of models
+    without probabilities.
+    """
+    if not row.parameter:
+        return row.model.fit(*train), ""
+    kept, held = stratified(train.labels, 0.1, seed)
+    scores = []
+    for value in row.values:
+        model = clone(row.model).set_params(**{row.parameter: value})
+        model.fit(train.features[kept], train.labels[kept])
+        scores.append(goodness(model, train.features[held], train.labels[held]))
+    best = row.values[int(np.argmax(scores))]
+    model = clone(row.model).set_params(**{row.parameter: best})
+    return model.fit(*train), f"{row.parameter.rpartition('__')[2]}={best:g}"
+
+
+def fit(name: str, train: Features, seed: int) -> tuple[Any, str]:
+    """Fits a row; the fitted classifier and what was chosen."""
+    if name in OURS:
+        model = LongTailClassifier(method=name, random_state=seed).fit(*train)
+        chosen = {"shrinkage": model.shrinkage_, "weight_decay": model.weight_decay_}
+        chosen |= {"tau": model.tau_, "temperature": model.temperature_}
+        return model, " ".join(f"{key}={value:.3g}" for key, value in chosen.items())
+    return fit_baseline(baselines(int(train.labels.max()) + 1)[name], train, seed)
+
+
+def place(cache: Path, name: str, row: str, seed: int) -> Path:
+    """Where the predictions of a row are kept."""
+    return cache / "predictions" / f"{name}-{row}-{seed}.npz"
+
+
+def predict(cache: Path, folder: str, name: str, rows: Iterable[str], seeds: Iterable[int]) -> None:
+    """Fits what is missing and keeps its predictions on the test images."""
+    whole, test = read(cache, name, folder)
+    for seed in seeds:
+        chosen = subset(name, folder, seed)
+        train = Features(whole.features[chosen], whole.labels[chosen])
+        for row in rows:
+            path = place(cache, name, row, seed)
+            if path.exists():
+                continue
+            began = time.process_time()
+            model, how = fit(row, train, seed)
+            seconds = time.process_time() - began
+            path.parent.mkdir(exist_ok=True)
+            found = model.predict(test.features).astype(np.int16)
+            with replacing(path) as file:
+                np.savez(file, predicted=found, chosen=how, seconds=seconds)
+            print(name, row, seed, f"{np.mean(found == test.labels):.4f}", how, flush=True)
+
+
+class Scores(NamedTuple):
+    """Of one row and subset: whether each test image is right, and the table's line."""
+
+    right: np.ndarray
+    line: dict[str, Any]
+
+
+def scores(cache: Path, folder: str, name: str, rows: Iterable[str]) -> dict[str, list[Scores]]:
+    """The scores of all rows that are there, by row, one for each subset."""
+    whole, test = read(cache, name, folder)
+    counts = np.bincount(whole.labels[subset(name, folder, 0)])
+    sizes = (counts > 100, (counts >= 20) & (counts <= 100), counts < 20)
+    found: dict[str, list[Scores]] = {}
+    for row in rows:
+        for seed in SEEDS:
+            path = place(cache, name, row, seed)
+            if not path.exists():
+                continue
+            with np.load(path) as kept:
+                right = kept["predicted"] == test.labels
+                line = {"data": name, "row": row, "seed": seed, "accuracy": f"{right.mean():.4f}"}
+                for group, of in zip(GROUPS, sizes, strict=True):
+                    images = of[test.labels]
+                    line[group] = f"{right[images].mean():.4f}" if images.any() else ""
+                line |= {"chosen": str(kept["chosen"]), "cpu_seconds": f"{kept['seconds']:.0f}"}
+            found.setdefault(row, []).append(Scores(right, line))
+    return found
+
+
+def write(name: str, found: dict[str, list[Scores]]) -> None:
+    """Writes the lines as CSV and the table as Markdown."""
+    RESULTS.mkdir(exist_ok=True)
+    lines = [one.line for of_row in found.values() for one in of_row]
+    with open(RESULTS / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, lines[0].keys(), lineterminator="\n")
+        table.writeheader()
+        table.writerows(lines)
+    head = ["row", "top-1", *GROUPS, f"`{DEFAULT}` minus it", "subsets", "CPU seconds"]
+    text = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for row, of_row in found.items():
+        cells = [f"`{row}`"]
+        for column in ("accuracy", *GROUPS):
+            values = 100 * np.array([float(one.line[column] or "nan") for one in of_row])
+            spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+            cells.append("" if np.isnan(values).all() else f"{values.mean():.1f}{spread}")
+        cells.append(difference(found[DEFAULT], of_row) if row != DEFAULT else "")
+        seconds = np.mean([float(one.line["cpu_seconds"]) for one in of_row])
+        text.append(f"| {' | '.join([*cells, str(len(of_row)), f'{seconds:.0f}'])} |")
+    (RESULTS / f"{name}.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def difference(first: list[Scores], second: list[Scores]) -> str:
+    """The difference of two rows in percentage points, with its 95% CI."""
+    if min(len(first), len(second)) < 2:
+        return ""
+    a, b = (np.stack([one.right for one in rows]).astype(float) for rows in (first, second))
+    found = unpaired(a.mean(1), b.mean(1), a.mean(0) - b.mean(0))
+    mean, low, high = (100 * value for value in (found.mean, found.low, found.high))
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def main() -> None:
+    """Fits what is missing and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--data", nargs="+", default=NAMES)
+    parser.add_argument("--rows", nargs="+", default=[*OURS, *baselines(2)])
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    given = parser.parse_args()
+    for name in given.data:
+        predict(given.cache, given.data_dir, name, given.rows, given.seeds)
+        found = scores(given.cache, given.data_dir, name, [*OURS, *baselines(2)])
+        if DEFAULT in found:
+            write(name, found)
+
+
+if __name__ == "__main__":
+    main()
