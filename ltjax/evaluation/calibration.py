@@ -16,10 +16,13 @@ from scipy.special import log_softmax
 from ltjax.errors import require
 from ltjax.losses import adjusted_logits
 
+# In units of T, so that logits of any scale have the same range.
 TAU_RANGE = (-1.0, 3.0)
-TEMPERATURE_RANGE = (0.05, 20.0)
+TEMPERATURE_RANGE = (0.01, 1000.0)
 # Error of a fitted number, as a share of the range in which it is searched.
 TOLERANCE = 1e-6
+# The two numbers are fitted in turn until neither moves by more than this share.
+SETTLED, MOST_TURNS = 1e-3, 20
 
 
 class Correction(NamedTuple):
@@ -86,10 +89,10 @@ def balanced_nll(labels: np.ndarray, logits: np.ndarray) -> float:
 def fit(
     labels: np.ndarray, logits: np.ndarray, class_counts: np.ndarray, *, adjust: bool = True
 ) -> Correction:
-    """Fits a correction of logits: first `tau` at `T = 1`, then `T`.
+    """Fits a correction of logits: `T` and `tau` in turn, which together minimize `balanced_nll`.
 
-    `tau` is searched in `TAU_RANGE`, and `log T` in the logarithm of `TEMPERATURE_RANGE`; both
-    minimize `balanced_nll`.
+    `tau / T` is searched in `TAU_RANGE`, and `log T` in the logarithm of `TEMPERATURE_RANGE`.
+    Logits that are s times as large give s times both numbers.
 
     Args:
       labels: int `[N]` of held-out training images.
@@ -114,11 +117,21 @@ def fit(
     def nll(tau: float, temperature: float) -> float:
         return balanced_nll(labels, correct(logits, class_counts, Correction(tau, temperature)))
 
-    tau = _minimize(lambda tau: nll(tau, 1.0), *TAU_RANGE) if adjust else 0.0
-    log_range = np.log(TEMPERATURE_RANGE)
-    return Correction(
-        tau, float(np.exp(_minimize(lambda u: nll(tau, float(np.exp(u))), *log_range)))
-    )
+    def temperature_at(tau: float) -> float:
+        log_range = np.log(TEMPERATURE_RANGE)
+        return float(np.exp(_minimize(lambda u: nll(tau, float(np.exp(u))), *log_range)))
+
+    def tau_at(scale: float) -> float:
+        return scale * _minimize(lambda share: nll(scale * share, scale), *TAU_RANGE)
+
+    found = Correction(0.0, temperature_at(0.0))
+    for _ in range(MOST_TURNS if adjust else 0):
+        before, scale = found, found.temperature
+        tau = tau_at(scale)
+        found = Correction(tau, temperature_at(tau))
+        if abs(found.temperature / scale - 1) + abs(found.tau - before.tau) / scale < SETTLED:
+            break
+    return found
 
 
 def _minimize(function: Callable[[float], float], low: float, high: float) -> float:

@@ -146,6 +146,15 @@ def test_logit_adjustment_is_found_and_lowers_the_balanced_loss():
     assert calibration.balanced_nll(labels, adjusted) < calibration.balanced_nll(labels, logits)
 
 
+@pytest.mark.parametrize("scale", [0.2, 30.0])
+def test_the_scale_of_logits_changes_nothing_but_the_scale_of_the_correction(scale):
+    rng = np.random.default_rng(7)
+    counts, labels = np.array([500, 50, 5]), rng.integers(3, size=600)
+    logits = rng.normal(size=(600, 3)) + 2 * np.eye(3)[labels] + np.log(counts / counts.sum())
+    one, other = (calibration.fit(labels, s * logits, counts) for s in (1.0, scale))
+    np.testing.assert_allclose(other, scale * np.array(one), rtol=0.02)
+
+
 def test_no_held_out_image_is_refused():
     with pytest.raises(InputError, match="validation_fraction"):
         calibration.fit(np.zeros(0, int), np.zeros((0, 3)), np.ones(3))
