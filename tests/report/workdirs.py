@@ -59,6 +59,7 @@ def write_workdir(
     dataset = {
         "name": "digits",
         "class_names": names,
+        "image_shape": [4, 4, 1],
         "groups": dict(zip(groups, ([0], [1], [2]), strict=True)),
         "fingerprint": {"train": data, "test": data},
         "plan": "Shuffle",
