@@ -150,13 +150,14 @@ def test_bad_input_after_training(case, finished):
 
 
 @pytest.mark.parametrize("name", ["result.json", "config.json", "data.npz"])
-def test_an_evaluation_replaces_no_file_that_it_reads(name, finished, capsys):
+def test_an_evaluation_replaces_no_file_that_it_reads(name, finished):
     (finished / "data.npz").write_bytes(b"images")
     before = (finished / name).read_bytes()
     args = ["--mode=evaluate", "--workdir", str(finished), "--output", str(finished / name)]
     data = ["--config.data.name=npz", f"--config.data.path={finished / 'data.npz'}"]
-    assert main(["ltjax", *args, *data]) == 2
-    assert "is the same file as the input" in capsys.readouterr().err
+    done = call(*args, *data)
+    assert done.returncode == 2
+    assert "is the same file as the input" in done.stderr
     assert (finished / name).read_bytes() == before
 
 

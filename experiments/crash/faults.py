@@ -237,7 +237,7 @@ class RunsInProcess(Runs):
         self._real = run.build, run.Seeds
         run.build = functools.cache(run.build)
         run.Seeds = self._seeds  # type: ignore[assignment, misc]
-        for name in ("draw", "exposures", "mistakes"):  # the figures of all runs are the same
+        for name in ("draw", "exposures"):  # the figures of all runs are the same
             setattr(build, name, _once(getattr(build, name)))
         build.svg, build.png = functools.cache(build.svg), functools.cache(build.png)
         # The command line sets the number of devices, which stands once JAX has started.
