@@ -48,7 +48,9 @@ def test_duplicated_channels():
     weights = weights_for(x)
     z, gradient = pull(jnp.asarray(x), jnp.asarray(weights), shrinkage=1e-3)
     z64, gradient64 = double(x, weights, shrinkage=1e-3)
-    assert relative(z, z64) < 1e-4
+    # The gate of values at this ridge, as for dual and primal below: rounding is about eps / ridge,
+    # and differs between processors: 1.0e-4 on one without AVX-512.
+    assert relative(z, z64) < 5e-4
     assert relative(gradient, gradient64) < 2e-3
 
 
