@@ -8,10 +8,10 @@ from typing import Any, BinaryIO, NamedTuple
 import jax
 import numpy as np
 
-from ltjax.errors import InputError, one_line, require
+from ltjax.errors import require
 from ltjax.serving.backbone import features_function as features_of_backbone
 from ltjax.serving.backbone import load_backbone
-from ltjax.serving.inputs import Example, Inputs, batches, open_inputs
+from ltjax.serving.inputs import Example, open_inputs, results
 from ltjax.serving.load import Trained, features_function
 from ltjax.serving.output import check_differs, replaced_whole
 from ltjax.serving.pictures import CROP
@@ -150,29 +150,16 @@ def embed(
 
     def counted() -> Iterator[Block]:
         nonlocal done, size
-        for block in _blocks(embedder, inputs, batch_size):
-            done, size = done + len(block.examples), block.features.shape[1]
-            yield block
-        if not done:
-            first = f" ({skipped[0]})" if skipped else ""
-            raise InputError(f"--input {one_line(source)} holds no picture that can be read{first}")
+        network = jax.jit(embedder.function)
+        for of, features in results(
+            network, inputs.examples, batch_size, source=source, skipped=skipped
+        ):
+            done, size = done + len(of), features.shape[1]
+            yield Block(of, features)
 
     with replaced_whole(output) as file:
         WRITERS[output.suffix](file, counted(), inputs.labeled)
     return EmbedOutcome(done, size, inputs.labeled, skipped)
-
-
-def _blocks(embedder: Embedder, inputs: Inputs, batch_size: int) -> Iterator[Block]:
-    """The features of one batch while the next is computed."""
-    network = jax.jit(embedder.function)
-    waiting: tuple[list[Example], jax.Array] | None = None
-    for of, values in batches(inputs.examples, batch_size):
-        sent = network(values)
-        if waiting:
-            yield Block(waiting[0], np.asarray(waiting[1])[: len(waiting[0])])
-        waiting = (of, sent)
-    if waiting:
-        yield Block(waiting[0], np.asarray(waiting[1])[: len(waiting[0])])
 
 
 def _write_parquet(file: BinaryIO, blocks: Iterator[Block], labeled: bool) -> None:

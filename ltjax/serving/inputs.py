@@ -7,11 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from ltjax.data.features import read_given
 from ltjax.data.lists import LIST_ENDINGS, read_list
-from ltjax.errors import visible
+from ltjax.errors import InputError, one_line, visible
 from ltjax.serving.npz import read_labels, stream_images
 from ltjax.serving.pictures import CROP, UnreadableError, decode_file, picture_files
 
@@ -152,3 +153,40 @@ def batches(examples: Iterator[Example], size: int) -> Iterator[tuple[list[Examp
         values = np.stack([one.values for one in part])
         padding = np.zeros((size - len(part), *values.shape[1:]), values.dtype)
         yield part, np.concatenate([values, padding])
+
+
+def results(
+    network: Callable[[np.ndarray], jax.Array],
+    examples: Iterator[Example],
+    size: int,
+    *,
+    source: Path,
+    skipped: Sequence[str],
+) -> Iterator[tuple[list[Example], np.ndarray]]:
+    """What a network gives for examples, some at a time.
+
+    The network computes one batch while the caller uses the one before.
+
+    Args:
+      network: of a batch of values.
+      examples: in order.
+      size: of a batch.
+      source: that was opened, for the error.
+      skipped: a line about each file that could not be decoded; the error gives the first.
+
+    Yields:
+      The examples of a batch, and the network's rows for them.
+
+    Raises:
+      InputError: there is no example.
+    """
+    waiting: tuple[list[Example], jax.Array] | None = None
+    for of, values in batches(examples, size):
+        sent = network(values)
+        if waiting:
+            yield waiting[0], np.asarray(waiting[1])[: len(waiting[0])]
+        waiting = (of, sent)
+    if waiting is None:
+        first = f" ({skipped[0]})" if skipped else ""
+        raise InputError(f"--input {one_line(source)} holds no picture that can be read{first}")
+    yield waiting[0], np.asarray(waiting[1])[: len(waiting[0])]

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from scipy.special import log_softmax
 
-from ltjax.errors import InputError, one_line, require, visible
-from ltjax.serving.inputs import Example, batches, open_inputs
+from ltjax.errors import require, visible
+from ltjax.serving.inputs import open_inputs, results
 from ltjax.serving.load import Trained, folded_function
 from ltjax.serving.output import check_differs, written_whole
 
@@ -110,23 +110,13 @@ def predict(
     done = 0
     with written_whole(output) as file:
         write = _writer(file, top_k, lines=output.suffix == ".jsonl")
-
-        def finish(of: list[Example], found: jax.Array) -> None:
-            logits = np.asarray(found)[: len(of)] / trained.temperature
+        for of, found in results(
+            network, inputs.examples, batch_size, source=source, skipped=skipped
+        ):
+            logits = found / trained.temperature
             p = np.exp(log_softmax(logits.astype(np.float64), axis=1))
             order = np.argsort(-p, axis=1, kind="stable")[:, :top_k]
             for one, row, best in zip(of, p, order, strict=True):
                 write(one.name, [(names[c], float(row[c])) for c in best])
-
-        waiting: tuple[list[Example], jax.Array] | None = None
-        for of, images in batches(inputs.examples, batch_size):
-            sent = network(images)  # computes while the one before is written
-            if waiting:
-                finish(*waiting)
-            waiting, done = (of, sent), done + len(of)
-        if waiting:
-            finish(*waiting)
-        if not done:
-            first = f" ({skipped[0]})" if skipped else ""
-            raise InputError(f"--input {one_line(source)} holds no picture that can be read{first}")
+            done += len(of)
     return PredictOutcome(done, skipped)
