@@ -319,12 +319,12 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):
           InputError: there is none, or it cannot be read.
         """
         fitted, settings, facts = portable.read(path)
-        given = facts["parameters"]
-        model = cls(**given | {"hidden": tuple(given["hidden"])})
-        dtype, classes = facts["classes"]
-        model.classes_ = np.array(classes, dtype)
-        model.n_features_in_ = facts["features"]
-        if facts["names"]:
-            model.feature_names_in_ = np.array(facts["names"], object)
-        model._keep(settings, fitted)
+        with portable.readable(path):
+            model = cls(**facts["parameters"] | {"hidden": settings.hidden})
+            dtype, classes = facts["classes"]
+            model.classes_ = np.array(classes, np.dtype(dtype).type)
+            model.n_features_in_ = facts["features"]
+            if facts["names"]:
+                model.feature_names_in_ = np.array(facts["names"], object)
+            model._keep(settings, fitted)
         return model

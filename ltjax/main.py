@@ -111,6 +111,11 @@ def _run(argv: Sequence[str]) -> int:
         raise InputError("--workdir is missing; give the workdir of a finished run")
     else:
         config = _stored_config(given.workdir, changes)
+        if given.mode != "evaluate" and changes[1:]:
+            raise InputError(
+                f"--config.KEY=VALUE does not go with --mode={given.mode}, which reads no data set "
+                "of the configuration; leave it out"
+            )
     MODES[given.mode](given, config)
     return 0
 
@@ -196,14 +201,14 @@ def _stored_config(workdir: str, changes: Sequence[str]) -> "Config":
     from ltjax.training.workdir import read_finished
 
     stored = read_finished(workdir).config
-    config = configs.resolve(override(configs.as_config_dict(stored), changes))
-    before = stored.flat()
-    for key, value in config.flat().items():
-        if value != before[key] and not key.startswith("data."):
+    changed, before = override(configs.as_config_dict(stored), changes), stored.flat()
+    # Before `resolve`, which would replace a given seed by the first of the stored seeds.
+    for key, value in configs.flatten(changed).items():
+        if value != before.get(key, value) and not key.startswith("data."):
             raise InputError(
                 f"config.{key} cannot be changed after training; only config.data keys can"
             )
-    return config
+    return configs.resolve(changed)
 
 
 def _train(given: "flags.FlagValues", config: "Config") -> None:

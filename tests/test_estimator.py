@@ -99,15 +99,6 @@ def test_what_was_saved_or_pickled_predicts_the_same(tmp_path, given):
     loaded.partial_fit(pd.DataFrame(X), names[y])  # the moments came along
 
 
-def test_a_folder_without_a_classifier_is_named(tmp_path, fitted):
-    with pytest.raises(InputError, match="holds no classifier that can be read"):
-        LongTailClassifier.load(tmp_path)
-    fitted.save(tmp_path)
-    (tmp_path / "arrays.safetensors").write_bytes(b"\0" * 20)
-    with pytest.raises(InputError, match="holds no classifier that can be read"):
-        LongTailClassifier.load(tmp_path)
-
-
 def test_frames_and_maps_give_what_arrays_give(tmp_path, fitted):
     X, y = LONG_TAIL
     expected = fitted.predict_proba(X)

@@ -11,6 +11,8 @@ from ltjax.errors import InputError, check_labels, one_line, require, visible
 
 # More features than any network gives; a covariance has the square of it.
 MOST_FEATURES = 65_536
+# Of a label or a name, which may be a path; a file can repeat a long one millions of times.
+MOST_LETTERS = 4096
 
 
 class Given(NamedTuple):
@@ -82,23 +84,49 @@ def read_given(path: str, size: int) -> Given:
     arrays = read_table(path, key)
     features = _checked(arrays, "features", path, key)
     require(features.shape[1] == size, f"features of {path}", features.shape[1], f"{size} features")
-    texts: dict[str, list[str | int]] = {}
-    for name in ("names", "labels"):
-        if name in arrays:
-            found = arrays[name]
-            if found.shape != features.shape[:1]:
-                raise InputError(
-                    f"{key} = {path!r}: {name} has the shape {found.shape}; use one for each of "
-                    f"{len(features)} rows"
-                )
-            texts[name] = [x if isinstance(x, int) else visible(_text(x)) for x in found.tolist()]
-    if "labels" in texts and "class_names" in arrays:
-        known = arrays["class_names"].tolist()
-        inside = all(isinstance(x, int) and 0 <= x < len(known) for x in texts["labels"])
-        require(inside, f"labels of {path}", "others", f"labels from 0 to {len(known) - 1}")
-        texts["labels"] = [visible(_text(known[int(x)])) for x in texts["labels"]]
-    names = [str(name) for name in texts.get("names", range(len(features)))]
-    return Given(features, names, texts.get("labels"))
+    try:
+        names, labels = (_one_each(arrays, name, len(features)) for name in ("names", "labels"))
+        classes = _class_names(arrays)
+        if labels and classes is not None:
+            odd = [x for x in labels if isinstance(x, str) or not 0 <= x < len(classes)]
+            require(not odd, "a label", odd[:1], f"numbers from 0 to {len(classes) - 1}")
+            labels = [classes[int(x)] for x in labels]
+    except InputError as e:
+        raise InputError(f"{key} = {path!r}: {e}") from e
+    return Given(features, [str(name) for name in names or range(len(features))], labels)
+
+
+def _one_each(arrays: Arrays, name: str, rows: int) -> list[str | int] | None:
+    """The names or the labels of the rows, as text or as integers; None where there are none."""
+    if name not in arrays:
+        return None
+    found = _whole(arrays[name])
+    require(found.shape == (rows,), name, found.shape, f"one for each of {rows} rows")
+    if found.dtype.kind in "iu":
+        most = np.iinfo(np.int64).max
+        require(found.max() <= most, name, int(found.max()), f"integers up to {most}")
+        return list(found.tolist())
+    require(found.dtype.kind in "USO", name, str(found.dtype), "text or integers")
+    return [visible(_text(x)) for x in found.tolist()]
+
+
+def _whole(found: np.ndarray) -> np.ndarray:
+    """Floats as integers where all of them are whole, since pandas makes floats of integers."""
+    if found.dtype.kind != "f":
+        return found
+    wide = found.astype(np.float64)
+    whole = np.isfinite(wide).all() and (abs(wide) < 2**53).all() and (wide % 1 == 0).all()
+    return wide.astype(np.int64) if whole else found
+
+
+def _class_names(arrays: Arrays) -> tuple[str, ...] | None:
+    """The names of the classes, where the file gives any."""
+    if "class_names" not in arrays:
+        return None
+    found = arrays["class_names"]
+    text = found.ndim == 1 and found.dtype.kind in "USOiu"
+    require(text, "class_names", f"{found.dtype} {found.shape}", "text [C]")
+    return tuple(visible(_text(name)) for name in found.tolist())
 
 
 def _part(
@@ -155,22 +183,19 @@ def _classes(
     require(found.shape == (rows,), f"{prefix}labels", found.shape, f"one for each of {rows} rows")
     if found.dtype.kind in "USO":
         return _named(found, train.class_names if train else None)
-    if found.dtype.kind == "f" and np.array_equal(found, np.round(found)):
-        found = found.astype(np.int64)  # pandas makes floats of integers
-    labels = check_labels(found)
+    labels = check_labels(_whole(found))
     if train is not None:
         return labels, train.class_names
-    if "class_names" in arrays:
-        names = arrays["class_names"]
-        require(names.ndim == 1 and names.dtype.kind in "USOiu", "class_names", names.shape, "text")
-        return labels, tuple(visible(_text(name)) for name in names.tolist())
-    return labels, numbered_classes(labels, "rows")
+    names = _class_names(arrays)
+    return labels, numbered_classes(labels, "rows") if names is None else names
 
 
 def _named(found: np.ndarray, known: tuple[str, ...] | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Class numbers of labels that are names; the classes are sorted by name."""
     texts = np.array([visible(_text(one)) for one in found.tolist()], dtype=object)
     names, labels = np.unique(texts, return_inverse=True)
+    if names[0] == "":
+        raise InputError(f"row {int(np.argmax(labels == 0))} has an empty label; remove the row")
     if known is None:
         return labels.astype(np.int64), tuple(names.tolist())
     place = {name: number for number, name in enumerate(known)}
@@ -186,4 +211,6 @@ def _text(value: object) -> str:
     """A label or a name as text; bytes of NumPy's `S` type are UTF-8."""
     if not isinstance(value, str | bytes | int):
         raise InputError(f"a label of type {type(value).__name__} is not allowed; use text")
+    if isinstance(value, str | bytes) and len(value) > MOST_LETTERS:
+        raise InputError(f"a label has {len(value)} characters; use at most {MOST_LETTERS}")
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

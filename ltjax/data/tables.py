@@ -114,17 +114,20 @@ def _parquet(path: str) -> Arrays:
     """Features of one list column or of all float columns, and the columns of labels and names."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        schema, rows = file.schema_arrow, file.metadata.num_rows
-        chosen = _feature_columns(schema)
-        label, name = (next((c for c in of if c in schema.names), None) for of in _COLUMNS)
+    schema = pq.read_schema(path)
+    chosen = _feature_columns(schema)
+    label, name = (next((c for c in of if c in schema.names), None) for of in _COLUMNS)
+    with pq.ParquetFile(path, read_dictionary=_texts(schema)) as file:
+        rows = file.metadata.num_rows
         if not rows:
             raise TableError("it has no rows")
+        count = _count(file.metadata, chosen)
+        at_once = max(1, min(4096, _MOST_AT_ONCE * rows // max(count, 1)))
         parts: dict[str, list[Any]] = {"labels": [], "names": []}
         features: np.ndarray | None = None
         start = 0
         wanted = [*chosen, *(column for column in (label, name) if column)]
-        for batch in file.iter_batches(4096, columns=wanted):
+        for batch in file.iter_batches(at_once, columns=wanted):
             block = _block(batch, chosen, start)
             if features is None:
                 features = _allocate(rows, block)
@@ -144,6 +147,26 @@ def _parquet(path: str) -> Arrays:
 
 
 _COLUMNS = (LABEL_COLUMNS, NAME_COLUMNS)
+
+
+def _texts(schema: Any) -> list[str]:
+    """The columns of text, which stays in memory once where it repeats."""
+    import pyarrow as pa
+
+    taken = {*LABEL_COLUMNS, *NAME_COLUMNS}
+    return [f.name for f in schema if f.name in taken and pa.types.is_string(f.type)]
+
+
+# Numbers that are decoded at once. Zeros of a few kilobytes can be billions of them.
+_MOST_AT_ONCE = 2**24
+
+
+def _count(metadata: Any, chosen: list[str]) -> int:
+    """How many numbers the columns of features hold, before any is decoded."""
+    prefixes = tuple(f"{name}." for name in chosen)
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    return sum(c.num_values for c in columns if f"{c.path_in_schema}.".startswith(prefixes))
 
 
 def _feature_columns(schema: Any) -> list[str]:
@@ -214,12 +237,11 @@ def _plain(column: Any, name: str) -> np.ndarray:
     """A column of labels or names as integers, floats or strings."""
     import pyarrow as pa
 
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     if column.null_count:
         raise TableError(f"the column {name} has empty cells")
-    found: np.ndarray = column.to_numpy(zero_copy_only=False)
-    return found
+    values = column.dictionary if pa.types.is_dictionary(column.type) else column
+    found: np.ndarray = values.to_numpy(zero_copy_only=False)
+    return found if values is column else found[column.indices.to_numpy()]
 
 
 READERS: dict[str, Callable[[str], Arrays]] = {

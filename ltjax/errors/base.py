@@ -145,8 +145,8 @@ def check_labels(labels: np.ndarray) -> np.ndarray:
     labels = np.asarray(labels)
     require(labels.ndim == 1, "labels.shape", labels.shape, "one dimension")
     require(len(labels) > 0, "len(labels)", 0, "at least one label")
-    integral = np.issubdtype(labels.dtype, np.integer)
-    require(integral, "labels.dtype", str(labels.dtype), "an integer dtype")
+    # By its letter, since NumPy counts a time span among the signed integers.
+    require(labels.dtype.kind in "iu", "labels.dtype", str(labels.dtype), "an integer dtype")
     require(labels.min() >= 0, "labels.min()", int(labels.min()), "labels >= 0")
     require(labels.max() < MOST_CLASSES, "labels.max()", int(labels.max()), "labels below 2^24")
     return labels.astype(np.int64)

@@ -1,24 +1,29 @@
 """A fitted classifier as two files: arrays in safetensors, the rest in JSON; no pickle."""
 
+import contextlib
+import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from ltjax.data.files import read_regular
 from ltjax.errors import InputError, one_line
 from ltjax.evaluation.calibration import Correction
 from ltjax.training.choice import Candidate
 from ltjax.training.fitting import Fitted
-from ltjax.training.settings import Settings
+from ltjax.training.settings import Settings, checked
 from ltjax.training.workdir import write_bytes, write_json
 from ltjax.whitening.classwise import Basis, ClassMoments
 
 ARRAYS, FACTS = "arrays.safetensors", "classifier.json"
 FORMAT = 1
+# Largest size of a file in bytes.
+MOST_BYTES = 2**33
 
 
 def write(folder: str | Path, fitted: Fitted, settings: Settings, facts: dict[str, Any]) -> None:
@@ -39,7 +44,8 @@ def write(folder: str | Path, fitted: Fitted, settings: Settings, facts: dict[st
         "variables": fitted.variables,
     }
     flat = {name: np.ascontiguousarray(leaf) for name, leaf in flatten_dict(tree, sep="/").items()}
-    write_bytes(path / ARRAYS, safetensors.numpy.save(flat))
+    arrays = safetensors.numpy.save(flat)
+    write_bytes(path / ARRAYS, arrays)
     shrinkage, strength, correction = fitted.candidate
     about = {
         "format": FORMAT,
@@ -48,7 +54,30 @@ def write(folder: str | Path, fitted: Fitted, settings: Settings, facts: dict[st
         "epochs": fitted.epochs,
         **facts,
     }
-    write_json(path / FACTS, about)
+    write_json(path / FACTS, about | {"sha256": _digest(about, arrays)})
+
+
+def _digest(about: dict[str, Any], arrays: bytes) -> str:
+    """SHA-256 of what both files hold; a flipped bit would give other predictions."""
+    text = json.dumps(about, sort_keys=True)
+    return hashlib.sha256(text.encode() + arrays).hexdigest()
+
+
+@contextlib.contextmanager
+def readable(folder: str | Path) -> Iterator[None]:
+    """Context in which anything that goes wrong is the fault of the files.
+
+    Args:
+      folder: of the classifier.
+
+    Raises:
+      InputError: anything went wrong, in one line.
+    """
+    try:
+        yield
+    except Exception as error:  # of odd content, of many kinds
+        why = one_line(getattr(error, "strerror", None) or repr(error), most=200)
+        raise InputError(f"{folder} holds no classifier that can be read: {why}") from error
 
 
 def read(folder: str | Path) -> tuple[Fitted, Settings, dict[str, Any]]:
@@ -64,24 +93,23 @@ def read(folder: str | Path) -> tuple[Fitted, Settings, dict[str, Any]]:
       InputError: there is no classifier, or it cannot be read.
     """
     path = Path(folder)
-    try:
-        facts = json.loads((path / FACTS).read_bytes())
-        flat = safetensors.numpy.load((path / ARRAYS).read_bytes())
-        if facts.pop("format") != FORMAT:
+    with readable(path):
+        facts = json.loads(read_regular(path / FACTS, most=MOST_BYTES))
+        arrays = read_regular(path / ARRAYS, most=MOST_BYTES)
+        if facts.get("format") != FORMAT:
             raise ValueError("it is of another version of ltjax")
-        settings = facts.pop("settings")
-        settings = Settings(**settings | {"hidden": tuple(settings["hidden"])})
-        shrinkage, strength, correction = facts.pop("candidate")
-        tree = unflatten_dict(flat, sep="/")
+        if facts.pop("sha256") != _digest(facts, arrays):
+            raise ValueError("it does not agree with its SHA-256")
+        settings = facts["settings"]
+        settings = checked(Settings(**settings | {"hidden": tuple(settings["hidden"])}))
+        shrinkage, strength, correction = facts["candidate"]
+        tree = unflatten_dict(safetensors.numpy.load(arrays), sep="/")
         fitted = Fitted(
             ClassMoments(**tree["moments"]),
             Basis(**tree["basis"]),
             tree["scale"],
             {"batch_stats": {}} | tree["variables"],
             Candidate(shrinkage, strength, Correction(*correction)),
-            facts.pop("epochs"),
+            facts["epochs"],
         )
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        why = one_line(error, most=200)
-        raise InputError(f"{path} holds no classifier that can be read: {why}") from error
     return fitted, settings, facts

@@ -139,6 +139,11 @@ def _bytes(content):
     return lambda path: path.write_bytes(content)
 
 
+def _repeated(text, times):
+    """A column that says one text so many times and holds it once."""
+    return pa.DictionaryArray.from_arrays(np.zeros(times, np.int8), pa.array([text]))
+
+
 def _not_finite(value):
     rows = ROWS.astype(np.float64)
     rows[7, 1] = value
@@ -235,6 +240,22 @@ REFUSED = {
         _parquet(features=[[1.0]], label=pa.array([0], pa.date32())),
         "label",
     ),
+    "parquet: a time span": (
+        "x.parquet",
+        _parquet(features=[[1.0]], label=pa.array([0], pa.duration("s"))),
+        "labels.dtype = 'timedelta64",
+    ),
+    "parquet: long labels": (
+        "x.parquet",
+        _parquet(features=[[1.0]] * 9000, label=_repeated("x" * 10**6, 9000)),
+        "has 1000000 characters; use at most 4096",
+    ),
+    "npz: label 1e300": ("x.npz", lambda p: npz(p, labels=LABELS * 1e300), "an integer dtype"),
+    "npy: empty lines": (
+        "x.npy",
+        lambda p: npy_text(p, labels=["a", "", *LABELS[2:]]),
+        "row 1 has an empty label",
+    ),
 }
 
 
@@ -252,3 +273,36 @@ def test_other_numbers_of_features_are_not_predicted(tmp_path):
     npz(tmp_path / "x.npz")
     with pytest.raises(ValueError, match="use 4 features"):
         read_given(str(tmp_path / "x.npz"), 4)
+
+
+def test_numbers_of_a_few_bytes_are_decoded_a_part_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("ltjax.data.tables._MOST_AT_ONCE", 6)
+    parquet_list(tmp_path / "x.parquet")
+    train, *_ = read_features(str(tmp_path / "x.parquet"))
+    np.testing.assert_array_equal(train.array(), ROWS)
+    np.testing.assert_array_equal(train.labels, LABELS)
+
+
+ODD = {
+    "labels of truth": ({"labels": LABELS > 0}, "labels = 'bool' is not allowed"),
+    "labels of time": ({"labels": LABELS.astype("M8[ns]")}, "use text or integers"),
+    "labels beyond int64": ({"labels": LABELS.astype(np.uint64) + 2**63}, "use integers up to"),
+    "half labels": ({"labels": LABELS / 2}, "labels = 'float64' is not allowed"),
+    "one text of class names": ({"class_names": np.array("abcdef")}, r"class_names = '<U6 \(\)'"),
+    "fewer class names": ({"class_names": ["a", "b"]}, r"a label = \[2\] is not allowed; use"),
+    "names of numbers": ({"names": LABELS / 2}, "names = 'float64' is not allowed"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_odd_labels_and_names_are_not_predicted(tmp_path, what):
+    arrays, reason = ODD[what]
+    npz(tmp_path / "x.npz", **arrays)
+    with pytest.raises(ValueError, match=reason) as caught:
+        read_given(str(tmp_path / "x.npz"), 3)
+    assert f"--input = '{tmp_path / 'x.npz'}'" in str(caught.value)
+
+
+def test_whole_floats_are_labels_of_what_is_predicted(tmp_path):
+    npz(tmp_path / "x.npz", labels=LABELS.astype(np.float16))
+    assert read_given(str(tmp_path / "x.npz"), 3).labels == LABELS.tolist()

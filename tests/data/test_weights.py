@@ -17,7 +17,6 @@ from ltjax.data.torch_file import TorchFileError, read_tensors
 from ltjax.data.weights import read_pretrained, read_weights
 from ltjax.errors import InputError
 from ltjax.models import ModelConfig, make_backbone
-from ltjax.models.pretrained import PRETRAINED, entry_of
 
 VALUES = np.arange(12, dtype=np.float32)
 
@@ -211,6 +210,7 @@ HOSTILE = {
     "no end": archive(state()[:-1]),
     "nothing on the stack": archive(b"\x80\x02."),
     "no mark": archive(b"\x80\x02t."),
+    "keys of one hash": archive(b"\x80\x02}\x8a\x08" + struct.pack("<q", 2**61 - 1) + b"Ns."),
     "an unhashable key": archive(b"\x80\x02}]Ns."),
     "unknown memory": archive(b"\x80\x02h\x07."),
     "a list": archive(b"\x80\x02]."),
@@ -232,6 +232,12 @@ def test_hostile_files_are_refused_and_not_executed(name, tmp_path):
     with pytest.raises(InputError, match="cannot be read: ") as caught:
         read_weights(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_long_program_is_not_run_to_its_end(monkeypatch):
+    monkeypatch.setattr("ltjax.data.torch_file._MOST_STEPS", 20)
+    with pytest.raises(TorchFileError, match="too long"):
+        read_tensors(archive(state()))
 
 
 def safetensors(header, data=b"", *, size=None):
@@ -301,17 +307,6 @@ def test_paths_that_are_no_files(tmp_path):
     for path, reason in ((tmp_path / "no.pth", "No such file"), (tmp_path, "a folder")):
         with pytest.raises(InputError, match=reason):
             read_weights(path)
-
-
-def test_entries_by_name_and_by_file():
-    assert entry_of("resnet50_v2", "resnet50").crop == 224 / 232
-    assert entry_of("mine.safetensors", "resnet50") is PRETRAINED["resnet50_v1"]
-    with pytest.raises(InputError, match=r"is of the backbone resnet50; use model.name = resnet50"):
-        entry_of("resnet50_v2", "resnet18")
-    with pytest.raises(InputError, match=r"is neither a name .*resnet18_v1.* nor a file"):
-        entry_of("resnet50_v3", "resnet50")
-    with pytest.raises(InputError, match="convnet takes no pretrained weights; use one of eff"):
-        entry_of("mine.pth", "convnet")
 
 
 def test_a_file_that_must_be_fetched(tmp_path, monkeypatch):

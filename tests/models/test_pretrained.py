@@ -13,7 +13,13 @@ from ltjax.data.stream import decode_all
 from ltjax.errors import InputError
 from ltjax.models import BACKBONES
 from ltjax.models.efficientnet_lite import EfficientNetLite, Stage
-from ltjax.models.pretrained import EFFICIENTNET_PYTORCH, PRETRAINED, TORCHVISION, weights_of
+from ltjax.models.pretrained import (
+    EFFICIENTNET_PYTORCH,
+    PRETRAINED,
+    TORCHVISION,
+    entry_of,
+    weights_of,
+)
 from ltjax.models.resnet import ResNet, Shape
 from ltjax.serving.backbone import features_function, load_backbone
 from tests.models.golden.recipe import BLOCKS, SIZES, STAGES, direction, images, tensor
@@ -165,3 +171,14 @@ def test_entries_are_complete(name):
     assert entry.interpolation in ("bilinear", "bicubic")
     assert len(entry.mean) == len(entry.std) == 3
     assert entry.package or entry.source.startswith("https://")
+
+
+def test_entries_by_name_and_by_file():
+    assert entry_of("resnet50_v2", "resnet50").crop == 224 / 232
+    assert entry_of("mine.safetensors", "resnet50") is PRETRAINED["resnet50_v1"]
+    with pytest.raises(InputError, match=r"is of the backbone resnet50; use model.name = resnet50"):
+        entry_of("resnet50_v2", "resnet18")
+    with pytest.raises(InputError, match=r"is neither a name .*resnet18_v1.* nor a file"):
+        entry_of("resnet50_v3", "resnet50")
+    with pytest.raises(InputError, match="convnet takes no pretrained weights; use one of eff"):
+        entry_of("mine.pth", "convnet")
