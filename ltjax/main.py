@@ -182,6 +182,14 @@ def _define_flags() -> "flags.FlagValues":
         "export: a folder.",
         **own,
     )
+    flags.DEFINE_enum(
+        "checkpoint",
+        "result",
+        ["result", "best"],
+        "evaluate, predict, embed, export: the network of result.json, or the best on held-out "
+        "images.",
+        **own,
+    )
     flags.DEFINE_integer("top_k", 5, "predict: number of classes to list per image.", **own)
     flags.DEFINE_list("platforms", ["cpu"], "export: some of cpu, cuda, rocm, tpu.", **own)
     flags.DEFINE_bool("distributed", False, "Train on several hosts together.", **own)

@@ -107,6 +107,17 @@ class TrainConfig:
         integer(1, MOST_EPOCHS),
         "epochs of ceil(N / batch_size) steps each, in either stage; see plan.epoch_size",
     )
+    minutes: float | None = option(
+        None,
+        number(0, open_low=True),
+        "time budget of the training, which sets train.epochs; see docs/training.md",
+    )
+    early_stopping: int = option(
+        0,
+        integer(0, MOST_EPOCHS),
+        "epochs without a better score on held-out images after which the training stops and its "
+        "best network is kept; 0 turns it off",
+    )
     mixing: str = option("auto", one_of("auto", *MIXINGS), "mixing of images and labels")
     mixing_alpha: float = MIXING_ALPHA.field()
     remix_kappa: float = REMIX_KAPPA.field()
@@ -179,5 +190,7 @@ class CheckpointConfig:
         "epochs between two checkpoints; there is one at the end in any case",
     )
     keep: int = option(
-        2, integer(1, 1000), "number of latest checkpoints to keep, besides the best one"
+        2,
+        integer(1, 1000),
+        "number of latest checkpoints to keep, besides the best one on held-out images",
     )

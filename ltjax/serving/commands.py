@@ -23,7 +23,7 @@ def _evaluate(given: flags.FlagValues, config: Config) -> None:
         data = (config.data.path, config.data.test_path)
         inputs = [*read_finished(given.workdir).files, *map(Path, filter(None, data))]
         check_differs(Path(given.output), inputs)
-    result = evaluate(given.workdir, config.data)
+    result = evaluate(given.workdir, config.data, checkpoint=given.checkpoint)
     if given.output:
         with written_whole(Path(given.output)) as file:
             file.write(json.dumps(result, indent=2) + "\n")
@@ -36,14 +36,17 @@ def _evaluate(given: flags.FlagValues, config: Config) -> None:
 
 def _predict(given: flags.FlagValues, config: Config) -> None:
     output, source = _required_output(given), _required_input(given)
-    trained, kept = load(given.workdir), given.top_k
+    trained, kept = load(given.workdir, given.checkpoint), given.top_k
     done = predict(trained, source, output, top_k=kept, skip=_skipped, ignore=_ignored)
     print(f"{one_line(output)}: {done.predicted} predicted, {len(done.skipped)} skipped")
 
 
 def _embed(given: flags.FlagValues, config: Config) -> None:
     output, source = _required_output(given), _required_input(given)
-    embedder = of_weights(given.weights) if given.weights else of_run(load(given.workdir))
+    if given.weights:
+        embedder = of_weights(given.weights)
+    else:
+        embedder = of_run(load(given.workdir, given.checkpoint))
     done = embed(embedder, source, output, skip=_skipped, ignore=_ignored)
     labels = "with" if done.labeled else "without"
     print(
@@ -55,7 +58,7 @@ def _embed(given: flags.FlagValues, config: Config) -> None:
 def _export(given: flags.FlagValues, config: Config) -> None:
     output = _required_output(given)
     exporting.check_platforms(given.platforms)
-    trained = load(given.workdir)
+    trained = load(given.workdir, given.checkpoint)
     folded = exporting.write(trained, output, platforms=given.platforms)
     how = "folded into one" if folded else "kept apart"
     takes = "PICTURES" if len(trained.image_shape) == 3 else "FEATURES.npy"

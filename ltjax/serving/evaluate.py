@@ -21,7 +21,9 @@ from ltjax.serving.load import Trained, load_all
 from ltjax.training.step import Resident, make_eval_step
 
 
-def evaluate(workdir: str | Path, data: DataConfig | None = None) -> dict[str, Any]:
+def evaluate(
+    workdir: str | Path, data: DataConfig | None = None, *, checkpoint: str = "result"
+) -> dict[str, Any]:
     """Evaluates every seed of a finished run.
 
     Classes, normalization and the counts that make the shot groups are those of its training.
@@ -29,16 +31,17 @@ def evaluate(workdir: str | Path, data: DataConfig | None = None) -> dict[str, A
     Args:
       workdir: of a finished run.
       data: another source to evaluate on; None is the data set of the run.
+      checkpoint: see `ltjax.serving.load.load_all`.
 
     Returns:
       JSON: what `ltjax.evaluation.scores.scores_of_seeds` gives; `post_hoc`, the scores of the
-      first seed after each correction that its training fitted; and `data`, the source's name
-      and fingerprint.
+      first seed after each correction that its training fitted, for the best network the
+      temperature alone; and `data`, the source's name and fingerprint.
 
     Raises:
       InputError: the run is not finished, or the source has other classes or image sizes.
     """
-    networks = load_all(workdir)
+    networks = load_all(workdir, checkpoint)
     run = networks[0].run
     # The profile thins the training part only, and another source may be too small for it.
     source = dataclasses.replace(data or run.config.data, profile="as_is")
@@ -58,6 +61,8 @@ def evaluate(workdir: str | Path, data: DataConfig | None = None) -> dict[str, A
         name: Correction(fitted["tau"], fitted["temperature"])
         for name, fitted in run.result.get("post_hoc", {}).items()
     }
+    if checkpoint == "best":
+        corrections = {"temperature": Correction(temperature=networks[0].temperature)}
     if corrections:
         result["post_hoc"] = post_hoc(corrections, test.labels, logits[0], counts, **groups)
     return result | {"data": {"name": source.name, "fingerprint": test.fingerprint()}}

@@ -54,11 +54,13 @@ class Trained(NamedTuple):
         return self.run.image_shape
 
 
-def load_all(workdir: str | Path) -> list[Trained]:
-    """Reads the final network of every seed.
+def load_all(workdir: str | Path, checkpoint: str = "result") -> list[Trained]:
+    """Reads the network of every seed.
 
     Args:
       workdir: of a finished run.
+      checkpoint: "result" for the network that `result.json` tells of, or "best" for the best one
+        on held-out images.
 
     Returns:
       The networks in the order of the seeds.
@@ -67,20 +69,23 @@ def load_all(workdir: str | Path) -> list[Trained]:
       InputError: the run is not finished, or its checkpoint cannot be read.
     """
     run = read_finished(workdir)
-    states = restore_states(run, Mapping(choose_devices(1)[:1]))
+    states = restore_states(run, Mapping(choose_devices(1)[:1]), checkpoint=checkpoint)
     model = model_of(run.config, run.num_classes)
     image = jnp.zeros((1, *run.image_shape), jnp.float32)
     roots = jax.jit(lambda variables: freeze(model, variables, image, train=False))
     fitted = run.result.get("post_hoc", {}).get("temperature", {})
+    if checkpoint == "best":
+        fitted = run.best or {}
     temperature = fitted.get("temperature", 1.0)
     return [Trained(run, model, roots(state.variables), temperature) for state in states]
 
 
-def load(workdir: str | Path) -> Trained:
-    """Reads the final network of the first seed.
+def load(workdir: str | Path, checkpoint: str = "result") -> Trained:
+    """Reads the network of the first seed.
 
     Args:
       workdir: of a finished run.
+      checkpoint: see `load_all`.
 
     Returns:
       The network.
@@ -88,7 +93,7 @@ def load(workdir: str | Path) -> Trained:
     Raises:
       InputError: the run is not finished, or its checkpoint cannot be read.
     """
-    return load_all(workdir)[0]
+    return load_all(workdir, checkpoint)[0]
 
 
 def normalized(trained: Trained, images: jax.Array) -> jax.Array:

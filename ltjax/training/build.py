@@ -94,17 +94,18 @@ class Job(NamedTuple):
         return self.samplers[0].steps_per_epoch
 
 
-def build(config: Config, *, began_native: bool | None = None) -> Job:
+def build(config: Config, *, data: RunData | None = None, began_native: bool | None = None) -> Job:
     """Builds the parts of a run.
 
     Args:
       config: resolved configuration.
+      data: what `read_data` gives for it, where it has been read already.
       began_native: see `choose_native`.
 
     Raises:
       InputError: values that do not go together, or data that cannot be read.
     """
-    data = read_data(config)
+    data = data or read_data(config)
     samplers = samplers_of(config, data.train)
     total = config.training_epochs * samplers[0].steps_per_epoch
     native = choose_native(config, total, data.train.image_shape, began=began_native)

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,16 @@ class Restored(NamedTuple):
 
     state: TrainState
     meta: dict[str, Any]
+
+
+class _OneStep(checkpoint_managers.PreservationPolicy):
+    """Keeps the checkpoint of one step, if any."""
+
+    def __init__(self) -> None:
+        self.step: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        return [one.step == self.step for one in checkpoints]
 
 
 class DamagedError(InputError):
@@ -53,14 +63,15 @@ class Checkpoints:
 
     Args:
       directory: created if absent.
-      keep: newest checkpoints kept; the one with the highest score is kept besides.
+      keep: newest checkpoints kept; the best one on held-out images is kept besides.
     """
 
     def __init__(self, directory: Path, *, keep: int):
+        self._best = _OneStep()
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep),
-                checkpoint_managers.BestN(get_metric_fn=lambda metrics: metrics["score"], n=1),
+                self._best,
             ]
         )
         self._directory = directory
@@ -75,8 +86,16 @@ class Checkpoints:
                 ),
             )
 
-    def save(self, step: int, state: TrainState, meta: dict[str, Any], score: float) -> None:
+    def save(
+        self, step: int, state: TrainState, meta: dict[str, Any], best: int | None = None
+    ) -> None:
         """Starts writing a checkpoint; a failure of the one before is raised here.
+
+        Args:
+          step: its step.
+          state: its arrays.
+          meta: what is stored beside them (JSON).
+          best: step of the best checkpoint so far, which is kept; None where nobody knows.
 
         Raises:
           InputError: a checkpoint could not be written.
@@ -88,7 +107,8 @@ class Checkpoints:
             state=ocp.args.StandardSave(_fields(state)), meta=ocp.args.JsonSave(meta)
         )
         with self._writing():
-            self._manager.save(step, args=args, metrics={"score": score})
+            self._best.step = best
+            self._manager.save(step, args=args)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints, the oldest first."""

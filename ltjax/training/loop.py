@@ -8,10 +8,11 @@ import numpy as np
 
 from ltjax.config import Config
 from ltjax.errors import Interrupted
-from ltjax.training import identity, unfinished
+from ltjax.training import held_out, identity, unfinished
 from ltjax.training.build import Job
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.devices import Mapping
+from ltjax.training.held_out import Best
 from ltjax.training.multi_seed import Seeds
 from ltjax.training.progress import MetricsLog, Profile, Watcher
 from ltjax.training.result import course, score_seeds
@@ -40,7 +41,8 @@ class Loop(StepLoop):
     Attributes:
       step: steps that are done, or under way on the devices.
       skipped: updates left out because loss or gradient was not finite.
-      score: balanced accuracy at the last evaluation.
+      best: the best evaluation on held-out images; None where there are no such images.
+      kept_step: step of the states that the run ends with.
       facts: what stage two has to tell of its start, for `result.json`.
       clock: training time.
     """
@@ -60,7 +62,8 @@ class Loop(StepLoop):
         super().__init__(seeds, _schedule(config, job, self.mapping), most, profile)
         self.config, self.job, self.seeds, self.folder = config, job, seeds, folder
         self.watcher, self._content = watcher, content
-        self.skipped, self.score = 0, 0.0
+        self.skipped, self.kept_step = 0, 0
+        self.best: Best | None = None
         self.facts: dict[str, Any] = {}
         # A window that is complete, to be logged once the next steps are on their way.
         self._complete: MetricsWindow | None = None
@@ -87,7 +90,8 @@ class Loop(StepLoop):
         for line in damaged:
             self.watcher.note(line)
         self.seeds.restore(restored.state)
-        self.step, self.skipped, self.score = step, meta["skipped"], meta["score"]
+        self.step, self.skipped = step, meta["skipped"]
+        self.best = Best(**meta["best"]) if meta.get("best") else None
         self.clock.seconds, self.clock.images = meta["seconds"], meta["images"]
         self.facts = meta["facts"]
         window = {name: np.array(values, np.float32) for name, values in meta["window"].items()}
@@ -122,7 +126,9 @@ class Loop(StepLoop):
                 if self._schedule.total == 0 and not self._checkpoints.steps():
                     self._evaluate()  # a stage that only computes its head
                     self._save()
-                self.take_all()
+                if not self._enough():
+                    self.take_all()
+                self._keep_best()
         except BaseException:
             with contextlib.suppress(Exception):  # let what is being written come to its end
                 self._checkpoints.close()
@@ -149,12 +155,35 @@ class Loop(StepLoop):
             self._log()
         if due.evaluate:
             self._evaluate()
-        if due.save:
+        enough = self._enough()
+        if due.save or enough or (self.best and self.best.step == self.step):
             self._save()
-        if stopping and not due.last:
+        if stopping and not due.last and not enough:
             self._checkpoints.close()
             raise Interrupted(stopping, self.step)
-        return True
+        return not enough
+
+    def _enough(self) -> bool:
+        """Whether the training stops early: it is long since the held-out images were better."""
+        patience = self.config.train.early_stopping * self.job.steps_per_epoch
+        if not patience or self.best is None or not self._schedule.at(self.step).evaluate:
+            return False
+        return self.step - self.best.step >= patience
+
+    def _keep_best(self) -> None:
+        """Goes back to the best states, where the run stops early or might have."""
+        self.kept_step = self.step
+        if not self.config.train.early_stopping or self.best is None:
+            return
+        epochs = [step / self.job.steps_per_epoch for step in (self.step, self.best.step)]
+        self.watcher.note(
+            f"early stopping: trained to epoch {epochs[0]:g}, kept epoch {epochs[1]:g} with the "
+            f"best held-out balanced accuracy, {self.best.balanced_accuracy:.3f}"
+        )
+        if self.best.step != self.step:
+            self.kept_step = self.best.step
+            like = self.seeds.stacked()
+            self.seeds.restore(self._checkpoints.restore(self.kept_step, like).state)
 
     def _fetch(self, window: MetricsWindow) -> None:
         """Fetches a window's metrics and looks for losses that are not finite."""
@@ -194,16 +223,21 @@ class Loop(StepLoop):
         )
 
     def _evaluate(self) -> None:
-        """Logs the accuracy on the test images and remembers it as the checkpoint's score."""
+        """Logs the accuracy on the test and the held-out images; remembers the best on these."""
         with self.clock.paused(self.seeds.block):
             self.seeds.recalibrate(self.step)
             scores, outputs = score_seeds(self.seeds, self.config.evaluation.thresholds)
             names = ("accuracy", "balanced_accuracy", "many", "medium", "few")
             known = {n: [s[n] for s in scores] for n in names if scores[0][n] is not None}
             line = by_seed("test", known, self.job.seeds) | course(outputs[0])
-            self.score = line["test/balanced_accuracy"]
+            if self.job.data.validation is not None:
+                found, is_best = held_out.measure(self.seeds, self.step, self.best)
+                self.best = found if is_best else self.best
+                line["validation/balanced_accuracy"] = found.balanced_accuracy
+                line["validation/balanced_nll"] = found.nll
             self._write(self.step, line)
-            self.watcher.evaluated(self.step, f"balanced accuracy {self.score:.3f}")
+            score = line["test/balanced_accuracy"]
+            self.watcher.evaluated(self.step, f"balanced accuracy {score:.3f}")
 
     def _save(self) -> None:
         """Hands the states over to be written as a checkpoint."""
@@ -220,12 +254,13 @@ class Loop(StepLoop):
                 "seconds": self.clock.seconds,
                 "images": self.clock.images,
                 "skipped": self.skipped,
-                "score": self.score,
+                "best": self.best._asdict() if self.best else None,
                 "facts": self.facts,
                 # So that the next log line is the same whether or not the run was stopped here.
                 "window": {name: v.tolist() for name, v in self._window.fetched().items()},
             }
-            self._checkpoints.save(self.step, self.seeds.stacked(), meta, self.score)
+            best = self.best.step if self.best else None
+            self._checkpoints.save(self.step, self.seeds.stacked(), meta, best)
 
     def _write(self, step: int, line: dict[str, float]) -> None:
         if self._log_file:

@@ -11,7 +11,8 @@ from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.models import TAKE_FEATURES
 from ltjax.samplers.counting import sentence
-from ltjax.training import decoupled, given, identity
+from ltjax.training import decoupled, given, held_out, identity
+from ltjax.training.budget import settle
 from ltjax.training.build import Job, build
 from ltjax.training.describe import describe_data, versions
 from ltjax.training.devices import Mapping, choose_devices, choose_engine
@@ -61,15 +62,17 @@ def run(
     Source: ours.
     """
     config = configs.resolve(config)
+    mapping = _mapping(config)
+    configs.check_devices(config, mapping.count)
+    config, data, length = settle(config, workdir, mapping)
     first, folder = None, Workdir(workdir, config)
     if config.stage != "one" and not folder.result.exists():
         first = decoupled.read_stage_one(config)
-    mapping = _mapping(config)
-    configs.check_devices(config, mapping.count)
     if (result := folder.finished()) is not None:
         return RunOutcome(folder.path, result, True, mapping.chief)
-    job = build(config, began_native=began_native(folder.checkpoints))
+    job = build(config, data=data, began_native=began_native(folder.checkpoints))
     decoupled.check_held_out(config, job.data.validation)
+    held_out.check(config, job.data.validation)
     with folder.held() if mapping.chief else contextlib.nullcontext():
         if (result := folder.finished()) is not None:  # by another process, meanwhile
             return RunOutcome(folder.path, result, True, mapping.chief)
@@ -83,7 +86,7 @@ def run(
                 loop.begin(*decoupled.begin(first, config, seeds))
             elif config.model.given:
                 loop.begin(given.begin(job), {})
-        for line in job.data.notes:
+        for line in filter(None, (length, *job.data.notes)):
             watcher.note(line)
         if job.native.reason:
             watcher.note(f"native kernels are not used{job.native.because}")
@@ -113,12 +116,14 @@ def _finish(config: Config, job: Job, loop: Loop, about: dict[str, str]) -> dict
         "train": {
             "class_counts": job.data.train.class_counts.tolist(),
             "steps": loop.step,
-            "epochs": config.training_epochs,
+            "epochs": loop.step // job.steps_per_epoch,
+            "kept_step": loop.kept_step,
             "images_per_second": clock.images / clock.seconds if clock.images else None,
             "seconds": clock.seconds,
             "skipped_updates": loop.skipped,
             "damaged_images": seeds.damaged,
         },
+        **({"best": loop.best._asdict()} if loop.best else {}),
         "method": config.method,
         "stage": {"name": config.stage, **loop.facts},
         "seed": config.seed,

@@ -53,6 +53,8 @@ def checked_result(path: Path) -> dict[str, Any]:
     fitted = content.get("post_hoc", {})
     if not isinstance(fitted, dict) or not all(map(_is_correction, fitted.values())):
         wrong.append("post_hoc")
+    if "best" in content and not _is_best(content["best"]):
+        wrong.append("best")
     return _checked(path, content, wrong)
 
 
@@ -96,6 +98,14 @@ def _is_correction(value: Any) -> bool:
         return False
     numbers: list[Any] = [value.get("tau"), value.get("temperature")]
     return _list_of(numbers, int | float) and all(map(math.isfinite, numbers)) and numbers[1] > 0
+
+
+def _is_best(value: Any) -> bool:
+    """Whether a value has a `step` and a positive `temperature`."""
+    if not isinstance(value, dict) or not _is(value.get("step"), int):
+        return False
+    temperature: Any = value.get("temperature")
+    return _is(temperature, int | float) and math.isfinite(temperature) and temperature > 0
 
 
 def _numbers_of_channels(value: Any, shape: Any) -> bool:

@@ -209,6 +209,11 @@ class FinishedRun:
         return checked_result(self.path / "result.json")
 
     @property
+    def best(self) -> dict[str, float] | None:
+        """The best evaluation on held-out images; None where there were no such images."""
+        return self.result.get("best")
+
+    @property
     def files(self) -> list[Path]:
         """The files of the run that no output of another command may replace."""
         return [self.path / name for name in RUN_FILES]

@@ -31,7 +31,7 @@ def written(tmp_path_factory):
     """A folder with one checkpoint."""
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
     checkpoints = Checkpoints(folder, keep=2)
-    checkpoints.save(7, state(), META, 0.5)
+    checkpoints.save(7, state(), META)
     checkpoints.close()
     return folder
 

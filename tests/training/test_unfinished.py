@@ -42,12 +42,12 @@ def test_a_save_that_failed_does_not_meet_the_next(tmp_path, monkeypatch):
         patch.setattr(jax_array_handlers, "_async_serialize_replica_slices", late)
         patch.setattr(ocp.JsonCheckpointHandler, "_save_fn", full)
         checkpoints = Checkpoints(folder, keep=1)
-        checkpoints.save(7, state(), {}, 0.5)
+        checkpoints.save(7, state(), {})
         with pytest.raises(InputError, match="make room"):
             checkpoints.close()
     again = Checkpoints(folder, keep=1)
     assert again.steps() == []
-    again.save(7, state(), {}, 0.5)
+    again.save(7, state(), {})
     again.close()
     before = files(folder)
     time.sleep(1.5 * SLOWER)
@@ -69,7 +69,7 @@ def test_no_thread_waits_for_a_folder_that_cannot_be_made(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "mkdir", full)
     before = set(threading.enumerate())
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
-    checkpoints.save(7, state(), {}, 0.5)
+    checkpoints.save(7, state(), {})
     with pytest.raises(InputError, match="make room"):
         checkpoints.close()
     started = [t for t in threading.enumerate() if t not in before and not t.daemon]
