@@ -190,7 +190,20 @@ def _define_flags() -> "flags.FlagValues":
         "images.",
         **own,
     )
+    flags.DEFINE_string(
+        "target_prior",
+        None,
+        "evaluate, predict: class distribution to adjust to: uniform, train, numbers, a .json.",
+        **own,
+    )
     flags.DEFINE_integer("top_k", 5, "predict: number of classes to list per image.", **own)
+    flags.DEFINE_enum(
+        "format",
+        "stablehlo",
+        ["stablehlo", "onnx"],
+        "export: onnx writes model.onnx besides.",
+        **own,
+    )
     flags.DEFINE_list("platforms", ["cpu"], "export: some of cpu, cuda, rocm, tpu.", **own)
     flags.DEFINE_bool("distributed", False, "Train on several hosts together.", **own)
     flags.DEFINE_string(

@@ -125,13 +125,20 @@ def _tally(images: _Images, weights: np.ndarray) -> Tally:
     )
 
 
-def tally(labels: np.ndarray, logits: np.ndarray, *, mask: np.ndarray | None = None) -> Tally:
+def tally(
+    labels: np.ndarray,
+    logits: np.ndarray,
+    *,
+    mask: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+) -> Tally:
     """Sums over the images of a batch, of one host, or of all.
 
     Args:
       labels: int `[N]`.
       logits: float `[N, C]`.
       mask: bool `[N]`, False where a row is padding.
+      weights: float `[N]`, of the images that are not; by default each counts 1.
 
     Returns:
       The sums, from which `scores` computes every score.
@@ -144,7 +151,7 @@ def tally(labels: np.ndarray, logits: np.ndarray, *, mask: np.ndarray | None = N
     [[2.0, 0.0], [0.0, 0.0]]
     """
     images = _images(labels, logits, mask)
-    return _tally(images, np.ones(len(images.labels)))
+    return _tally(images, np.ones(len(images.labels)) if weights is None else weights)
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -14,7 +14,7 @@ from ltjax.report.figures import draw, exposures
 from ltjax.report.html import picture, png, render, svg
 from ltjax.report.read import read_run
 from ltjax.report.record import Classifier, RunRecord
-from ltjax.report.scores import HEADLINES, SCORES, score_table
+from ltjax.report.scores import HEADLINES, SCORES, prior_table, score_table
 from ltjax.samplers.counting import sentence, table
 from ltjax.training.workdir import write_bytes
 
@@ -74,6 +74,8 @@ def page(run: RunRecord, drawn: Sequence[Drawn], figures: Mapping[str, Markup]) 
         run=run,
         headlines=[(score.headline, score.of(run)) for score in HEADLINES],
         scores=score_table(run),
+        priors=prior_table(run),
+        adjusted=any("adjusted" in each for each in run.target_prior.values()),
         figures=[(one.title, one.caption, figures[one.title]) for one in drawn],
         classifier=_classifier_line(run.classifier),
         mistakes=[

@@ -167,6 +167,10 @@ def _result(content: dict[str, Any]) -> dict[str, Any]:
             str(name): _numbers(corrected["test"])
             for name, corrected in content.get("post_hoc", {}).items()
         },
+        "target_prior": {
+            str(name): {str(how): _numbers(found) for how, found in each.items()}
+            for name, each in content.get("target_prior", {}).items()
+        },
         "calibrated": _calibrated(content.get("post_hoc", {}).get("temperature", {})),
         "training": training,
         "command": str(content.get("command", "")),

@@ -118,6 +118,8 @@ class RunRecord:
       per_class: test accuracy of each class; None where it has no test image.
       intervals: 95% bootstrap interval of each score of the first seed.
       post_hoc: test scores of the first seed after each post-hoc correction, by its name.
+      target_prior: test scores of the first seed under other class distributions, by the name of
+        the distribution, then by whether the predictions are `as_they_are` or `adjusted` to it.
       training: how it trained.
       command: the command that a shell takes.
       versions: of the software, and the device.
@@ -143,6 +145,7 @@ class RunRecord:
     per_class: tuple[float | None, ...]
     intervals: Mapping[str, Interval | None]
     post_hoc: Mapping[str, Scores]
+    target_prior: Mapping[str, Mapping[str, Scores]]
     training: Training
     command: str
     versions: Mapping[str, str]

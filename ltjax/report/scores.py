@@ -95,6 +95,8 @@ SCORES = (
     Score("ece", "ECE (15 bins)", lower_is_better=True),
     Score("classwise_ece", "class-wise ECE (15 bins)", lower_is_better=True),
 )
+# Scores under another class distribution; the groups' accuracies are the same under any.
+UNDER_PRIOR = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
 HEADLINES = tuple(score for score in SCORES if score.headline)
 
 
@@ -122,3 +124,25 @@ def score_table(run: RunRecord) -> tuple[list[str], list[list[str]]]:
         if score.key in run.test
     ]
     return header, rows
+
+
+def prior_table(run: RunRecord) -> tuple[list[str], list[list[str]]]:
+    """Scores of the first seed under other class distributions as text.
+
+    Args:
+      run: a finished run.
+
+    Returns:
+      The header and the rows; no rows where the run is older than these scores.
+    """
+    shown = [score for score in SCORES if score.key in UNDER_PRIOR]
+    header = ["classes as in", "predictions", *(score.name for score in shown)]
+    rows = [
+        [PRIORS.get(name, name), how.replace("_", " "), *(s.shown(of.get(s.key)) for s in shown)]
+        for name, each in run.target_prior.items()
+        for how, of in each.items()
+    ]
+    return header, rows
+
+
+PRIORS = {"uniform": "equal shares", "train": "the training set"}

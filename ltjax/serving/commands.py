@@ -13,6 +13,7 @@ from ltjax.serving import export as exporting
 from ltjax.serving.embed import embed, of_run, of_weights
 from ltjax.serving.evaluate import evaluate
 from ltjax.serving.load import load
+from ltjax.serving.onnx import check_onnx
 from ltjax.serving.output import check_differs, written_whole
 from ltjax.serving.predict import predict
 from ltjax.training.workdir import read_finished
@@ -23,7 +24,8 @@ def _evaluate(given: flags.FlagValues, config: Config) -> None:
         data = (config.data.path, config.data.test_path)
         inputs = [*read_finished(given.workdir).files, *map(Path, filter(None, data))]
         check_differs(Path(given.output), inputs)
-    result = evaluate(given.workdir, config.data, checkpoint=given.checkpoint)
+    target = given.target_prior or ""
+    result = evaluate(given.workdir, config.data, checkpoint=given.checkpoint, target_prior=target)
     if given.output:
         with written_whole(Path(given.output)) as file:
             file.write(json.dumps(result, indent=2) + "\n")
@@ -31,13 +33,31 @@ def _evaluate(given: flags.FlagValues, config: Config) -> None:
         if name != "per_class":
             low_high = result["intervals"][0][name]
             spread = "" if low_high is None else f"  [{low_high[0]:.4f}, {low_high[1]:.4f}]"
-            print(f"{name:18} {'–' if value is None else f'{value:.4f}'}{spread}")
+            print(f"{name:18} {_shown(value)}{spread}")
+    for how, under in result.get("target_prior", {}).get(target, {}).items():
+        shown = "  ".join(f"{name} {_shown(under[name])}" for name in UNDER_PRIOR)
+        print(f"classes as in {one_line(target)}, predictions {how.replace('_', ' ')}: {shown}")
+
+
+# Scores that are printed of another class distribution.
+UNDER_PRIOR = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _predict(given: flags.FlagValues, config: Config) -> None:
     output, source = _required_output(given), _required_input(given)
-    trained, kept = load(given.workdir, given.checkpoint), given.top_k
-    done = predict(trained, source, output, top_k=kept, skip=_skipped, ignore=_ignored)
+    done = predict(
+        load(given.workdir, given.checkpoint),
+        source,
+        output,
+        top_k=given.top_k,
+        target_prior=given.target_prior or "",
+        skip=_skipped,
+        ignore=_ignored,
+    )
     print(f"{one_line(output)}: {done.predicted} predicted, {len(done.skipped)} skipped")
 
 
@@ -58,12 +78,16 @@ def _embed(given: flags.FlagValues, config: Config) -> None:
 def _export(given: flags.FlagValues, config: Config) -> None:
     output = _required_output(given)
     exporting.check_platforms(given.platforms)
+    exporting.check_folder(output)
+    if given.format == "onnx":
+        check_onnx()
     trained = load(given.workdir, given.checkpoint)
-    folded = exporting.write(trained, output, platforms=given.platforms)
+    folded = exporting.write(trained, output, platforms=given.platforms, format=given.format)
     how = "folded into one" if folded else "kept apart"
     takes = "PICTURES" if len(trained.image_shape) == 3 else "FEATURES.npy"
     print(
-        f"{one_line(output)}: model.stablehlo, model.json, run.py, model.safetensors, README.md "
+        f"{one_line(output)}: {'model.onnx, ' if given.format == 'onnx' else ''}"
+        f"model.stablehlo, model.json, run.py, model.safetensors, README.md "
         f"(whitening and classifier {how}); python {one_line(Path(output) / 'run.py')} {takes}"
     )
 

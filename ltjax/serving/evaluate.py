@@ -16,13 +16,19 @@ from ltjax.evaluation.calibration import Correction
 from ltjax.evaluation.details import post_hoc
 from ltjax.evaluation.outputs import collect_outputs
 from ltjax.evaluation.scores import scores_of_seeds
+from ltjax.evaluation.target import under_prior
 from ltjax.models import Outputs
 from ltjax.serving.load import Trained, load_all
+from ltjax.serving.target import read_prior
 from ltjax.training.step import Resident, make_eval_step
 
 
 def evaluate(
-    workdir: str | Path, data: DataConfig | None = None, *, checkpoint: str = "result"
+    workdir: str | Path,
+    data: DataConfig | None = None,
+    *,
+    checkpoint: str = "result",
+    target_prior: str = "",
 ) -> dict[str, Any]:
     """Evaluates every seed of a finished run.
 
@@ -32,17 +38,22 @@ def evaluate(
       workdir: of a finished run.
       data: another source to evaluate on; None is the data set of the run.
       checkpoint: see `ltjax.serving.load.load_all`.
+      target_prior: a class distribution to compute scores under as well, see
+        `ltjax.serving.target.read_prior`; empty for none.
 
     Returns:
       JSON: what `ltjax.evaluation.scores.scores_of_seeds` gives; `post_hoc`, the scores of the
       first seed after each correction that its training fitted, for the best network the
-      temperature alone; and `data`, the source's name and fingerprint.
+      temperature alone; `target_prior`, where it is asked for; and `data`, the source's name and
+      fingerprint.
 
     Raises:
       InputError: the run is not finished, or the source has other classes or image sizes.
     """
     networks = load_all(workdir, checkpoint)
     run = networks[0].run
+    names, counts = run.dataset["class_names"], np.asarray(run.dataset["class_counts"])
+    prior = read_prior(target_prior, names, counts) if target_prior else None
     # The profile thins the training part only, and another source may be too small for it.
     source = dataclasses.replace(data or run.config.data, profile="as_is")
     test = load_splits(source).test
@@ -54,7 +65,7 @@ def evaluate(
         test.image_shape,
         f"images {run.image_shape}",
     )
-    counts, groups = np.asarray(run.dataset["class_counts"]), run.config.evaluation.thresholds
+    groups = run.config.evaluation.thresholds
     logits = [_logits(network, test) for network in networks]
     result = scores_of_seeds(test.labels, logits, counts, seeds=run.config.seeds, **groups)
     corrections = {
@@ -65,6 +76,19 @@ def evaluate(
         corrections = {"temperature": Correction(temperature=networks[0].temperature)}
     if corrections:
         result["post_hoc"] = post_hoc(corrections, test.labels, logits[0], counts, **groups)
+    if prior is not None:
+        first = networks[0]
+        result["target_prior"] = {
+            target_prior: under_prior(
+                test.labels,
+                logits[0],
+                counts,
+                prior,
+                temperature=first.temperature,
+                balanced=first.balanced,
+                **groups,
+            )
+        }
     return result | {"data": {"name": source.name, "fingerprint": test.fingerprint()}}
 
 

@@ -1,5 +1,6 @@
 """A trained network as a file that runs with jax alone: StableHLO by `jax.export`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,12 +8,27 @@ import jax
 import jax.numpy as jnp
 from jax import export as jax_export
 
-from ltjax.errors import InputError, require
+from ltjax.errors import InputError, one_line, require
 from ltjax.serving.card import card, write_weights
 from ltjax.serving.load import Trained, folded_function
+from ltjax.serving.onnx import as_onnx
+from ltjax.training.stored import read_json
 from ltjax.training.workdir import write_bytes, write_json
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+FORMATS = ("stablehlo", "onnx")
+
+# What an export may write, and the keys by which its `model.json` is known again.
+FILES = (
+    "model.json",
+    "model.stablehlo",
+    "model.onnx",
+    "run.py",
+    "model.safetensors",
+    "README.md",
+)
+MARKS = {"classes", "normalised_inside", "temperature", "folded"}
 
 # The program that runs an export lies beside it, as this module's text.
 PROGRAM = Path(__file__).with_name("exported.py")
@@ -33,7 +49,39 @@ def check_platforms(platforms: Sequence[str]) -> None:
         require(name in PLATFORMS, "platforms", name, f"some of {', '.join(PLATFORMS)}")
 
 
-def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("cpu",)) -> bool:
+def check_folder(folder: str | Path) -> None:
+    """Refuses a folder where an export would replace files of somebody else.
+
+    Args:
+      folder: where to write.
+
+    Raises:
+      InputError: it has a file of that name and is no folder of an earlier export.
+    """
+    path = Path(folder)
+    there = [name for name in FILES if os.path.lexists(path / name)]
+    if there and not _is_export(path / "model.json"):
+        raise InputError(
+            f"--output {one_line(path)} holds a {there[0]} that is not of an export, which would "
+            "replace it; give another folder"
+        )
+
+
+def _is_export(path: Path) -> bool:
+    try:
+        content = read_json(path)
+    except InputError:
+        return False
+    return isinstance(content, dict) and content.keys() >= MARKS
+
+
+def write(
+    trained: Trained,
+    folder: str | Path,
+    *,
+    platforms: Sequence[str] = ("cpu",),
+    format: str = "stablehlo",
+) -> bool:
     """Writes `model.stablehlo`, `model.json`, `run.py`, `model.safetensors` and a model card.
 
     The function takes uint8 images `[b, H, W, C]`, or float32 features `[b, D]`, for any `b`,
@@ -43,14 +91,18 @@ def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("
       trained: network.
       folder: where to write; it is made where it is absent.
       platforms: some of `PLATFORMS`.
+      format: "stablehlo", or "onnx" for `model.onnx` besides.
 
     Returns:
       Whether whitening and classifier are folded into one affine map.
 
     Raises:
-      InputError: an unknown platform, or a folder that cannot be written.
+      InputError: an unknown platform or format, a folder that cannot be written, or one with files
+        of these names that no export has written.
     """
     check_platforms(platforms)
+    require(format in FORMATS, "format", format, f"one of {', '.join(FORMATS)}")
+    check_folder(folder)
     function, folded = folded_function(trained)
     batch = jax_export.symbolic_shape("b")[0]
     dtype = jnp.dtype(jnp.uint8 if len(trained.image_shape) == 3 else jnp.float32)
@@ -67,11 +119,15 @@ def write(trained: Trained, folder: str | Path, *, platforms: Sequence[str] = ("
         "method": trained.config.method,
         "jax": jax.__version__,
     }
-    path = Path(folder)
+    path, others = Path(folder), {}
+    if format == "onnx":
+        others["model.onnx"] = as_onnx(function, shape.shape[1:], dtype)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_bytes(path / "model.stablehlo", bytes(exported.serialize()))
         write_json(path / "model.json", facts)
+        write_bytes(path / "model.stablehlo", bytes(exported.serialize()))
+        for name, content in others.items():
+            write_bytes(path / name, content)
         write_bytes(path / "run.py", PROGRAM.read_bytes())
         write_weights(trained, path / "model.safetensors")
         write_bytes(path / "README.md", card(trained).encode())

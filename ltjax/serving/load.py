@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ltjax.augment.device import normalize
 from ltjax.config import Config
+from ltjax.evaluation.calibration import Correction
 from ltjax.models import Classifier, Outputs
 from ltjax.training.build import model_of
 from ltjax.training.devices import Mapping, choose_devices
@@ -26,12 +27,15 @@ class Trained(NamedTuple):
       model: network.
       variables: parameters, statistics and frozen whitening roots.
       temperature: fitted on held-out training images, 1 where none were held out.
+      balanced: makes the logits fit balanced classes, fitted on the same images; None where none
+        were held out, or it was fitted to another network.
     """
 
     run: FinishedRun
     model: Classifier
     variables: dict[str, Any]
     temperature: float
+    balanced: Correction | None = None
 
     @property
     def path(self) -> Path:
@@ -73,11 +77,19 @@ def load_all(workdir: str | Path, checkpoint: str = "result") -> list[Trained]:
     model = model_of(run.config, run.num_classes)
     image = jnp.zeros((1, *run.image_shape), jnp.float32)
     roots = jax.jit(lambda variables: freeze(model, variables, image, train=False))
-    fitted = run.result.get("post_hoc", {}).get("temperature", {})
-    if checkpoint == "best":
-        fitted = run.best or {}
-    temperature = fitted.get("temperature", 1.0)
-    return [Trained(run, model, roots(state.variables), temperature) for state in states]
+    temperature, balanced = _fitted(run, checkpoint)
+    return [Trained(run, model, roots(state.variables), temperature, balanced) for state in states]
+
+
+def _fitted(run: FinishedRun, checkpoint: str) -> tuple[float, Correction | None]:
+    """The temperature and the adjustment that were fitted to a checkpoint's network."""
+    best = run.best
+    if checkpoint == "best" and best and best["step"] != run.result["train"].get("kept_step"):
+        return best["temperature"], None
+    fitted = run.result.get("post_hoc", {})
+    adjustment = fitted.get("logit_adjustment")
+    balanced = adjustment and Correction(adjustment["tau"], adjustment["temperature"])
+    return fitted.get("temperature", {}).get("temperature", 1.0), balanced
 
 
 def load(workdir: str | Path, checkpoint: str = "result") -> Trained:

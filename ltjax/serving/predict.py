@@ -10,10 +10,12 @@ import jax
 import numpy as np
 from scipy.special import log_softmax
 
-from ltjax.errors import require, visible
+from ltjax.errors import InputError, one_line, require, visible
+from ltjax.evaluation.target import to_prior
 from ltjax.serving.inputs import open_inputs, results
 from ltjax.serving.load import Trained, folded_function
 from ltjax.serving.output import check_differs, written_whole
+from ltjax.serving.target import read_prior
 
 
 class PredictOutcome(NamedTuple):
@@ -58,12 +60,32 @@ def _writer(file: IO[str], top_k: int, *, lines: bool) -> Callable[[str, list[An
     return write_row
 
 
+def _calibration(trained: Trained, target_prior: str) -> Callable[[np.ndarray], np.ndarray]:
+    """What is done to logits before the softmax.
+
+    Raises:
+      InputError: a class distribution that cannot be read, or that nothing was fitted to adjust to.
+    """
+    if not target_prior:
+        return lambda logits: logits / trained.temperature
+    names, counts = trained.dataset["class_names"], np.asarray(trained.dataset["class_counts"])
+    prior, balanced = read_prior(target_prior, names, counts), trained.balanced
+    if balanced is None:
+        raise InputError(
+            f"--target_prior = {one_line(target_prior)} is not allowed with this network: what its "
+            "outputs mean is fitted on held-out images at the end of a training with "
+            "config.data.validation_fraction above 0 or a validation part; leave it out"
+        )
+    return lambda logits: to_prior(logits, counts, balanced, prior)
+
+
 def predict(
     trained: Trained,
     source: str | Path,
     output: str | Path,
     *,
     top_k: int = 5,
+    target_prior: str = "",
     batch_size: int = 128,
     threads: int = 4,
     skip: Callable[[str], None] = lambda line: None,
@@ -79,6 +101,8 @@ def predict(
       source: see `ltjax.serving.inputs.open_inputs`.
       output: `.csv` (with a header line) or `.jsonl`.
       top_k: number of classes to list per picture.
+      target_prior: the class distribution of the pictures, see `ltjax.serving.target.read_prior`;
+        empty leaves the probabilities as the network was trained to give them.
       batch_size: pictures per call of the network.
       threads: that decode.
       skip: is given a line about each file that cannot be decoded.
@@ -96,6 +120,7 @@ def predict(
     require(top_k >= 1, "--top_k", top_k, "an integer >= 1")
     names = trained.dataset["class_names"]
     top_k = min(top_k, len(names))
+    calibrated = _calibration(trained, target_prior)
     network = jax.jit(folded_function(trained)[0])
     skipped: list[str] = []
 
@@ -113,8 +138,7 @@ def predict(
         for of, found in results(
             network, inputs.examples, batch_size, source=source, skipped=skipped
         ):
-            logits = found / trained.temperature
-            p = np.exp(log_softmax(logits.astype(np.float64), axis=1))
+            p = np.exp(log_softmax(calibrated(found).astype(np.float64), axis=1))
             order = np.argsort(-p, axis=1, kind="stable")[:, :top_k]
             for one, row, best in zip(of, p, order, strict=True):
                 write(one.name, [(names[c], float(row[c])) for c in best])

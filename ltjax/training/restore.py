@@ -51,9 +51,10 @@ def restore_states(
         if not steps:
             raise InputError(f"workdir {run.path} holds no checkpoint; train it again")
         if wanted is not None and wanted not in steps:
+            which = "last" if wanted == run.result["train"].get("steps") else "best"
             raise InputError(
-                f"workdir {run.path} lacks the checkpoint of step {wanted}; restore it, or train "
-                "it again in another --workdir"
+                f"workdir {run.path} lacks the checkpoint of its {which} step, {wanted}; restore "
+                "it, or train it again in another --workdir"
             )
         step = steps[-1] if wanted is None else wanted
         return unstack(checkpoints.restore(step, mapping.place(like)).state)

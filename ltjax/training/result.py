@@ -10,9 +10,11 @@ import numpy as np
 
 from ltjax.data.sources import ArraySource, EncodedSource, Source
 from ltjax.data.stream import LoadBatch
+from ltjax.evaluation.calibration import Correction
 from ltjax.evaluation.details import HeldOut, details, fit_corrections, post_hoc
 from ltjax.evaluation.diagnostics import correlation_matrix, describe, describe_classifier
 from ltjax.evaluation.scores import scores, scores_of_seeds, tally
+from ltjax.evaluation.target import under_prior, usual_priors
 from ltjax.models import Outputs
 from ltjax.training.multi_seed import Seeds
 from ltjax.training.workdir import write_arrays, write_json
@@ -46,12 +48,14 @@ def final_scores(seeds: Seeds, groups: dict[str, int]) -> tuple[dict[str, Any], 
     Returns:
       What `ltjax.evaluation.scores.scores_of_seeds` gives and, where images were held out of
       training, the first seed's scores on them, `validation`, and its `post_hoc` scores on the test
-      images; and the outputs of every seed.
+      images; its scores under other class distributions, `target_prior`; and the outputs of every
+      seed.
     """
     data, outputs = seeds.job.data, _test_outputs(seeds)
     labels, counts = data.test.labels, data.train.class_counts
     logits = [out.logits for out in outputs]
     found = scores_of_seeds(labels, logits, counts, seeds=seeds.job.seeds, **groups)
+    corrections: dict[str, Correction] = {}
     if data.validation is not None:
         held = HeldOut(
             data.validation.labels, seeds.outputs(data.validation, seeds.state_of(0)).logits
@@ -59,6 +63,18 @@ def final_scores(seeds: Seeds, groups: dict[str, int]) -> tuple[dict[str, Any], 
         found["validation"] = scores(tally(*held), counts, **groups)
         corrections = fit_corrections(held, counts)
         found["post_hoc"] = post_hoc(corrections, labels, logits[0], counts, **groups)
+    found["target_prior"] = {
+        name: under_prior(
+            labels,
+            logits[0],
+            counts,
+            prior,
+            temperature=corrections.get("temperature", Correction()).temperature,
+            balanced=corrections.get("logit_adjustment"),
+            **groups,
+        )
+        for name, prior in usual_priors(counts).items()
+    }
     return found, outputs
 
 

@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 
+from ltjax.evaluation.calibration import Correction
 from ltjax.evaluation.details import details
 from ltjax.evaluation.diagnostics import correlation_matrix, describe, describe_classifier
 from ltjax.evaluation.metrics import average
 from ltjax.evaluation.scores import intervals, scores, tally
+from ltjax.evaluation.target import under_prior
 from ltjax.samplers.baselines import PowerSampler
 from ltjax.samplers.counting import exposure, summary
 from ltjax.training.workdir import write_json
@@ -46,6 +48,9 @@ def write_workdir(
             "epochs": 1,
             "images_per_second": None,
             "seconds": 1.0,
+        },
+        "target_prior": {
+            "train": under_prior(labels, logits, COUNTS, COUNTS, balanced=Correction(1.0))
         },
         "method": method,
         "seed": seeds[0],

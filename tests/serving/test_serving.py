@@ -67,6 +67,31 @@ def test_evaluate_agrees_with_the_run(workdir, tmp_path):
     assert len(found["test"]["per_class"]) == 10
 
 
+def test_evaluate_takes_a_class_distribution(workdir):
+    stored = json.loads((workdir / "result.json").read_text())["target_prior"]["train"]
+    found = evaluate(workdir, target_prior="train")["target_prior"]["train"]
+    assert found.keys() == stored.keys() == {"as_they_are", "adjusted"}
+    for how, scores in found.items():
+        np.testing.assert_allclose(scores["nll"], stored[how]["nll"], rtol=1e-4)
+
+
+def test_predict_adjusts_to_a_class_distribution(network, tmp_path):
+    np.savez(tmp_path / "a.npz", images=digits().images[:50])
+    (tmp_path / "p.json").write_text(json.dumps([0, 0, 0, 1, 0, 0, 0, 0, 0, 0]))
+    found = []
+    for prior in ("uniform", str(tmp_path / "p.json")):
+        output = tmp_path / "o.csv"
+        predict.predict(network, tmp_path / "a.npz", output, top_k=1, target_prior=prior)
+        with open(output, newline="") as file:
+            found.append([row["class_1"] for row in csv.DictReader(file)])
+    assert len(set(found[0])) > 3
+    assert set(found[1]) == {"3"}
+    with pytest.raises(InputError, match="is fitted on held-out images at the end"):
+        predict.predict(
+            network._replace(balanced=None), tmp_path / "a.npz", output, target_prior="train"
+        )
+
+
 def test_exported_network_gives_the_same_logits_without_ltjax(network, tmp_path):
     assert export.write(network, tmp_path / "out", platforms=("cpu", "cuda"))
     images = digits().images
@@ -250,12 +275,21 @@ def test_an_export_that_fails_leaves_the_files_that_were_there(network, tmp_path
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    (tmp_path / "run.py").write_text("as it was")
+    earlier = {"run.py": "as it was", "model.json": json.dumps(dict.fromkeys(export.MARKS))}
+    for name, text in earlier.items():
+        (tmp_path / name).write_text(text)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="No space left on device"):
         export.write(network, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["run.py"]
-    assert (tmp_path / "run.py").read_text() == "as it was"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == earlier
+
+
+@pytest.mark.parametrize("name", ["run.py", "model.json", "README.md"])
+def test_an_export_replaces_no_file_of_somebody_else(tmp_path, name):
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(InputError, match=rf"holds a {name} that is not of an export"):
+        export.check_folder(tmp_path)
+    export.check_folder(tmp_path / "new")
 
 
 def test_a_network_of_an_earlier_step_is_not_taken_for_the_last(workdir, tmp_path):
