@@ -46,7 +46,6 @@ def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
     _fill_in(flat)
     if flat["runlocal"]:
         _shrink(flat)
-    _check_length(flat)
     _check_stage(flat)
     _check_groups(flat)
     _check_features(flat)
@@ -151,15 +150,6 @@ def _shrink(flat: FlatConfig) -> None:
     if flat["data.name"] not in ("digits", "npz", "features") and flat["data.image_size"]:
         flat["data.image_size"] = min(flat["data.image_size"], 32 if large else 64)
     flat["model.dtype"] = "float32"  # a CPU computes in bfloat16 more slowly
-
-
-def _check_length(flat: FlatConfig) -> None:
-    """Refuses two lengths of a training at once."""
-    if flat["runlocal"] and flat["train.minutes"] is not None:
-        raise InputError(
-            f"config.train.minutes = {flat['train.minutes']:g} is not allowed with config.runlocal "
-            "= True, which sets the length itself; leave one of them out"
-        )
 
 
 def _check_stage(flat: FlatConfig) -> None:

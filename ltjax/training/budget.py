@@ -50,16 +50,17 @@ def settle(config: Config, workdir: str | Path, mapping: Mapping) -> Settled:
       mapping: devices.
 
     Raises:
-      InputError: several hosts, whose speeds differ; or data that cannot be read.
+      InputError: several hosts, whose speeds differ; a run that is shrunk by `runlocal`; or data
+        that cannot be read.
     """
     minutes = config.train.minutes
     if minutes is None or not config.training_epochs:
         return Settled(config)
-    if mapping.hosts > 1:
-        raise InputError(
-            f"config.train.minutes = {minutes:g} is not allowed with several hosts; set "
-            "config.train.epochs"
-        )
+    for what, found in (("several hosts", mapping.hosts > 1), ("runlocal", config.runlocal)):
+        if found:
+            raise InputError(
+                f"config.train.minutes = {minutes:g} is not allowed with {what}; leave it out"
+            )
     stored = Path(workdir) / "config.json"
     if stored.exists():
         epochs = configs.resolve(read_object(stored)).train.epochs

@@ -52,8 +52,7 @@ def test_the_length_is_measured_once(tmp_path, monkeypatch):
         train(tiny_config(train__minutes=0.2), tmp_path)
 
 
-def test_a_budget_and_another_length_are_refused():
-    config = tiny_config(train__minutes=0.1)
-    config.runlocal = True
-    with pytest.raises(InputError, match=r"train.minutes = 0.1 is not allowed with .*runlocal"):
-        configs.resolve(config)
+def test_a_budget_and_another_length_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"train.minutes = 0.1 is not allowed with runlocal"):
+        train(tiny_config(train__minutes=0.1, runlocal=True), tmp_path)
+    assert not list(tmp_path.iterdir())
