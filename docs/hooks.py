@@ -71,3 +71,29 @@ def on_page_markdown(markdown, page, config, files):
     if page.file.generated_by:
         return markdown
     return moved(markdown, PurePosixPath("docs", page.file.src_uri))
+
+
+# A block of code, or one name in code.
+BLOCK = re.compile(r"<pre.*?</pre>", re.DOTALL)
+NAME = re.compile(r"<code>[^<]+</code>")
+DOT = re.compile(r"(?<=[A-Za-z_])\.(?=[A-Za-z_])")
+
+
+def breakable(html: str) -> str:
+    """A page whose names in code, such as keys, may be broken after a dot.
+
+    >>> breakable("<code>train.epochs</code> <pre><code>a.b</code></pre> <code>0.5</code>")
+    '<code>train.<wbr>epochs</code> <pre><code>a.b</code></pre> <code>0.5</code>'
+    """
+
+    def one(match: re.Match) -> str:
+        return DOT.sub(".<wbr>", match[0])
+
+    blocks = [*BLOCK.findall(html), ""]
+    parts = BLOCK.split(html)
+    return "".join(NAME.sub(one, a) + b for a, b in zip(parts, blocks, strict=True))
+
+
+def on_page_content(html, page, config, files):
+    """Lets long names break at their dots."""
+    return breakable(html)

@@ -9,6 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from docs import hooks
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,6 +29,12 @@ def test_site_builds_strictly(tmp_path):
     assert "experiments/ablation/" in front
     api = (tmp_path / "api" / "whitening" / "index.html").read_text()
     assert "use_running_average" in api
+
+
+def test_names_in_code_may_break_after_a_dot_and_blocks_may_not():
+    page = "<code>train.epochs</code> <pre><code>a.b</code></pre> <code>0.5</code>"
+    expected = "<code>train.<wbr>epochs</code> <pre><code>a.b</code></pre> <code>0.5</code>"
+    assert hooks.breakable(page) == expected
 
 
 @pytest.mark.slow
