@@ -76,6 +76,16 @@ def test_rare_classes_are_found(fitted):
     assert fitted.decision_function(X).argmax(axis=1).tolist() == fitted.predict(X).tolist()
 
 
+def test_held_out_rows_are_no_part_of_the_covariance():
+    # With few rows for a feature, whitening by a row's own covariance makes this row easy: then
+    # the smallest shrinkage looks best, and the largest one is, for noise of one variance.
+    rng = np.random.default_rng(0)
+    means, y = rng.normal(size=(4, 120)), np.arange(400) % 4
+    X = (means[y] + 4 * rng.normal(size=(400, 120))).astype(np.float32)
+    model = LongTailClassifier("lda", validation_fraction=0.3, random_state=0).fit(X, y)
+    assert model.shrinkage_ == 0.9
+
+
 def test_coefficients_are_those_of_raw_rows(fitted):
     X, _ = BALANCED
     raw = X @ fitted.coef_.T + fitted.intercept_

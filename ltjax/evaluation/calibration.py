@@ -6,11 +6,10 @@ Both numbers minimize the class-balanced negative log likelihood of the held-out
 is convex in `tau` and in `1 / T`; each class weighs the same, as in a balanced test set.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from ltjax.errors import require
@@ -19,10 +18,8 @@ from ltjax.losses import adjusted_logits
 # In units of T, so that logits of any scale have the same range.
 TAU_RANGE = (-1.0, 3.0)
 TEMPERATURE_RANGE = (0.01, 1000.0)
-# Error of a fitted number, as a share of the range in which it is searched.
-TOLERANCE = 1e-6
-# The two numbers are fitted in turn until neither moves by more than this share.
-SETTLED, MOST_TURNS = 1e-3, 20
+# When a fit ends: at changes of the loss, as a share of it, or at slopes that are as small as this.
+PRECISE = {"ftol": 1e-15, "gtol": 1e-8}
 
 
 class Correction(NamedTuple):
@@ -89,10 +86,10 @@ def balanced_nll(labels: np.ndarray, logits: np.ndarray) -> float:
 def fit(
     labels: np.ndarray, logits: np.ndarray, class_counts: np.ndarray, *, adjust: bool = True
 ) -> Correction:
-    """Fits a correction of logits: `T` and `tau` in turn, which together minimize `balanced_nll`.
+    """Fits a correction of logits: `tau` and `T`, which together minimize `balanced_nll`.
 
-    `tau / T` is searched in `TAU_RANGE`, and `log T` in the logarithm of `TEMPERATURE_RANGE`.
-    Logits that are s times as large give s times both numbers.
+    `tau / T` is searched in `TAU_RANGE`, and `log T` in the logarithm of `TEMPERATURE_RANGE`, by
+    the gradient and from the scale of the logits: s times the logits give s times both numbers.
 
     Args:
       labels: int `[N]` of held-out training images.
@@ -114,28 +111,24 @@ def fit(
         len(labels) > 0, "held-out images", 0, "at least 1: set data.validation_fraction above 0"
     )
 
-    def nll(tau: float, temperature: float) -> float:
-        return balanced_nll(labels, correct(logits, class_counts, Correction(tau, temperature)))
+    z = np.asarray(logits, np.float64)
+    log_prior = -np.asarray(adjusted_logits(np.zeros((1, z.shape[1])), class_counts))[0]
+    number, rows = np.bincount(labels), np.arange(len(labels))
+    share = 1 / (number[labels] * (number > 0).sum())
+    spread = z.std(axis=1).mean()
 
-    def temperature_at(tau: float) -> float:
-        log_range = np.log(TEMPERATURE_RANGE)
-        return float(np.exp(_minimize(lambda u: nll(tau, float(np.exp(u))), *log_range)))
+    def nll(point: np.ndarray) -> tuple[float, np.ndarray]:
+        strength, log_t = point
+        log_p = log_softmax(z * np.exp(-log_t) - strength * log_prior, axis=1)
+        loss = -share @ log_p[rows, labels]
+        miss = np.exp(log_p)
+        miss[rows, labels] -= 1
+        miss *= share[:, None]
+        slopes = -np.array([miss.sum(axis=0) @ log_prior, np.vdot(miss, z) * np.exp(-log_t)])
+        return float(loss), slopes
 
-    def tau_at(scale: float) -> float:
-        return scale * _minimize(lambda share: nll(scale * share, scale), *TAU_RANGE)
-
-    found = Correction(0.0, temperature_at(0.0))
-    for _ in range(MOST_TURNS if adjust else 0):
-        before, scale = found, found.temperature
-        tau = tau_at(scale)
-        found = Correction(tau, temperature_at(tau))
-        if abs(found.temperature / scale - 1) + abs(found.tau - before.tau) / scale < SETTLED:
-            break
-    return found
-
-
-def _minimize(function: Callable[[float], float], low: float, high: float) -> float:
-    """The minimum of a unimodal function, to a millionth of the interval."""
-    options = {"xatol": TOLERANCE * (high - low)}
-    found = minimize_scalar(function, bounds=(low, high), method="bounded", options=options)
-    return float(found.x)
+    ranges = [TAU_RANGE if adjust else (0.0, 0.0), np.log(TEMPERATURE_RANGE)]
+    begin = (0.0, np.clip(np.log(spread if spread > 0 else 1.0), *np.log(TEMPERATURE_RANGE)))
+    found = minimize(nll, begin, jac=True, method="L-BFGS-B", bounds=ranges, options=PRECISE)
+    strength, log_t = found.x
+    return Correction(float(strength * np.exp(log_t)), float(np.exp(log_t)))

@@ -1,4 +1,4 @@
-"""How the C library gives memory back: not at all, while a program trains."""
+"""How the C library gives memory back: not at all while a program trains, or when it is told to."""
 
 import ctypes
 import os
@@ -28,10 +28,32 @@ def keep_memory() -> bool:
 
     Source: ours; `mallopt(3)`, https://man7.org/linux/man-pages/man3/mallopt.3.html.
     """
-    if os.environ.get(OFF, "1") == "0" or platform.libc_ver()[0] != "glibc":
+    library = None if os.environ.get(OFF, "1") == "0" else _glibc()
+    if library is None:
         return False
+    return all(library.mallopt(number, value) == 1 for number, value in SETTINGS.values())
+
+
+def give_back() -> bool:
+    """Gives memory that has been freed back to the system, once; glibc keeps much of it.
+
+    Compiling a program and an eigendecomposition each leave tens of megabytes, in heaps of several
+    threads, so that the next part of the work would take new memory.
+
+    Returns:
+      Whether there was any: False elsewhere than on Linux with glibc.
+
+    Source: ours; `malloc_trim(3)`, https://man7.org/linux/man-pages/man3/malloc_trim.3.html.
+    """
+    library = _glibc()
+    return library is not None and library.malloc_trim(0) == 1
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if platform.libc_ver()[0] != "glibc":
+        return None
     try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    return all(mallopt(number, value) == 1 for number, value in SETTINGS.values())
+        library = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None

@@ -7,6 +7,7 @@ import numpy as np
 
 from ltjax.data.longtail import stratified
 from ltjax.evaluation.calibration import Correction, balanced_nll, correct, fit
+from ltjax.kernels.allocator import give_back
 from ltjax.samplers import index_labels
 from ltjax.training.heads import Rows
 from ltjax.training.settings import AUTO, FEWEST_EPOCHS, LDA, MOST_EPOCHS, Settings
@@ -19,7 +20,7 @@ from ltjax.training.task import (
     train,
     training,
 )
-from ltjax.whitening.classwise import Basis
+from ltjax.whitening.classwise import Basis, ClassMoments, within_class_basis
 
 # Candidates: intensities of the shrinkage, and weight decays in units of one row, so that they
 # mean the same for any number of rows: the decay of the mean loss over N rows is `strength / N`.
@@ -118,16 +119,18 @@ def _limit(sizes: np.ndarray) -> int:
     return low
 
 
-def choose(data: Data, settings: Settings, basis: Basis) -> Candidate:
+def choose(data: Data, settings: Settings, moments: ClassMoments) -> Candidate:
     """Chooses what is left to choose, by the class-balanced log loss of held-out rows.
 
-    Each candidate has its best temperature and, where `tau` is to be chosen, its best logit
-    adjustment. The chosen head is trained on all rows afterwards.
+    First the shrinkage is chosen, at the middle strength, then the strength. Each candidate has its
+    best temperature and, where `tau` is to be chosen, its best logit adjustment. The held-out rows
+    are no part of the covariance either: with few rows for a feature, whitening by the covariance
+    of a row makes this row easier than others. The chosen head is trained on all rows afterwards.
 
     Args:
       data: all rows.
       settings: how to fit; what is a number there is not changed.
-      basis: of the coordinates.
+      moments: of all rows.
 
     Returns:
       The best candidate, with its correction.
@@ -135,14 +138,41 @@ def choose(data: Data, settings: Settings, basis: Basis) -> Candidate:
     found = split(data.labels, settings.validation_fraction, settings.seed)
     if found is None:
         return unchosen(settings, len(data.labels))
-    candidates = _candidates(settings, len(data.labels))
+    basis = within_class_basis(moments.without(data.some(found.held).moments()))
+    give_back()
     number = np.zeros(data.num_classes, np.int64)
     number[found.classes] = np.arange(len(found.classes))
     part = data._replace(labels=number[data.labels], num_classes=len(found.classes))
     kept, held = part.rows(basis, found.kept), part.rows(basis, found.held)
-    outputs = _outputs(part, settings, basis, candidates, kept, held)
     counts = np.bincount(kept.labels, minlength=part.num_classes)
-    return _best(candidates, outputs, held.labels, counts, adjust=settings.tau == AUTO)
+    shrinkages, strengths = _ranges(settings, len(data.labels))
+    middle = len(strengths) // 2
+
+    def score(candidates: Sequence[Candidate]) -> list[Scored]:
+        outputs = _outputs(part, settings, basis, candidates, kept, held)
+        adjust = settings.tau == AUTO
+        return [
+            _scored(candidate, outputs(number), held.labels, counts, adjust=adjust)
+            for number, candidate in enumerate(candidates)
+        ]
+
+    own = settings.correction()
+    best = min(score([Candidate(a, strengths[middle], own) for a in shrinkages]), key=_loss)
+    others = [
+        Candidate(best.candidate.shrinkage, s, own) for s in strengths if s != strengths[middle]
+    ]
+    return min([best, *score(others)], key=_loss).candidate
+
+
+class Scored(NamedTuple):
+    """A candidate with its best correction, and the class-balanced log loss that it has with it."""
+
+    loss: float
+    candidate: Candidate
+
+
+def _loss(scored: Scored) -> float:
+    return scored.loss
 
 
 def unchosen(settings: Settings, rows: int) -> Candidate:
@@ -165,7 +195,8 @@ def unchosen(settings: Settings, rows: int) -> Candidate:
     return Candidate(shrinkage, strength, settings.correction())
 
 
-def _candidates(settings: Settings, rows: int) -> list[Candidate]:
+def _ranges(settings: Settings, rows: int) -> tuple[Sequence[float], Sequence[float]]:
+    """Shrinkages and strengths to choose from."""
     shrinkages: Sequence[float] = (1.0,)
     if settings.whitens and not settings.hidden:
         closed = settings.method == LDA
@@ -177,11 +208,7 @@ def _candidates(settings: Settings, rows: int) -> list[Candidate]:
         strengths = (0.0,)
     elif not isinstance(settings.weight_decay, str):
         strengths = (settings.weight_decay * rows,)
-    return [
-        Candidate(shrinkage, strength, settings.correction())
-        for shrinkage in shrinkages
-        for strength in strengths
-    ]
+    return shrinkages, strengths
 
 
 def _outputs(
@@ -193,6 +220,8 @@ def _outputs(
     held: Rows,
 ) -> Callable[[int], np.ndarray]:
     """Gives the logits of the held-out rows by each candidate."""
+    if not candidates:
+        return lambda index: np.empty(0)
     coordinates = held.read(np.arange(len(held.labels)))
     if settings.method == LDA:
         scales = basis.scales(np.array([c.shrinkage for c in candidates]))
@@ -204,7 +233,9 @@ def _outputs(
         if settings.epochs == AUTO:
             seen = int(np.clip(-(-CHOICE_ROWS_SEEN // total), FEWEST_EPOCHS, MOST_EPOCHS))
             settings = settings._replace(epochs=seen)
-        config = settings.config(total, part.num_classes)
+        # With as many rows in a batch as all rows would have, a small choice shares the program of
+        # the training after it, whose compilation costs more than both.
+        config = settings.config(total + len(held.labels), part.num_classes)
         each = [(c.shrinkage, c.strength) for c in candidates]
         options = training(settings, config, basis, each, total)
         scales, variables = options.scales, train(part, kept, settings, config, options)
@@ -214,34 +245,26 @@ def _outputs(
     )
 
 
-def _best(
-    candidates: Sequence[Candidate],
-    logits: Callable[[int], np.ndarray],
-    labels: np.ndarray,
-    counts: np.ndarray,
-    *,
-    adjust: bool,
-) -> Candidate:
-    """The candidate with the lowest class-balanced log loss, each with its best correction.
+def _scored(
+    candidate: Candidate, z: np.ndarray, labels: np.ndarray, counts: np.ndarray, *, adjust: bool
+) -> Scored:
+    """The score of a candidate.
 
     Args:
-      candidates: at least one.
-      logits: gives a candidate's logits of the held-out rows, `[H, C]`, by its number.
+      candidate: with the correction that it starts from.
+      z: its logits of the held-out rows, `[H, C]`.
       labels: of these rows, int `[H]`.
       counts: training rows of each class, `[C]`.
-      adjust: whether to fit the strength of the logit adjustment too; otherwise the candidates'
+      adjust: whether to fit the strength of the logit adjustment too; otherwise the candidate's
         own stays.
 
     Returns:
-      The best candidate, with its correction.
+      The candidate with its best correction, and the loss.
     """
-    scored = []
-    for number, candidate in enumerate(candidates):
-        z, tau = logits(number), candidate.correction.tau
-        if not adjust:
-            z = correct(z, counts, Correction(tau))
-        found = fit(labels, z, counts, adjust=adjust)
-        loss = balanced_nll(labels, correct(z, counts, found))
-        total = found if adjust else Correction(tau, found.temperature)
-        scored.append((loss, number, candidate._replace(correction=total)))
-    return min(scored, key=lambda entry: entry[:2])[2]
+    tau = candidate.correction.tau
+    if not adjust:
+        z = correct(z, counts, Correction(tau))
+    found = fit(labels, z, counts, adjust=adjust)
+    loss = balanced_nll(labels, correct(z, counts, found))
+    total = found if adjust else Correction(tau, found.temperature)
+    return Scored(loss, candidate._replace(correction=total))

@@ -22,8 +22,6 @@ from ltjax.training.step import AXIS, EvalStep, Resident, TrainStep, Variables
 
 # Which parts of `Resident` differ between seeds, as axes of `jax.vmap`.
 _RESIDENT_SEEDS = Resident(None, None, None, loss_state=0, key=0, mixing_state=None, frozen=0)  # type: ignore[arg-type]
-# And which between heads on the same batches: what the features are divided by.
-_RESIDENT_HEADS = Resident(None, None, std=0, loss_state=None, key=None, mixing_state=None)  # type: ignore[arg-type]
 
 
 class Engine(NamedTuple):
@@ -152,18 +150,13 @@ class Mapping:
         sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), local)
 
-    def train_step(
-        self, step: TrainStep, *, stacked_seeds: bool = False, stacked_heads: bool = False
-    ) -> TrainStep:
+    def train_step(self, step: TrainStep, *, stacked_seeds: bool = False) -> TrainStep:
         """Maps a train step; the old state's buffers are reused for the new one.
 
         The batch has the axes `[devices, steps, B / devices]`, with `stacked_seeds`
         `[devices, steps, seeds, B / devices]`; then the state, the loss's constants and
-        the key have a leading axis of seeds. With `stacked_heads` all heads take the same
-        batches, and the state and the features' `std` have a leading axis of heads.
+        the key have a leading axis of seeds.
         """
-        if stacked_heads:
-            step = jax.vmap(step, in_axes=(0, _RESIDENT_HEADS, None))
         if stacked_seeds:
             step = jax.vmap(step, in_axes=(0, _RESIDENT_SEEDS, 0))
         return self._map(_fuse(step, scan=self.engine.scan), donate=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ltjax.data.longtail import stratified
 from ltjax.evaluation.calibration import balanced_nll, correct
+from ltjax.kernels.allocator import give_back
 from ltjax.training.choice import Candidate, choose, unchosen
 from ltjax.training.heads import Heads
 from ltjax.training.settings import LDA, Settings
@@ -85,15 +86,18 @@ def fit(
       The classifier.
     """
     moments = data.moments()
-    basis = _basis(moments, settings, start)
-    candidate = choose(data, settings, basis)
+    give_back()
+    candidate = choose(data, settings, moments)
+    give_back()
     if report:
         report(f"chosen: {candidate}")
+    index, held, seen = None, None, moments
+    if settings.early_stopping and settings.method != LDA:
+        index, held = stratified(data.labels, settings.validation_fraction, settings.seed)
+        seen = moments.without(data.some(held).moments())
+    basis = _basis(seen, start)
     if settings.method == LDA:
         return _closed_form(moments, basis, candidate)
-    index, held = None, None
-    if settings.early_stopping:
-        index, held = stratified(data.labels, settings.validation_fraction, settings.seed)
     rows = data.rows(basis, index)
     config = settings.config(len(rows.labels), data.num_classes)
     each = [(candidate.shrinkage, candidate.strength)] * settings.seeds
@@ -119,7 +123,7 @@ def go_on(data: Data, settings: Settings, start: Fitted | None) -> Fitted:
       The classifier.
     """
     moments = data.moments() if start is None else start.moments.join(data.moments())
-    basis = _basis(moments, settings, start)
+    basis = _basis(moments, start)
     candidate = unchosen(settings, int(moments.weight.sum()))
     if settings.method == LDA:
         return _closed_form(moments, basis, candidate)
@@ -133,7 +137,7 @@ def go_on(data: Data, settings: Settings, start: Fitted | None) -> Fitted:
     return new._replace(variables=train(data, rows, settings, config, options, start=begin))
 
 
-def _basis(moments: ClassMoments, settings: Settings, start: Fitted | None) -> Basis:
+def _basis(moments: ClassMoments, start: Fitted | None) -> Basis:
     """The basis of all rows; that of `start` where hidden layers have been trained in it."""
     if start is not None and linear(start.variables) is None:
         return start.basis

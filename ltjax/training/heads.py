@@ -1,23 +1,24 @@
 """Classifiers on features in memory, trained side by side by the step and the loop of a run.
 
-All heads take the same batches. They may differ in what the features are divided by (the
-shrinkage of their whitening), in their weight decay and in their initialization.
+All heads take the same batches, in turn and by one program, whatever their number. They may differ
+in what the features are divided by (the shrinkage of their whitening), in their weight decay and
+in their initialization.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ltjax.config import Config
 from ltjax.data.loader import Batch, train_batch
 from ltjax.errors import InputError
+from ltjax.kernels.allocator import give_back
 from ltjax.samplers import BatchSampler, PrefetchSampler
 from ltjax.training.prior import class_statistics
-from ltjax.training.program import MOST_FUSED, Program, kind_of, program_of
+from ltjax.training.program import FUSED, Program, kind_of, program_of
 from ltjax.training.schedule import Due, Schedule
 from ltjax.training.state import TrainState
 from ltjax.training.step import Resident
@@ -97,8 +98,8 @@ class Heads:
       rows: what the sampler's indices mean.
       sampler: of the batches.
       epochs: of the sampler.
-      states: of all heads, with a leading axis.
-      data: what stays on the device.
+      states: of each head.
+      data: what stays on the device, for each head.
     """
 
     def __init__(
@@ -107,12 +108,13 @@ class Heads:
         rows: Rows,
         sampler: BatchSampler,
         epochs: int,
-        states: TrainState,
-        data: Resident,
+        states: Sequence[TrainState],
+        data: Sequence[Resident],
     ):
-        self._program, self._rows, self._data = program, rows, data
+        self._program, self._rows = program, rows
         self._sampler = PrefetchSampler(sampler, epochs)
-        self.states = program.mapping.replicate(states)
+        self._data = [program.mapping.replicate(each) for each in data]
+        self.states = [program.mapping.replicate(each) for each in states]
         self._under_way: deque[DeviceMetrics] = deque()
 
     def load(self, first: int, count: int) -> list[Batch]:
@@ -130,11 +132,15 @@ class Heads:
 
     def step(self, batches: list[Batch]) -> DeviceMetrics:
         """Takes the steps of these batches; at most two calls are under way."""
-        self.states, metrics = self._program.step(self.states, self._data, batches[0])
-        self._under_way.append([metrics])
+        taken = [
+            self._program.step(state, data, batches[0])
+            for state, data in zip(self.states, self._data, strict=True)
+        ]
+        self.states, metrics = [state for state, _ in taken], [one for _, one in taken]
+        self._under_way.append(metrics)
         if len(self._under_way) > 2:
             jax.block_until_ready(self._under_way.popleft())
-        return [metrics]
+        return metrics
 
     def block(self) -> None:
         """Waits until the steps under way are done."""
@@ -142,7 +148,7 @@ class Heads:
 
     def variables(self) -> dict[str, Any]:
         """Parameters and statistics of all heads, with a leading axis, as NumPy arrays."""
-        return jax.tree.map(np.asarray, self.states.variables)
+        return _stacked([state.variables for state in self.states])
 
     def close(self) -> None:
         """Ends the thread that draws batches."""
@@ -168,7 +174,12 @@ class HeadLoop(StepLoop):
         watch: "Watch | None",
     ):
         super().__init__(heads, schedule, most_fused)
-        self._heads, self._watch = heads, watch
+        self._heads, self._watch, self._compiled = heads, watch, False
+
+    def _under_way(self) -> None:
+        if not self._compiled:
+            self._compiled = True
+            give_back()
 
     def _after(self, due: Due) -> bool:
         if self._watch is None or not due.evaluate:
@@ -201,7 +212,7 @@ def train(
       training: what the heads are trained with.
       hidden: widths of hidden layers.
       device: where.
-      start: changes the initial states.
+      start: changes the initial states, which have a leading axis of heads.
       watch: see `HeadLoop`.
 
     Returns:
@@ -210,21 +221,26 @@ def train(
     Raises:
       InputError: the parameters are no longer finite.
     """
-    total = config.train.epochs * len(sampler)
+    total, features = config.train.epochs * len(sampler), training.scales.shape[1]
+    fused = _fused(total, sampler.batch_size * features)
+    total -= total % fused
     program = program_of(kind_of(config, hidden, len(counts), total, device))
     found = class_statistics(config, counts, rows.labels, sampler)
     if rows.weights is not None:  # a loss averages over weighted rows
         number = np.bincount(rows.labels, minlength=len(counts))
         mean_weight = np.bincount(rows.labels, rows.weights, len(counts)) / np.maximum(number, 1)
         found = found._replace(prior=found.prior / found.prior.sum() * mean_weight)
-    features = training.scales.shape[1]
-    keys = jax.vmap(jax.random.key)(jnp.asarray(training.seeds, jnp.uint32))
-    states = _with_options(program.initial(keys, features), training, total)
+    seeds = training.seeds.tolist()
+    initial = {seed: program.initial(seed, features) for seed in set(seeds)}
+    give_back()
+    states = _with_options(_stacked([initial[seed] for seed in seeds]), training, total)
+    if start is not None:
+        states = start(states)
     data = Resident(
         images=None,
         mean=np.zeros(features, np.float32),
-        std=training.scales,
-        loss_state=program.loss.init(*map(jnp.asarray, found)),
+        std=np.ones(features, np.float32),
+        loss_state=program.loss_state(*map(np.asarray, found)),
         key=jax.random.key(config.seed),
         mixing_state=np.maximum(np.asarray(counts, np.float32), 1),
     )
@@ -233,13 +249,12 @@ def train(
         rows,
         sampler,
         config.train.epochs,
-        states if start is None else start(states),
-        program.mapping.replicate(data),
+        [jax.tree.map(lambda leaf, head=head: leaf[head], states) for head in range(len(seeds))],
+        [data._replace(std=scale) for scale in training.scales],
     )
     schedule = Schedule(total, total, len(sampler) if watch else total, total)
-    most = max(min(LARGEST_DISPATCH // (sampler.batch_size * features), MOST_FUSED), 1)
     try:
-        HeadLoop(heads, schedule, most, watch).take_all()
+        HeadLoop(heads, schedule, fused, watch).take_all()
         variables = heads.variables()
     finally:
         heads.close()
@@ -250,11 +265,22 @@ def train(
     return variables
 
 
+def _fused(total: int, numbers: int) -> int:
+    """Steps in one dispatch of a training of `total`; their remainder is not trained."""
+    most = max(LARGEST_DISPATCH // numbers, 1)
+    return next(steps for steps, shortest in FUSED if steps <= most and total >= shortest)
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    """Trees of arrays as one of NumPy arrays with a leading axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
 def _with_options(states: TrainState, training: Training, total: int) -> TrainState:
     given = {
         "rate": training.rates,
         "weight_decay": training.weight_decays,
         "steps": np.full(len(training.rates), total if training.cosine else 2.0**60),
     }
-    options = {name: jnp.asarray(value, jnp.float32) for name, value in given.items()}
+    options = {name: np.asarray(value, np.float32) for name, value in given.items()}
     return states._replace(opt_state=states.opt_state._replace(hyperparams=options))

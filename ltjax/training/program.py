@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ltjax.augment.mixing import make_mixing
 from ltjax.config import Config
-from ltjax.losses import LossTransform, RunFacts, make_loss
+from ltjax.losses import RunFacts, make_loss
 from ltjax.losses.registry import LossConfig
 from ltjax.models import Classifier, ModelConfig, Outputs, make_head
 from ltjax.models.mlp import MLP
@@ -24,7 +25,9 @@ from ltjax.whitening.options import WhiteningConfig
 
 # Steps of a schedule in units of which the optimizer counts, so that one program serves all.
 UNIT = 2**20
-MOST_FUSED = 20
+# Steps in one dispatch, and how many steps a training has at least to use it: few numbers, so that
+# trainings of different lengths share programs.
+FUSED = ((16, 320), (4, 64), (1, 0))
 
 
 class Kind(NamedTuple):
@@ -54,13 +57,20 @@ class Kind(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Compiled functions of a kind."""
+    """Compiled functions of a kind.
 
-    model: Classifier
-    loss: LossTransform
+    Attributes:
+      mapping: onto its device.
+      step: takes the steps of a dispatch, for one head.
+      initial: `(seed, features) -> state` of one head.
+      loss_state: `(class_counts [C], prior) -> constants` of the loss.
+      logits: `(variables, rows [B, D]) -> [B, C]` of one head.
+    """
+
     mapping: Mapping
     step: Callable[..., Any]
-    initial: Callable[[jax.Array, int], TrainState]
+    initial: Callable[[int, int], TrainState]
+    loss_state: Callable[..., Any]
     logits: Callable[[Any, jax.Array], jax.Array]
 
 
@@ -108,12 +118,14 @@ def program_of(kind: Kind) -> Program:
     step = make_train_step(
         model, loss, optimizer, embedded_weight=kind.embedded_weight, mixing=mixing
     )
-    # Heads have no convolutions: on CPU too they run side by side and their steps in a loop.
-    mapping = Mapping([kind.device], engine=Engine(True, True, MOST_FUSED))
+    # Heads have no convolutions: on CPU too their steps run in a loop.
+    mapping = Mapping([kind.device], engine=Engine(True, True, FUSED[0][0]))
+    # What runs once: on CPU a short compilation is worth more than fast code.
+    hasty = {"xla_backend_optimization_level": 1} if kind.device.platform == "cpu" else None
 
-    @functools.partial(jax.jit, static_argnums=1)
-    def initial(keys: jax.Array, features: int) -> TrainState:
-        return jax.vmap(lambda key: init_state(model, optimizer, key, (features,)))(keys)
+    @functools.partial(jax.jit, static_argnums=1, compiler_options=hasty)
+    def initial(seed: jax.Array, features: int) -> TrainState:
+        return init_state(model, optimizer, jax.random.key(seed), (features,))
 
     @jax.jit
     def logits(variables: Any, rows: jax.Array) -> jax.Array:
@@ -122,7 +134,11 @@ def program_of(kind: Kind) -> Program:
         return out.logits
 
     return Program(
-        model, loss, mapping, mapping.train_step(step, stacked_heads=True), initial, logits
+        mapping,
+        mapping.train_step(step),
+        lambda seed, features: initial(np.uint32(seed), features),
+        jax.jit(loss.init, compiler_options=hasty),
+        logits,
     )
 
 

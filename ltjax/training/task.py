@@ -46,6 +46,13 @@ class Data(NamedTuple):
         """Rows of each class, or the sums of their weights, `[C]`."""
         return np.bincount(self.labels, self.weights, minlength=self.num_classes)
 
+    def some(self, index: np.ndarray) -> "Data":
+        """Some of the rows, copied."""
+        weights = None if self.weights is None else self.weights[index]
+        return self._replace(
+            features=self.features[index], labels=self.labels[index], weights=weights
+        )
+
     def moments(self) -> ClassMoments:
         """Moments by class."""
         return class_moments(self._chunks, self.num_classes)

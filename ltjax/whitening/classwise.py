@@ -8,10 +8,7 @@ here is NumPy, and reads the rows in chunks.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import jax
 import numpy as np
-
-from ltjax.whitening.functional import whitening_matrix
 
 # Rows, the numbers of their classes, and their weights.
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -75,6 +72,31 @@ class ClassMoments(NamedTuple):
         scatter = (step * (self.weight * share)[:, None]).T @ step
         mean = self.mean + share[:, None] * step
         return ClassMoments(weight, mean, self.within + other.within + scatter)
+
+    def without(self, other: "ClassMoments") -> "ClassMoments":
+        """The moments of the rows that are left when some are taken away: `join` undone.
+
+        Args:
+          other: of some of the rows, of the same classes.
+
+        Returns:
+          The moments of the others, to the rounding of a difference.
+
+        Source: ours.
+
+        >>> one = ClassMoments(np.ones(1), np.zeros((1, 1)), np.zeros((1, 1)))
+        >>> other = one._replace(mean=np.full((1, 1), 2.0))
+        >>> left = one.join(other).without(other)
+        >>> left.mean.tolist(), left.within.tolist()
+        ([[0.0]], [[0.0]])
+        """
+        weight = self.weight - other.weight
+        known = np.where(weight > 0, weight, 1)
+        mean = self.mean + (other.weight / known)[:, None] * (self.mean - other.mean)
+        mean[weight <= 0] = 0.0
+        step = other.mean - mean
+        scatter = (step * (weight * other.weight / np.maximum(self.weight, known))[:, None]).T
+        return ClassMoments(weight, mean, self.within - other.within - scatter @ step)
 
 
 def class_moments(chunks: Chunks, num_classes: int) -> ClassMoments:
@@ -175,9 +197,10 @@ class Basis(NamedTuple):
         Returns:
           float32 `[K, D]`.
         """
-        variances = np.asarray(self.variances, np.float32)
-        inverse = np.asarray(_inverse_roots(variances, np.asarray(shrinkages, np.float32)))
-        return 1 / np.where(inverse > 0, inverse, 1)  # 0 where all rows are equal
+        a = np.asarray(shrinkages, np.float64)[:, None]
+        shrunk = (1 - a) * self.variances + a * self.variances.mean()
+        scales: np.ndarray = np.sqrt(np.where(shrunk > 0, shrunk, 1)).astype(np.float32)
+        return scales  # 1 where all rows are equal
 
     def largest_variance(self, scale: np.ndarray) -> float:
         """The largest variance of `z`, over all directions and with the class means' spread.
@@ -230,11 +253,3 @@ def within_class_basis(moments: ClassMoments) -> Basis:
         np.maximum(variances, 0.0),
         vectors.T @ between @ vectors,
     )
-
-
-@jax.jit
-def _inverse_roots(variances: jax.Array, shrinkages: jax.Array) -> jax.Array:
-    def one(a: jax.Array) -> jax.Array:
-        return whitening_matrix(variances, method="batch_norm", shrinkage=a)
-
-    return jax.vmap(one)(shrinkages)

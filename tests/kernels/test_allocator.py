@@ -1,5 +1,6 @@
 """The allocator's setting: made by a program, never by an import, and turned off by a variable."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ltjax.kernels.allocator import OFF
+from ltjax.kernels.allocator import OFF, give_back
 
 ROOT = Path(__file__).parents[2]
 # 64 MiB freed and taken again a hundred times: without the setting every round maps it anew.
@@ -55,3 +56,22 @@ def test_a_variable_turns_it_off():
     kept, count = faults("keep", **{OFF: "0"})
     assert kept == "False"
     assert count > 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an allocator of Linux")
+def test_freed_memory_is_given_back_when_told():
+    malloc, free = ctypes.CDLL(None).malloc, ctypes.CDLL(None).free
+    malloc.restype, free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    blocks = [malloc(64 << 10) for _ in range(512)]  # too small for mappings of their own
+    for block in blocks:
+        ctypes.memset(block, 1, 64 << 10)
+    for block in blocks[:-1]:  # the last one keeps the heap's end
+        free(block)
+    before = resident()
+    assert give_back()
+    assert resident() < before - (16 << 20)
+    free(blocks[-1])
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
