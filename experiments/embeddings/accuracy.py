@@ -6,7 +6,8 @@ What is in the folder already is not computed again. `--data`, `--rows` and `--s
 """
 
 import argparse
-import csv
+import importlib.metadata
+import json
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassif
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from experiments import records
 from experiments.embeddings.extract import NAMES, Features, read, subset
 from experiments.statistics import unpaired
 from ltjax.data.files import replacing
@@ -122,6 +124,8 @@ def place(cache: Path, name: str, row: str, seed: int) -> Path:
 def predict(cache: Path, folder: str, name: str, rows: Iterable[str], seeds: Iterable[int]) -> None:
     """Fits what is missing and keeps its predictions on the test images."""
     whole, test = read(cache, name, folder)
+    about = records.environment(f"{records.cores()} cores")
+    about["scikit-learn"] = importlib.metadata.version("scikit-learn")
     for seed in seeds:
         chosen = subset(name, folder, seed)
         train = Features(whole.features[chosen], whole.labels[chosen])
@@ -135,7 +139,9 @@ def predict(cache: Path, folder: str, name: str, rows: Iterable[str], seeds: Ite
             path.parent.mkdir(exist_ok=True)
             found = model.predict(test.features).astype(np.int16)
             with replacing(path) as file:
-                np.savez(file, predicted=found, chosen=how, seconds=seconds)
+                np.savez(
+                    file, predicted=found, chosen=how, seconds=seconds, about=json.dumps(about)
+                )
             print(name, row, seed, f"{np.mean(found == test.labels):.4f}", how, flush=True)
 
 
@@ -143,7 +149,7 @@ class Scores(NamedTuple):
     """Of one row and subset: whether each test image is right, and the table's line."""
 
     right: np.ndarray
-    line: dict[str, Any]
+    line: records.Line
 
 
 def scores(cache: Path, folder: str, name: str, rows: Iterable[str]) -> dict[str, list[Scores]]:
@@ -159,23 +165,23 @@ def scores(cache: Path, folder: str, name: str, rows: Iterable[str]) -> dict[str
                 continue
             with np.load(path) as kept:
                 right = kept["predicted"] == test.labels
-                line = {"data": name, "row": row, "seed": seed, "accuracy": f"{right.mean():.4f}"}
+                line = {"data": name, "row": row, "seed": str(seed)}
+                line["accuracy"] = f"{right.mean():.4f}"
                 for group, of in zip(GROUPS, sizes, strict=True):
                     images = of[test.labels]
                     line[group] = f"{right[images].mean():.4f}" if images.any() else ""
                 line |= {"chosen": str(kept["chosen"]), "cpu_seconds": f"{kept['seconds']:.0f}"}
+                line |= json.loads(str(kept["about"]))
             found.setdefault(row, []).append(Scores(right, line))
     return found
 
 
 def write(name: str, found: dict[str, list[Scores]]) -> None:
     """Writes the lines as CSV and the table as Markdown."""
-    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.csv"
     lines = [one.line for of_row in found.values() for one in of_row]
-    with open(RESULTS / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, lines[0].keys(), lineterminator="\n")
-        table.writeheader()
-        table.writerows(lines)
+    records.require_one_kind(path, lines)
+    records.update(path, lambda old: lines)
     head = ["row", "top-1", *GROUPS, f"`{DEFAULT}` minus it", "subsets", "CPU seconds"]
     text = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row, of_row in found.items():
