@@ -1,7 +1,9 @@
 """`LongTailClassifier` as scikit-learn and its users see it."""
 
 import pickle
+import re
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -66,6 +68,19 @@ def test_the_prior_that_is_named_is_the_one_predicted(fitted):
     fitted.target_prior = fitted.class_prior_
     assert log_loss(long_tail[1], fitted.predict_proba(long_tail[0])) == losses["train"][0]
     fitted.target_prior = "uniform"
+
+
+def test_the_code_of_the_readme_runs(capsys):
+    (code,) = (block for block in blocks("README.md") if "LongTailClassifier" in block)
+    names = {"embeddings": LONG_TAIL[0], "labels": LONG_TAIL[1], "new_embeddings": BALANCED[0]}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["classifier"].target_prior == "train"
+    assert capsys.readouterr().out
+
+
+def blocks(document):
+    text = (Path(__file__).parents[1] / document).read_text()
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 def test_rare_classes_are_found(fitted):
