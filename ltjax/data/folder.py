@@ -113,7 +113,8 @@ def split_folders(root: str, *, note: Note = _no_note) -> dict[str, str]:
 
 def _holds_images(root: str, name: str) -> bool:
     with os.scandir(os.path.join(root, name)) as entries:
-        return any(is_image(entry.name) and entry.is_file() for entry in entries)
+        # `os.path`, since a link to itself is an error for `entry.is_file`.
+        return any(is_image(entry.name) and os.path.isfile(entry.path) for entry in entries)
 
 
 def read_folder(

@@ -12,7 +12,7 @@ import pytest
 
 from ltjax.data.arrays import read_npz
 from ltjax.data.decode import DecodeError, decode
-from ltjax.data.folder import read_folder
+from ltjax.data.folder import read_folder, split_folders
 from ltjax.data.lists import read_list
 from ltjax.data.load import DataConfig, load_splits
 from ltjax.errors import InputError
@@ -135,6 +135,14 @@ def test_a_link_to_itself_is_no_class(tmp_path):
     root = write_folder(tmp_path / "set", {"a": 3, "b": 2})
     (root / "loop").symlink_to("loop")
     assert read_folder(str(root), size=8).class_names == ("a", "b")
+
+
+def test_a_link_to_itself_is_no_image_of_a_split(tmp_path):
+    root = tmp_path / "both"
+    for split in ("train", "test"):
+        write_folder(root / split, {"a": 3, "b": 2})
+        (root / split / "loop.jpg").symlink_to("loop.jpg")
+    assert set(split_folders(str(root))) == {"train", "test"}
 
 
 def caches(folder):
