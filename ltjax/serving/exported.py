@@ -50,8 +50,11 @@ def picture(path, shape):
         import cv2
     except ImportError:
         sys.exit("pictures need OpenCV: pip install opencv-python-headless")
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    try:
+        data = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    except (OSError, MemoryError, cv2.error):  # unreadable, or larger than OpenCV allows
+        image = None
     if image is None:
         print(f"skipped {path}: no picture that OpenCV reads", file=sys.stderr)
         return None
@@ -65,13 +68,26 @@ def picture(path, shape):
     return image
 
 
-def inputs(path, shape):
-    """Batches of names and images."""
+def array(path, shape, dtype):
+    """The inputs of a .npy file; ends the program with a line where they do not fit."""
+    try:
+        found = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as e:
+        sys.exit(f"{path} cannot be read: {e}")
+    # Fractions that become pixels would all be 0; other numbers may become features.
+    numbers = found.dtype == dtype or (len(shape) == 1 and found.dtype.kind in "fiu")
+    if list(found.shape[1:]) != shape or not numbers:
+        sys.exit(f"{path} holds {found.dtype} {list(found.shape)}; give {dtype} {['N', *shape]}")
+    return found
+
+
+def inputs(path, shape, dtype):
+    """Batches of names and inputs."""
     if path.suffix == ".npy":
-        images = np.load(path)
+        images = array(path, shape, dtype)
         for start in range(0, len(images), BATCH):
             part = images[start : start + BATCH]
-            yield [str(start + i) for i in range(len(part))], part
+            yield [str(start + i) for i in range(len(part))], part.astype(dtype)
         return
     if len(shape) == 1:
         sys.exit("this network takes features: give a .npy file of them")
@@ -83,25 +99,37 @@ def inputs(path, shape):
             yield [name for name, _ in found], np.stack([image for _, image in found])
 
 
+def output_of(given, source):
+    """Where the logits go, or None; ends the program where they cannot."""
+    if not given:
+        return None
+    if given[0].suffix != ".npy" or not given[0].parent.is_dir():
+        sys.exit(f"{given[0]} is not allowed; give a .npy file in a folder that exists")
+    if given[0].exists() and given[0].samefile(source):
+        sys.exit(f"{given[0]} is the input; give another file for the logits")
+    return given[0]
+
+
 def main():
     """Prints the class and its probability for every image; writes the logits if asked to."""
-    if len(sys.argv) < 2 or not Path(sys.argv[1]).exists():
+    given = [Path(name) for name in sys.argv[1:3]]
+    if not given or not (given[0].is_file() or given[0].is_dir()):  # no pipe, which would wait
         sys.exit(__doc__)
+    source, output = given[0], output_of(given[1:], given[0])
     folder = Path(__file__).parent
     model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     network = export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
     logits = []
-    shape, dtype = model["input"]["shape"][1:], model["input"]["dtype"]
-    for names, images in inputs(Path(sys.argv[1]), shape):
-        logits.append(np.asarray(network.call(images.astype(dtype, copy=False))))
+    for names, images in inputs(source, model["input"]["shape"][1:], model["input"]["dtype"]):
+        logits.append(np.asarray(network.call(images)))
         probabilities = np.asarray(jax.nn.softmax(logits[-1] / model["temperature"], axis=-1))
         for name, row in zip(names, probabilities, strict=True):
             best = int(row.argmax())
             print(f"{name}\t{model['classes'][best]}\t{row[best]:.4f}")
     if not logits:
         sys.exit("no picture was read")
-    if len(sys.argv) > 2:
-        np.save(sys.argv[2], np.concatenate(logits))
+    if output:
+        np.save(output, np.concatenate(logits))
 
 
 if __name__ == "__main__":
