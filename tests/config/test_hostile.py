@@ -89,7 +89,7 @@ def test_a_tiny_ridge_is_refused_where_the_iteration_diverges():
 
 
 def test_random_configurations_end_in_order():
-    found = configurations.run(150, 1, start=7)
+    found = configurations.run(45, 1, start=7)  # the command of experiments/fuzz tries thousands
     assert found["resolved"] > 5
-    assert found["refused"] > 50
+    assert found["refused"] > 25
     assert found.get("built", 0) + found.get("not built", 0) == 1
