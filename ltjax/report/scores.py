@@ -136,7 +136,7 @@ def prior_table(run: RunRecord) -> tuple[list[str], list[list[str]]]:
       The header and the rows; no rows where the run is older than these scores.
     """
     shown = [score for score in SCORES if score.key in UNDER_PRIOR]
-    header = ["classes as in", "predictions", *(score.name for score in shown)]
+    header = ["shares of the classes", "predictions", *(score.name for score in shown)]
     rows = [
         [PRIORS.get(name, name), how.replace("_", " "), *(s.shown(of.get(s.key)) for s in shown)]
         for name, each in run.target_prior.items()
@@ -145,4 +145,4 @@ def prior_table(run: RunRecord) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-PRIORS = {"uniform": "equal shares", "train": "the training set"}
+PRIORS = {"uniform": "equal", "train": "as in training"}
