@@ -1,6 +1,8 @@
 """A trained network as an ONNX file, by jax2onnx, compared with the network in onnxruntime."""
 
+import contextlib
 import importlib.util
+import io
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -58,7 +60,8 @@ def as_onnx(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     given = jax.ShapeDtypeStruct(("B", *shape), dtype)
-    content: bytes = to_onnx(function, [given], model_name="ltjax").SerializeToString()
+    with contextlib.redirect_stdout(io.StringIO()):  # to which it prints what it traces
+        content: bytes = to_onnx(function, [given], model_name="ltjax").SerializeToString()
     session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     rng = np.random.default_rng(0)
