@@ -1,6 +1,14 @@
-"""A small, fast training configuration for tests."""
+"""Small, fast training configurations for tests.
+
+Their network is a perceptron: a program with convolutions takes four times as long to trace and to
+compile. Tests that are about convolutions take `CONVNET`.
+"""
 
 from ltjax import config as configs
+
+CONVNET = {"model__name": "convnet", "model__hidden": (), "model__width": 4}
+# The smallest network, as flags.
+SMALLEST = ["--config.model.name=mlp", "--config.model.hidden=(8,)"]
 
 
 def small_config(**overrides):
@@ -11,7 +19,8 @@ def small_config(**overrides):
     """
     config = configs.default()
     config.cpu_devices = 2
-    config.model.width = 8
+    config.model.name, config.model.hidden = "mlp", (16,)
+    config.engine.steps_per_call = 1  # so that a run can be stopped after any step
     config.train.epochs = 4
     config.optimizer.warmup_epochs = 1
     config.evaluation.every_epochs = 2
@@ -31,7 +40,7 @@ def tiny_config(**overrides):
     settings = {
         "cpu_devices": 1,
         "method": "ce",
-        "model__width": 4,
+        "model__hidden": (8,),
         "train__epochs": 3,
         "evaluation__every_epochs": 3,
         "checkpoint__every_epochs": 1,

@@ -13,13 +13,17 @@ from pathlib import Path
 import pytest
 
 from ltjax.main import _stored_config, main
+from tests.helpers import SMALLEST
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),  # of ml_collections
+]
 ROOT = Path(__file__).parents[1]
 CONFIG = ["--config", str(ROOT / "configs" / "digits_lt.py")]
 SMALL = [
     *CONFIG,
-    "--config.model.width=4",
+    *SMALLEST,
     "--config.train.epochs=6",
     "--config.optimizer.warmup_epochs=1",
     "--config.checkpoint.every_epochs=1",
@@ -95,16 +99,37 @@ BAD = {
 }
 
 
+@pytest.fixture
+def refused(monkeypatch, capfd):
+    """Calls the command line in this process, where JAX has started; gives its one line."""
+    monkeypatch.setattr("ltjax.main._start_jax", lambda devices: None)
+
+    def call_here(*args):
+        assert main(["ltjax", *args]) == 2
+        return one_line(capfd.readouterr().err)
+
+    return call_here
+
+
+def one_line(shown):
+    assert shown.startswith("ltjax: error: ")
+    assert shown.count("\n") == 1
+    return shown
+
+
+def test_bad_input_in_a_process_of_its_own(tmp_path):
+    args, words = BAD["devices"]
+    out = call(*args, "--workdir", str(tmp_path / "run"))
+    assert out.returncode == 2, out.stderr
+    assert words in one_line(out.stderr)
+
+
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_and_exit_code_2(case, tmp_path):
+def test_bad_input_is_one_line_and_exit_code_2(case, tmp_path, refused):
     args, words = BAD[case]
     if "--workdir" not in args:
         args = [*args, "--workdir", str(tmp_path / "run")]
-    out = call(*args)
-    assert out.returncode == 2, out.stderr
-    assert words in out.stderr
-    assert out.stderr.count("\n") == 1
-    assert out.stderr.startswith("ltjax: error: ")
+    assert words in refused(*args)
     assert not (tmp_path / "run").exists()
 
 
@@ -140,28 +165,21 @@ BAD_AFTER_TRAINING = {
 
 
 @pytest.mark.parametrize("case", BAD_AFTER_TRAINING)
-def test_bad_input_after_training(case, finished):
+def test_bad_input_after_training(case, finished, refused):
     args, words = BAD_AFTER_TRAINING[case]
-    out = call(*args, "--workdir", str(finished))
-    assert out.returncode == 2, out.stderr
-    assert words in out.stderr
-    assert out.stderr.count("\n") == 1
-    assert out.stderr.startswith("ltjax: error: ")
+    assert words in refused(*args, "--workdir", str(finished))
 
 
 @pytest.mark.parametrize("name", ["result.json", "config.json", "data.npz"])
-def test_an_evaluation_replaces_no_file_that_it_reads(name, finished):
+def test_an_evaluation_replaces_no_file_that_it_reads(name, finished, refused):
     (finished / "data.npz").write_bytes(b"images")
     before = (finished / name).read_bytes()
     args = ["--mode=evaluate", "--workdir", str(finished), "--output", str(finished / name)]
     data = ["--config.data.name=npz", f"--config.data.path={finished / 'data.npz'}"]
-    done = call(*args, *data)
-    assert done.returncode == 2
-    assert "is the same file as the input" in done.stderr
+    assert "is the same file as the input" in refused(*args, *data)
     assert (finished / name).read_bytes() == before
 
 
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 def test_flags_of_hosts_without_distributed(tmp_path, capsys):
     args = [*CONFIG, "--process_id=1", "--workdir", str(tmp_path / "run")]
     assert main(["ltjax", *args]) == 2

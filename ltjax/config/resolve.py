@@ -13,7 +13,7 @@ from ltjax.config.recipes import METHODS, STAGES
 from ltjax.config.schema import SCHEMA, SECTIONS, Config, Key, flatten, get, suggestion
 from ltjax.errors import InputError, one_line, require
 from ltjax.models.pretrained import entry_of
-from ltjax.models.registry import BACKBONES, TAKE_FEATURES
+from ltjax.models.registry import TAKE_FEATURES
 
 FlatConfig = dict[str, Any]  # dotted keys to values
 
@@ -196,12 +196,16 @@ _OFF_FOR_FEATURES = {
 def _check_features(flat: FlatConfig) -> None:
     """Refuses networks and augmentation of images on features, and the reverse."""
     given, model = flat["data.name"] == "features", flat["model.name"]
-    if given != (model in TAKE_FEATURES):
-        allowed = TAKE_FEATURES if given else sorted(set(BACKBONES) - set(TAKE_FEATURES))
+    hidden = tuple(flat["model.hidden"])
+    if given and model not in TAKE_FEATURES:
         raise InputError(
-            f"config.model.name = {model} is not allowed with config.data.name = "
-            f"{flat['data.name']}; use {', '.join(allowed)}"
-            + (" (--config features_lt)" if given else ", or data.name = features")
+            f"config.model.name = {model} is not allowed with config.data.name = features; "
+            f"use {', '.join(TAKE_FEATURES)} (--config features_lt)"
+        )
+    if not given and model in TAKE_FEATURES and not hidden:
+        raise InputError(
+            f"config.model.hidden = () is not allowed with config.model.name = {model} and "
+            f"config.data.name = {flat['data.name']}; use widths, as (64,), or data.name = features"
         )
     for key, off in _OFF_FOR_FEATURES.items():
         if given and flat[key] != off:
@@ -209,9 +213,9 @@ def _check_features(flat: FlatConfig) -> None:
                 f"config.{key} = {flat[key]} is not allowed with config.data.name = features, "
                 f"which are no images; use {off}"
             )
-    if model not in TAKE_FEATURES and tuple(flat["model.hidden"]):
+    if model not in TAKE_FEATURES and hidden:
         raise InputError(
-            f"config.model.hidden = {flat['model.hidden']} is not allowed with config.model.name = "
+            f"config.model.hidden = {hidden} is not allowed with config.model.name = "
             f"{model}; use ()"
         )
 

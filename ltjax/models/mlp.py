@@ -1,4 +1,4 @@
-"""The backbone of given features: hidden layers, or none at all."""
+"""Hidden layers on given features or on small images, or none at all."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def _widths(value: Any) -> bool:
 HIDDEN = Option(
     (),
     Allowed(_widths, f"at most {DEEPEST} integers >= 1 and <= {WIDEST}"),
-    "mlp: widths of the hidden layers; () has none, and the features themselves are whitened",
+    "mlp: widths of the hidden layers; () has none, and given features themselves are whitened",
 )
 
 
@@ -32,7 +32,8 @@ class MLP(nn.Module):
         x <- relu(batch_norm(x W))    for every width in `hidden`
 
     Without hidden layers it is the identity and has no parameters, so that whitening and head act
-    on the given features.
+    on the given features. Images `[B, H, W, C]` are features too, D = H W C: no more than a
+    baseline, of small images.
 
     Attributes:
       hidden: widths of the layers.
@@ -46,6 +47,9 @@ class MLP(nn.Module):
     >>> MLP().init_with_output(jax.random.key(0), x, train=False)[0].shape
     (2, 3)
     >>> MLP((5,)).init_with_output(jax.random.key(0), x, train=False)[0].shape
+    (2, 5)
+    >>> images = jnp.ones((2, 8, 8, 1))
+    >>> MLP((5,)).init_with_output(jax.random.key(0), images, train=False)[0].shape
     (2, 5)
     """
 
@@ -62,6 +66,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Given features `[B, D] -> features [B, hidden[-1]]`, or `[B, D]`."""
+        x = x.reshape(len(x), -1)
         by = Computation(self.axis_name, self.dtype, kernel_init=self.kernel_init)
         for number, width in enumerate(self.hidden, 1):
             dense = nn.Dense(

@@ -70,7 +70,7 @@ BACKBONES: dict[str, Callable[["ModelConfig", Computation], nn.Module]] = {
     "efficientnet_lite0": _efficientnet_lite,
     "mlp": _mlp,
 }
-# Those that take features `[B, D]`; the others take images `[B, H, W, C]`.
+# Those that take features `[B, D]` too; the others take only images `[B, H, W, C]`.
 TAKE_FEATURES = ("mlp",)
 
 
@@ -147,7 +147,7 @@ def make_backbone(
       native: whether to use native kernels where they are available (`ltjax.kernels`).
 
     Returns:
-      A module from images `[B, H, W, C]`, or features for one of `TAKE_FEATURES`, to features
+      A module from images `[B, H, W, C]`, or given features for one of `TAKE_FEATURES`, to features
       `[B, D]`; its attribute `features` is D, or None where it is that of the input.
 
     Raises:

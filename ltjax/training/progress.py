@@ -94,9 +94,11 @@ class Profile:
     def __init__(self, steps: Sequence[int], folder: Path):
         self._steps, self._folder, self._active = steps, folder, False
 
-    def before(self, step: int) -> None:
-        """Called before the step with this number starts; fused steps start together."""
-        if self._steps and not self._active and self._steps[0] <= step < self._steps[1]:
+    def before(self, step: int, count: int) -> None:
+        """Called before `count` steps from `step` on start together."""
+        if self._active or not self._steps:
+            return
+        if step + count > self._steps[0] and step < self._steps[1]:
             jax.profiler.start_trace(str(self._folder))
             self._active = True
 

@@ -80,7 +80,7 @@ class StepLoop:
     def _take_steps(self) -> None:
         """Sends the next steps to the devices; waits for the first ones, which compile."""
         if self._profile:
-            self._profile.before(self.step)
+            self._profile.before(self.step, self._fused)
         with self.clock.input():
             batches = self._trained.load(self.step, self._fused)
         metrics = self._trained.step(batches)

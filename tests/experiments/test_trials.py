@@ -96,10 +96,9 @@ def test_agreement_sees_a_difference():
 @pytest.mark.slow
 def test_second_stages_share_their_stage_one(tmp_path):
     small = PROTOCOLS["digits_50"]
+    network = {"model.name": "mlp", "model.hidden": (8,)}
     overrides = {**small.overrides, "train.epochs": 1, "optimizer.warmup_epochs": 0}
-    small = small._replace(
-        overrides={**overrides, "model.width": 4, "cpu_devices": 1}, stage_two_epochs=1
-    )
+    small = small._replace(overrides={**overrides, **network, "cpu_devices": 1}, stage_two_epochs=1)
     extras = Extras("experiments.baseline.gap:measure", ("before_whitening/effective_rank",))
     runner = Runner(small, tmp_path, extras=extras)
     rows = ("crt", "tau_norm", "cw_la", "cw_crt")

@@ -91,7 +91,10 @@ def same(a, b):
     ("changes", "words"),
     [
         ({"model__name": "convnet"}, "model.name = convnet .* use mlp"),
-        ({"data__name": "digits"}, "model.name = mlp .* digits; use convnet"),
+        (
+            {"data__name": "digits", "model__hidden": ()},
+            r"model.hidden = \(\) .* digits; use widths",
+        ),
         ({"augment__flip": True}, "augment.flip = True .* use False"),
         ({"augment__max_shift": 1}, "augment.max_shift = 1 .* use 0"),
         ({"data__name": "digits", "model__name": "convnet", "model__hidden": (4,)}, "hidden"),

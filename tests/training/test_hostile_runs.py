@@ -11,7 +11,7 @@ from ltjax.training.progress import SilentWatcher
 from ltjax.training.run import run
 from tests.data.hostile import ARCHIVES, IMAGES, LISTS, PICTURES, archive, npy, plant
 from tests.data.pictures import write_folder
-from tests.helpers import small_config
+from tests.helpers import SMALLEST, small_config
 from tests.test_main import CONFIG, call
 
 pytestmark = [
@@ -97,7 +97,7 @@ def test_folders(name, residency, refused, finished, tmp_path):
     (tmp_path / "odd" / name).rename(root / "a" / name)
     where = ["--config.data.name=folder", f"--config.data.dir={root}", *AS_IS]
     where += ["--config.data.image_size=8", f"--config.data.residency={residency}"]
-    where += ["--config.model.width=4", "--config.train.epochs=1", "--config.cpu_devices=1"]
+    where += [*SMALLEST, "--config.train.epochs=1", "--config.cpu_devices=1"]
     where += ["--config.train.batch_size=4", "--config.plan.num_blocks=2"]
     assert name in refused(*CONFIG, *where, "--workdir", tmp_path / "run")
     paths = ["--input", root / "a" / name, "--output", tmp_path / "out.csv"]

@@ -8,14 +8,14 @@ import pytest
 import ltjax
 from ltjax.errors import InputError
 from ltjax.training.progress import SilentWatcher
-from tests.helpers import tiny_config
 
 LABELS = np.array(["dog"] * 20 + ["cat"] * 9 + ["owl"])
 IMAGES = np.random.default_rng(0).random((30, 8, 8), np.float32)
 SMALL = {
     "method": "ce",
     "cpu_devices": 1,
-    "model__width": tiny_config().model.width,
+    "model__name": "mlp",
+    "model__hidden": (8,),
     "train__epochs": 1,
     "train__batch_size": 8,
     "optimizer__warmup_epochs": 0,

@@ -10,20 +10,21 @@ from ltjax.training import native
 from ltjax.training.native import choose_native
 from ltjax.training.progress import SilentWatcher, read_metrics
 from ltjax.training.run import run
-from tests.helpers import small_config
+from tests.helpers import CONVNET, small_config
 from tests.training.watchers import KillAt, Notes
 
 needs_kernels = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
+WIDE = CONVNET | {"model__width": 16}
 LENGTH = 1000, (32, 32, 3)  # 64 million pixels in batches of 64
 
 
 def config_of(**overrides):
-    return configs.resolve(small_config(**overrides))
+    return configs.resolve(small_config(**(CONVNET | overrides)))
 
 
 def wide(**overrides):
     """A network that the kernels support."""
-    return small_config(model__width=16, engine__native="on", **overrides)
+    return small_config(**WIDE, engine__native="on", **overrides)
 
 
 @needs_kernels
@@ -77,7 +78,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
 def test_it_is_the_same_training_up_to_rounding(tmp_path):
     runs = {
         name: run(
-            small_config(model__width=16, engine__native=name, train__epochs=2),
+            small_config(**WIDE, engine__native=name, train__epochs=2),
             tmp_path / name,
             watcher=SilentWatcher(),
         )
@@ -93,10 +94,10 @@ def test_it_is_the_same_training_up_to_rounding(tmp_path):
 @needs_kernels
 @pytest.mark.parametrize("began", ["on", "off"])
 def test_auto_goes_on_with_what_a_run_began_with(tmp_path, monkeypatch, began):
-    config = small_config(model__width=16, engine__native=began)
+    config = small_config(**WIDE, engine__native=began)
     with pytest.raises(KeyboardInterrupt):
         run(config, tmp_path, watcher=KillAt(21, KeyboardInterrupt))
-    auto = small_config(model__width=16)
+    auto = small_config(**WIDE)
     assert auto.engine.native == "auto"
     # It would decide otherwise if it began today.
     monkeypatch.setattr(native, "PAYS_FROM_PIXELS", 0 if began == "off" else 10**12)

@@ -19,7 +19,12 @@ from ltjax.training.run import run
 from ltjax.whitening.linen import ChannelWhitening
 from tests.helpers import tiny_config
 
-PLAIN = {"augment__max_shift": 0, "augment__flip": False, "method": "cw_la"}
+PLAIN = {
+    "model__hidden": (8, 8),
+    "augment__max_shift": 0,
+    "augment__flip": False,
+    "method": "cw_la",
+}
 NORMALIZING = (nn.BatchNorm, ChannelWhitening)
 TOGETHER = Engine(scan=True, vmap_seeds=True, steps_per_call=1)
 
