@@ -149,6 +149,11 @@ BAD_AFTER_TRAINING = {
         ["--mode=predict", "--config.train.epochs=3"],
         "config.train.epochs cannot be changed after training; only config.data keys can",
     ),
+    "seed": (["--mode=evaluate", "--config.seed=3"], "config.seed cannot be changed after"),
+    "data, but none is read": (
+        ["--mode=embed", "--config.data.limit=3"],
+        "--config.KEY=VALUE does not go with --mode=embed",
+    ),
     "config file": (["--mode=export", *CONFIG], "--config does not go with --mode=export"),
     "no output": (["--mode=export"], "--output is missing"),
     "no input": (["--mode=predict", "--output=a.csv"], "--input is missing"),
