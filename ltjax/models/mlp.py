@@ -1,5 +1,6 @@
 """Hidden layers on given features or on small images, or none at all."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -66,7 +67,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Given features `[B, D] -> features [B, hidden[-1]]`, or `[B, D]`."""
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # the batch may be of any size
         by = Computation(self.axis_name, self.dtype, kernel_init=self.kernel_init)
         for number, width in enumerate(self.hidden, 1):
             dense = nn.Dense(
