@@ -50,7 +50,8 @@ HANGS_AFTER = 300.0
 TINY = (
     "cpu_devices=1",
     "method=ce",
-    "model.width=4",
+    "model.name=mlp",
+    "model.hidden=(8,)",
     "train.epochs=2",
     "optimizer.warmup_epochs=1",
     "evaluation.every_epochs=2",
@@ -135,8 +136,11 @@ class Runs:
         import ltjax.report.terminal
         import ltjax.serving.load  # what a run would import late
         import ltjax.training.run  # noqa: F401
+        from ltjax.training.provenance import sources_digest
 
-        jax.config.update("jax_compilation_cache_dir", str(folder / "cache"))
+        sources_digest()  # which is kept, and takes a second
+        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(folder / "cache")
+        jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         self._library = ctypes.CDLL(None)

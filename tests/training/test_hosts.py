@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,53 +10,95 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ltjax import config as configs
+from ltjax.config.command_line import override, read_config_file
 from ltjax.errors import InputError
 from ltjax.training.hosts import joined
+from ltjax.training.progress import SilentWatcher
+from ltjax.training.run import run
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),  # of ml_collections
+]
 ROOT = Path(__file__).parents[2]
-SETTINGS = [
-    "--config",
-    str(ROOT / "configs" / "digits_lt.py"),
-    "--config.model.width=4",
-    "--config.train.epochs=6",
+CONFIG = "digits_lt"
+KEYS = [
+    "--config.method=bn_la",
+    "--config.engine.steps_per_call=1",  # a program of more steps takes longer to compile
+    "--config.model.name=mlp",
+    "--config.model.hidden=(8,)",
+    "--config.train.epochs=3",
     "--config.optimizer.warmup_epochs=1",
     # A rate at which training does not amplify rounding: the sums are ordered differently.
     "--config.optimizer.learning_rate=0.01",
     "--config.train.log_every_steps=7",
-    "--config.checkpoint.every_epochs=2",
-    "--config.evaluation.every_epochs=6",
+    "--config.checkpoint.every_epochs=1",
+    "--config.evaluation.every_epochs=3",
 ]
+# Programs of several processes are not cached, and compiling takes longer than running them.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+STREAMED = "--config.data.residency=streamed"
 
 
-def start(workdir, devices, *args):
-    command = [sys.executable, "-m", "ltjax.main", *SETTINGS, f"--workdir={workdir}"]
-    return subprocess.Popen(
-        [*command, f"--config.cpu_devices={devices}", *args],
+def alone(workdir, *keys):
+    """The run of one host with four devices."""
+    flags = ["ltjax", *KEYS, "--config.cpu_devices=4", *keys]
+    config = configs.resolve(override(read_config_file(CONFIG), flags))
+    return run(config, workdir, watcher=SilentWatcher()).result
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory):
+    """A workdir, and how four pairs ended that trained there one after another."""
+    folder = tmp_path_factory.mktemp("hosts")
+    # Each of a pair streams its own half of every batch; a run alone holds all images.
+    args = [f"--config={CONFIG}", *KEYS, "--config.cpu_devices=2", STREAMED]
+    host = {"args": [*args, f"--workdir={folder / 'pair'}"]}
+    nowhere = ["--config.data.name=folder", f"--config.data.dir={folder / 'nowhere'}"]
+    failing = {"args": [*args, *nowhere, f"--workdir={folder / 'other'}"]}
+    pairs = [
+        [host | {"killed_after": 7}, host],
+        [host, failing],
+        [host, host | {"killed_after": 14}],
+        [host, host],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.pairs", folder],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(folder), "XLA_FLAGS": QUICK},
+        input=json.dumps(pairs),
+        capture_output=True,
         text=True,
+        timeout=500,
     )
+    assert done.returncode == 0, done.stderr
+    return folder / "pair", json.loads(done.stdout)
 
 
-def flags_of_a_pair():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = ["--distributed", f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2"]
-    return [[*shared, f"--process_id={i}"] for i in range(2)]
+@pytest.mark.parametrize(("pair", "killed"), [(0, 0), (2, 1)])
+def test_a_host_that_loses_another_ends_with_one_line(ends, pair, killed):
+    _, pairs = ends
+    gone, (code, errors, seconds) = pairs[pair][killed], pairs[pair][1 - killed]
+    assert gone[0] == -9
+    assert code == 1, errors
+    assert seconds - gone[2] < 30
+    *before, last = errors.splitlines()
+    assert last.startswith("ltjax: error: another host of the run ended or cannot be reached")
+    assert all("step" in line or "epochs" in line for line in before), errors
 
 
-def start_pair(workdir, *args):
-    return [start(workdir, 2, *args, *flags) for flags in flags_of_a_pair()]
-
-
-def wait(*processes):
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+def test_a_host_with_an_error_of_its_own_ends_the_others(ends):
+    _, pairs = ends
+    (code, errors, seconds), other = pairs[1]
+    assert other[0] == 2
+    assert "nowhere" in other[1]
+    assert other[1].count("\n") == 1
+    assert code == 1, errors
+    assert seconds - other[2] < 30
+    assert errors.splitlines()[-1].startswith("ltjax: error: another host of the run ended")
+    assert "Traceback" not in errors
 
 
 def lines(workdir):
@@ -65,72 +106,30 @@ def lines(workdir):
     return {m["step"]: m for m in map(json.loads, text.splitlines()) if "train/loss" in m}
 
 
-def test_two_processes_train_as_one_and_resume_after_a_kill(tmp_path):
-    alone, pair = tmp_path / "alone", tmp_path / "pair"
-    wait(start(alone, 4))
-    # Each of the pair streams its own half of every batch; the other run holds all images.
-    streamed = "--config.data.residency=streamed"
-    processes = start_pair(pair, streamed)
-    deadline = time.monotonic() + 200
-    while not (pair / "checkpoints" / "14").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    for process in processes:
-        process.kill()
-        process.communicate()
-    assert (pair / "checkpoints" / "14").exists()
-    assert not (pair / "result.json").exists()
-    wait(*start_pair(pair, streamed))
-    for step, line in lines(alone).items():
+def test_two_processes_train_as_one_and_resume_after_kills(ends, tmp_path):
+    pair, pairs = ends
+    assert [code for code, _, _ in pairs[3]] == [0, 0], pairs[3]
+    assert "training from step 14 of 21" in pairs[3][0][1]
+    first = alone(tmp_path)
+    assert len(lines(tmp_path)) == 3
+    for step, line in lines(tmp_path).items():
         np.testing.assert_allclose(lines(pair)[step]["train/loss"], line["train/loss"], rtol=1e-4)
-    first, second = (json.loads((d / "result.json").read_text()) for d in (alone, pair))
+    second = json.loads((pair / "result.json").read_text())
     np.testing.assert_allclose(first["test"]["accuracy"], second["test"]["accuracy"], atol=0.005)
     # What two processes wrote, one process reads.
     (pair / "result.json").unlink()
-    wait(start(pair, 4, streamed))
-    third = json.loads((pair / "result.json").read_text())
+    third = alone(pair, STREAMED)
     np.testing.assert_allclose(third["test"]["accuracy"], second["test"]["accuracy"], atol=0.005)
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_host_that_loses_another_ends_with_one_line(tmp_path, killed):
-    processes = start_pair(tmp_path, "--config.data.residency=streamed")
-    deadline = time.monotonic() + 200
-    while not (tmp_path / "checkpoints" / "14").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    processes[killed].kill()
-    began = time.monotonic()
-    _, errors = processes[1 - killed].communicate(timeout=100)
-    assert time.monotonic() - began < 30
-    assert processes[1 - killed].returncode == 1, errors
-    *before, last = errors.splitlines()
-    assert last.startswith("ltjax: error: another host of the run ended or cannot be reached")
-    assert all("step" in line or "epochs" in line for line in before), errors
-    processes[killed].communicate()
-
-
-def test_a_host_with_an_error_of_its_own_ends_the_others(tmp_path):
-    flags = flags_of_a_pair()
-    nowhere = ["--config.data.name=folder", f"--config.data.dir={tmp_path / 'nowhere'}"]
-    other = start(tmp_path / "other", 2, *flags[1], *nowhere)
-    first = start(tmp_path / "run", 2, *flags[0], "--config.train.epochs=600")
-    _, errors = other.communicate(timeout=200)
-    began = time.monotonic()
-    assert other.returncode == 2, errors
-    assert "nowhere" in errors
-    assert errors.count("\n") == 1
-    _, errors = first.communicate(timeout=100)
-    assert time.monotonic() - began < 30
-    assert first.returncode == 1, errors
-    assert errors.splitlines()[-1].startswith("ltjax: error: another host of the run ended")
-    assert "Traceback" not in errors
-
-
 def test_unreachable_coordinator_is_one_line(tmp_path):
-    process = start(tmp_path, 2, "--distributed")
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == 2
-    assert "--coordinator_address=HOST:PORT" in errors
-    assert errors.count("\n") == 1
+    command = [sys.executable, "-m", "ltjax.main", f"--config={CONFIG}", "--distributed"]
+    done = subprocess.run(
+        [*command, f"--workdir={tmp_path}"], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 2
+    assert "--coordinator_address=HOST:PORT" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("address", ["nowhere.invalid:1234", "127.0.0.1", "127.0.0.1:0", "a\nb:1"])
