@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from ltjax import LongTailClassifier
 from ltjax.errors import InputError
+from ltjax.training import choice
 
 # What scikit-learn declares for its own SGDClassifier.
 OF_SGD = dict.fromkeys(
@@ -138,6 +140,17 @@ def test_frames_and_maps_give_what_arrays_give(tmp_path, fitted):
     for dtype in (np.float16, np.float64):
         other = LongTailClassifier(random_state=0).fit(X.astype(dtype), y)
         np.testing.assert_allclose(other.predict_proba(X.astype(dtype)), expected, atol=0.02)
+
+
+def test_features_are_not_copied(monkeypatch):
+    monkeypatch.setattr(choice, "MOST_ROWS", 1000)  # of which there is a copy
+    rows = np.random.default_rng(0).random((25_000, 256), np.float32)
+    labels = np.arange(len(rows)) % 10
+    tracemalloc.start()
+    LongTailClassifier("lda", shrinkage=0.5, random_state=0).fit(rows, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.45 * rows.nbytes
 
 
 def test_weights_count_like_rows():

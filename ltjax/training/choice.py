@@ -225,8 +225,7 @@ def _outputs(
     coordinates = held.read(np.arange(len(held.labels)))
     if settings.method == LDA:
         scales = basis.scales(np.array([c.shrinkage for c in candidates]))
-        own = kept.read(np.arange(len(kept.labels)))
-        means = class_means(own, kept.labels, part.num_classes)
+        means = class_means(kept, part.num_classes)
         trained = [head(nearest_mean(means / scale), 0) for scale in scales]
     else:
         total = len(kept.labels)

@@ -32,6 +32,8 @@ LARGEST_DISPATCH = 2**20
 # batch.
 KEPT_BYTES = 2**26
 CHUNK = 1024
+# Dispatches after which freed memory is given back, which otherwise grows with the blocks of rows.
+TRIM_EVERY = 16
 
 
 class Rows:
@@ -174,12 +176,12 @@ class HeadLoop(StepLoop):
         watch: "Watch | None",
     ):
         super().__init__(heads, schedule, most_fused)
-        self._heads, self._watch, self._compiled = heads, watch, False
+        self._heads, self._watch, self._dispatches = heads, watch, 0
 
     def _under_way(self) -> None:
-        if not self._compiled:
-            self._compiled = True
+        if self._dispatches % TRIM_EVERY == 0:  # at first what compiling has left
             give_back()
+        self._dispatches += 1
 
     def _after(self, due: Due) -> bool:
         if self._watch is None or not due.evaluate:

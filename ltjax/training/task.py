@@ -164,10 +164,13 @@ def device_of(settings: Settings) -> jax.Device:
         ) from error
 
 
-def class_means(rows: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+def class_means(rows: Rows, num_classes: int) -> np.ndarray:
     """Mean of the rows of each class, `[C, D]`; 0 for a class without rows."""
-    sums = np.zeros((num_classes, rows.shape[1]))
-    np.add.at(sums, labels, rows)
+    total, labels = len(rows.labels), rows.labels
+    sums = np.zeros((num_classes, rows.read(np.arange(1)).shape[1]))
+    for start in range(0, total, CHUNK):
+        part = np.arange(start, min(start + CHUNK, total))
+        np.add.at(sums, labels[part], rows.read(part))
     return sums / np.maximum(np.bincount(labels, minlength=num_classes), 1)[:, None]
 
 
