@@ -171,7 +171,8 @@ def scores(cache: Path, folder: str, name: str, rows: Iterable[str]) -> dict[str
                     images = of[test.labels]
                     line[group] = f"{right[images].mean():.4f}" if images.any() else ""
                 line |= {"chosen": str(kept["chosen"]), "cpu_seconds": f"{kept['seconds']:.0f}"}
-                line |= json.loads(str(kept["about"]))
+                if "about" in kept:  # predictions of older code say nothing of it
+                    line |= json.loads(str(kept["about"]))
             found.setdefault(row, []).append(Scores(right, line))
     return found
 
