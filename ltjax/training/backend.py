@@ -1,5 +1,6 @@
 """How JAX's backend starts for a command: its devices and its cache of compiled programs."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -21,6 +22,19 @@ def start_jax(cpu_devices: int) -> None:
         jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", cpu_devices)
+
+
+def offer_devices(cpu_devices: int) -> None:
+    """Sets the number of host devices where nobody has set it and JAX has not started.
+
+    Args:
+      cpu_devices: host devices where there is only a CPU.
+    """
+    flagged = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if flagged or getattr(jax.config, "jax_num_cpu_devices", -1) > 0:
+        return
+    with contextlib.suppress(RuntimeError):  # JAX has started
         jax.config.update("jax_num_cpu_devices", cpu_devices)
 
 

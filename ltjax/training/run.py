@@ -12,6 +12,7 @@ from ltjax.config import Config
 from ltjax.models import TAKE_FEATURES
 from ltjax.samplers.counting import sentence
 from ltjax.training import decoupled, given, held_out, identity
+from ltjax.training.backend import offer_devices
 from ltjax.training.budget import settle
 from ltjax.training.build import Job, build
 from ltjax.training.describe import describe_data, versions
@@ -100,6 +101,7 @@ def run(
 
 
 def _mapping(config: Config) -> Mapping:
+    offer_devices(config.cpu_devices)
     devices = choose_devices(config.cpu_devices)
     convolves = config.model.name not in TAKE_FEATURES
     engine = choose_engine(devices[0].platform, convolves=convolves)

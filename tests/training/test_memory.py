@@ -13,7 +13,6 @@ LABELS = np.array(["dog"] * 20 + ["cat"] * 9 + ["owl"])
 IMAGES = np.random.default_rng(0).random((30, 8, 8), np.float32)
 SMALL = {
     "method": "ce",
-    "cpu_devices": 1,
     "model__name": "mlp",
     "model__hidden": (8,),
     "train__epochs": 1,
@@ -29,6 +28,7 @@ def test_fit_trains_on_arrays_and_finds_its_run_again(tmp_path):
     assert outcome.result["train"]["class_counts"] == [4, 15, 1]
     assert outcome.result["test"]["per_class"][2] is None
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["cpu_devices"] == 1  # which there are in every program
     assert stored["data"]["path"] == str(tmp_path / "run" / "data.npz")
     assert ltjax.fit(IMAGES, LABELS, **settings).finished_before
     with pytest.raises(InputError, match="holds other images or labels; use another workdir"):
