@@ -161,13 +161,27 @@ def _define_flags() -> "flags.FlagValues":
         "data", None, "train: folder of the data, an .npz file, or a list of images.", **own
     )
     flags.DEFINE_string(
-        "weights", None, "embed: name of a pretrained backbone, instead of a --workdir.", **own
-    )
-    flags.DEFINE_string(
         "workdir",
         None,
         "Folder of the run; when training, runs/CONFIG-METHOD[-STAGE]-seedSEED by default.",
         **own,
+    )
+    _define_serving_flags(own)
+    flags.DEFINE_bool("distributed", False, "Train on several hosts together.", **own)
+    flags.DEFINE_string(
+        "coordinator_address", None, "HOST:PORT of process 0; else from the environment.", **own
+    )
+    flags.DEFINE_integer("num_processes", None, "Number of processes.", **own)
+    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", **own)
+    return values
+
+
+def _define_serving_flags(own: dict[str, Any]) -> None:
+    """The flags of what a finished run is used for."""
+    from absl import flags
+
+    flags.DEFINE_string(
+        "weights", None, "embed: name of a pretrained backbone, instead of a --workdir.", **own
     )
     flags.DEFINE_string(
         "input",
@@ -196,7 +210,6 @@ def _define_flags() -> "flags.FlagValues":
         "evaluate, predict: class distribution to adjust to: uniform, train, numbers, a .json.",
         **own,
     )
-    flags.DEFINE_integer("top_k", 5, "predict: number of classes to list per image.", **own)
     flags.DEFINE_enum(
         "format",
         "stablehlo",
@@ -204,14 +217,8 @@ def _define_flags() -> "flags.FlagValues":
         "export: onnx writes model.onnx besides.",
         **own,
     )
+    flags.DEFINE_integer("top_k", 5, "predict: number of classes to list per image.", **own)
     flags.DEFINE_list("platforms", ["cpu"], "export: some of cpu, cuda, rocm, tpu.", **own)
-    flags.DEFINE_bool("distributed", False, "Train on several hosts together.", **own)
-    flags.DEFINE_string(
-        "coordinator_address", None, "HOST:PORT of process 0; else from the environment.", **own
-    )
-    flags.DEFINE_integer("num_processes", None, "Number of processes.", **own)
-    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", **own)
-    return values
 
 
 def _stored_config(workdir: str, changes: Sequence[str]) -> "Config":
