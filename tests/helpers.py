@@ -4,6 +4,8 @@ Their network is a perceptron: a program with convolutions takes four times as l
 compile. Tests that are about convolutions take `CONVNET`.
 """
 
+import jax
+
 from ltjax import config as configs
 
 CONVNET = {"model__name": "convnet", "model__hidden": (), "model__width": 4}
@@ -46,3 +48,15 @@ def tiny_config(**overrides):
         "checkpoint__every_epochs": 1,
     }
     return small_config(**(settings | overrides))
+
+
+def initialized(network, images, *, seed=0, **options):
+    """Variables of a network, by one program: compiling its operations one by one takes longer.
+
+    Args:
+      network: a Linen module.
+      images: its input.
+      seed: of the parameters.
+      **options: what else the module takes, such as `train=False`.
+    """
+    return jax.jit(lambda key: network.init(key, images, **options))(jax.random.key(seed))

@@ -37,9 +37,8 @@ def visible(text: str) -> str:
     >>> visible("two\\nlines \\x1b[2J")
     'two\\nlines \\\\x1b[2J'
     """
-    if text.isascii() and text.replace("\n", "").isprintable():
-        return text
-    return "".join(_escaped(c) if c != "\n" and _unprintable(c) else c for c in text)
+    odd = {letter: _escaped(letter) for letter in set(text) - {"\n"} if _unprintable(letter)}
+    return text.translate(str.maketrans(odd)) if odd else text
 
 
 def one_line(text: object, *, most: int | None = None) -> str:

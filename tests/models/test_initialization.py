@@ -8,6 +8,7 @@ import pytest
 from ltjax.models import ModelConfig, make_model
 from ltjax.models.initialization import INITIALIZATIONS
 from ltjax.whitening import WhiteningConfig
+from tests.helpers import initialized
 
 CLASSES = 100
 
@@ -17,7 +18,7 @@ def parameters(init, *, native=False):
     config = ModelConfig(name="resnet8_cifar", init=init, head="linear")
     net = make_model(config, WhiteningConfig(method="none"), CLASSES, native=native)
     images = jnp.zeros((2, 8, 8, 3))
-    params = net.init(jax.random.key(0), images, train=False)["params"]
+    params = initialized(net, images, train=False)["params"]
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(value, np.float64)
         for path, value in jax.tree_util.tree_leaves_with_path(params)

@@ -8,6 +8,7 @@ import pytest
 
 from ltjax.models import ModelConfig, make_model
 from ltjax.whitening import WhiteningConfig
+from tests.helpers import initialized
 
 
 def model(*, whitening="zca", **changes):
@@ -19,7 +20,7 @@ def model(*, whitening="zca", **changes):
 def test_outputs(whitening):
     net = model(whitening=whitening)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(32, 8, 8, 1)), jnp.float32)
-    variables = net.init(jax.random.key(0), images, train=False)
+    variables = initialized(net, images, train=False)
     out, updates = jax.jit(lambda v, x: net.apply(v, x, train=True, mutable=["batch_stats"]))(
         variables, images
     )
@@ -40,8 +41,10 @@ def test_outputs(whitening):
 def test_downsampling_and_depth():
     net = model(blocks=2)
     images = jnp.zeros((2, 16, 12, 3))
-    variables = net.init(jax.random.key(0), images, train=False)
-    assert net.apply(variables, images, train=False).logits.shape == (2, 3)
+    out, variables = jax.eval_shape(
+        lambda key: net.init_with_output(key, images, train=False), jax.random.key(0)
+    )
+    assert out.logits.shape == (2, 3)
     blocks = [k for k in variables["params"]["backbone"] if "block" in k]
     assert len(blocks) == 4
 

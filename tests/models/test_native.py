@@ -10,6 +10,7 @@ import pytest
 from ltjax.kernels.build import load
 from ltjax.models import ModelConfig, make_backbone
 from ltjax.models.resnet import ResNet, Shape
+from tests.helpers import initialized
 
 pytestmark = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
 
@@ -35,7 +36,7 @@ def pair(name, **options):
         config = ModelConfig(name=name, head="linear")
         plain, native = (make_backbone(config, native=on, **options) for on in (False, True))
     images = jax.random.normal(jax.random.key(0), NETWORKS[name])
-    return plain, native, plain.init(jax.random.key(1), images, train=False), images
+    return plain, native, initialized(plain, images, train=False), images
 
 
 def relative(found, wanted):
@@ -66,7 +67,7 @@ def trained(network, variables, images, axis_name=None):
 @pytest.mark.parametrize("name", EVERY)
 def test_parameters_start_the_same(name):
     _plain, native, variables, images = pair(name)
-    other = native.init(jax.random.key(1), images, train=False)
+    other = initialized(native, images, train=False)
     assert jax.tree.structure(other) == jax.tree.structure(variables)
     jax.tree.map(np.testing.assert_array_equal, other, variables)
 
@@ -107,6 +108,6 @@ def test_other_types_fall_back():
     config = ModelConfig(name="resnet8_cifar", head="linear", dtype="bfloat16")
     network = make_backbone(config, native=True)
     images = jnp.zeros((2, 8, 8, 3))
-    variables = network.init(jax.random.key(0), images, train=False)
+    variables = initialized(network, images, train=False)
     text = jax.jit(lambda v: network.apply(v, images, train=False)).lower(variables).as_text()
     assert "ltjax_unit" not in text

@@ -12,7 +12,7 @@ FOLDER = ROOT / "experiments" / "notebooks"
 SHRUNK = {
     "quickstart": {"RUNLOCAL": True},
     "embeddings": {"RUNLOCAL": True},
-    "colab_tpu": {"SIZE": 32, "BATCH": 16, "MODEL": "resnet10"},
+    "colab_tpu": {"SIZE": 32, "BATCH": 16, "MODEL": "resnet8_cifar"},
 }
 
 

@@ -16,8 +16,8 @@ WHITENING = ("zca", "zca_svd", "newton_schulz", "cholesky", "batch_norm")
 
 
 @hypothesis.given(
-    n=st.sampled_from([1, 2, 5, 12]),
-    shape=st.sampled_from([(1, 1), (3, 1), (6, 1), (6, 2)]),
+    n=st.sampled_from([1, 2, 12]),
+    shape=st.sampled_from([(1, 1), (6, 1), (6, 2)]),
     dtype=st.sampled_from(["float32", "bfloat16"]),
     seed=st.integers(0, 99),
     scale=st.integers(-15, 15),
