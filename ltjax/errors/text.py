@@ -37,8 +37,8 @@ def visible(text: str) -> str:
     >>> visible("two\\nlines \\x1b[2J")
     'two\\nlines \\\\x1b[2J'
     """
-    odd = {letter: _escaped(letter) for letter in set(text) - {"\n"} if _unprintable(letter)}
-    return text.translate(str.maketrans(odd)) if odd else text
+    letters = set(text) - {"\n"}
+    return text.translate({ord(c): _escaped(c) for c in letters if _unprintable(c)})
 
 
 def one_line(text: object, *, most: int | None = None) -> str:
