@@ -30,3 +30,21 @@ def devices():
     """The four host devices."""
     assert jax.local_device_count() == 4
     return jax.local_devices()
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Calls the command line in this process, where JAX has started.
+
+    Returns:
+      A function from arguments to the exit code and what was written to standard error.
+    """
+    from ltjax.main import main
+
+    monkeypatch.setattr("ltjax.main._start_jax", lambda devices: None)
+
+    def call(*args):
+        code = main(["ltjax", *map(str, args)])
+        return code, capfd.readouterr().err
+
+    return call

@@ -90,13 +90,13 @@ BAD = {
 
 
 @pytest.fixture
-def refused(monkeypatch, capfd):
-    """Calls the command line in this process, where JAX has started; gives its one line."""
-    monkeypatch.setattr("ltjax.main._start_jax", lambda devices: None)
+def refused(command):
+    """Calls the command line in this process; gives its one line."""
 
     def call_here(*args):
-        assert main(["ltjax", *args]) == 2
-        return one_line(capfd.readouterr().err)
+        code, said = command(*args)
+        assert code == 2, said
+        return one_line(said)
 
     return call_here
 

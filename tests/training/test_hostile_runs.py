@@ -6,7 +6,6 @@ import signal
 import numpy as np
 import pytest
 
-from ltjax import main
 from ltjax.training.progress import SilentWatcher
 from ltjax.training.run import run
 from tests.data.hostile import ARCHIVES, IMAGES, LISTS, PICTURES, archive, npy, plant
@@ -31,7 +30,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def refused(tmp_path, monkeypatch, capfd):
+def refused(tmp_path, monkeypatch, command):
     """Calls the command line in this process; gives its one line, after at most 100 seconds."""
 
     def bark(number, frame):
@@ -39,18 +38,16 @@ def refused(tmp_path, monkeypatch, capfd):
 
     before = signal.signal(signal.SIGALRM, bark)
     monkeypatch.setenv("LTJAX_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(main, "_start_jax", lambda devices: None)
 
     def call_here(*args):
         signal.alarm(100)
-        code = main.main(["ltjax", *map(str, args)])
+        code, said = command(*args)
         signal.alarm(0)
-        out = capfd.readouterr()
-        assert code == 2, out.err
-        *progress, last = out.err.splitlines()
-        assert last.startswith("ltjax: error: "), out.err
-        assert not progress or progress[0].startswith("in 1 epoch"), out.err  # a streamed run
-        assert "Traceback" not in out.err
+        assert code == 2, said
+        *progress, last = said.splitlines()
+        assert last.startswith("ltjax: error: "), said
+        assert not progress or progress[0].startswith("in 1 epoch"), said  # a streamed run
+        assert "Traceback" not in said
         return last
 
     yield call_here
