@@ -15,6 +15,7 @@ from ltjax.models import (
     ModelConfig,
     make_backbone,
 )
+from tests.helpers import initialized
 
 
 def shapes(name, classes, image, **options):
@@ -103,7 +104,7 @@ def test_half_precision_computes_near_the_full_one():
     for dtype in ("float32", "bfloat16"):
         backbone = make_backbone(ModelConfig(name="convnet", width=4, dtype=dtype))
         net = Classifier(backbone, LinearHead(3))
-        variables = jax.jit(lambda key, n=net: n.init(key, images, train=False))(jax.random.key(0))
+        variables = initialized(net, images, train=False)
         apply = jax.jit(lambda v, n=net: n.apply(v, images, train=False).features)
         features.append(np.asarray(apply(variables)))
     scale = np.abs(features[0]).max()
@@ -114,7 +115,7 @@ def test_half_precision_computes_near_the_full_one():
 def test_zero_residual_blocks_start_as_the_identity():
     net, _ = shapes("resnet8_cifar", 3, (8, 8, 3), zero_residual=True)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 3)), jnp.float32)
-    variables = jax.jit(lambda key: net.init(key, images, train=False))(jax.random.key(0))
+    variables = initialized(net, images, train=False)
     out = jax.jit(lambda v: net.apply(v, images, train=False).features)(variables)
     # Without their residual branches: the stem, every second pixel twice, new channels 0.
     kernel = variables["params"]["backbone"]["stem"]["kernel"]

@@ -45,13 +45,17 @@ class Told(SilentWatcher):
         self.lines.append(text)
 
 
-def run(name, folder, watcher=None, **overrides):
+def shrunk(name, **overrides):
+    """A recipe with `runlocal` and a small network."""
     config = load(name)
     config.runlocal = True
     for key, value in {**SMALL, **overrides}.items():
-        *sections, last = key.split("__")
-        (configs.get(config, ".".join(sections)) if sections else config)[last] = value
-    return train(config, folder, watcher=watcher or SilentWatcher())
+        configs.put(config, key.replace("__", "."), value)
+    return config
+
+
+def run(name, folder, watcher=None, **overrides):
+    return train(shrunk(name, **overrides), folder, watcher=watcher or SilentWatcher())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("[!_]*.py")), ids=lambda p: p.stem)
@@ -141,11 +145,7 @@ def test_folder_streamed_with_crops_resumes_bit_for_bit(tmp_path, images):
             if step == 4:
                 raise KeyboardInterrupt
 
-    config = load("folder")
-    config.runlocal = True
-    for key, value in {**SMALL, **settings}.items():
-        *sections, last = key.split("__")
-        (configs.get(config, ".".join(sections)) if sections else config)[last] = value
+    config = shrunk("folder", **settings)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "killed", watcher=Stop())
     resumed = train(config, tmp_path / "killed", watcher=SilentWatcher())
