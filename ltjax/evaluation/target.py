@@ -18,6 +18,8 @@ from ltjax.errors import require
 from ltjax.evaluation.calibration import Correction, correct
 from ltjax.evaluation.scores import scores, tally
 
+# The scores that are shown; the accuracies of the groups are the same under any distribution.
+SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
 # The smallest share of a class in an adjustment; one of 0 would give infinite logits.
 SMALLEST_SHARE = 1e-9
 

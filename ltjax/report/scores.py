@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ltjax.evaluation.target import SHOWN
 from ltjax.report.record import RunRecord
 
 
@@ -95,8 +96,8 @@ SCORES = (
     Score("ece", "ECE (15 bins)", lower_is_better=True),
     Score("classwise_ece", "class-wise ECE (15 bins)", lower_is_better=True),
 )
-# Scores under another class distribution; the groups' accuracies are the same under any.
-UNDER_PRIOR = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
+# Class distributions, in words.
+PRIORS = {"uniform": "equal", "train": "as in training"}
 HEADLINES = tuple(score for score in SCORES if score.headline)
 
 
@@ -135,7 +136,7 @@ def prior_table(run: RunRecord) -> tuple[list[str], list[list[str]]]:
     Returns:
       The header and the rows; no rows where the run is older than these scores.
     """
-    shown = [score for score in SCORES if score.key in UNDER_PRIOR]
+    shown = [score for score in SCORES if score.key in SHOWN]
     header = ["shares of the classes", "predictions", *(score.name for score in shown)]
     rows = [
         [PRIORS.get(name, name), how.replace("_", " "), *(s.shown(of.get(s.key)) for s in shown)]
@@ -143,6 +144,3 @@ def prior_table(run: RunRecord) -> tuple[list[str], list[list[str]]]:
         for how, of in each.items()
     ]
     return header, rows
-
-
-PRIORS = {"uniform": "equal", "train": "as in training"}

@@ -9,6 +9,7 @@ from absl import flags
 
 from ltjax.config import Config
 from ltjax.errors import InputError, one_line
+from ltjax.evaluation.target import SHOWN
 from ltjax.serving import export as exporting
 from ltjax.serving.embed import embed, of_run, of_weights
 from ltjax.serving.evaluate import evaluate
@@ -35,12 +36,8 @@ def _evaluate(given: flags.FlagValues, config: Config) -> None:
             spread = "" if low_high is None else f"  [{low_high[0]:.4f}, {low_high[1]:.4f}]"
             print(f"{name:18} {_shown(value)}{spread}")
     for how, under in result.get("target_prior", {}).get(target, {}).items():
-        shown = "  ".join(f"{name} {_shown(under[name])}" for name in UNDER_PRIOR)
+        shown = "  ".join(f"{name} {_shown(under[name])}" for name in SHOWN)
         print(f"classes as in {one_line(target)}, predictions {how.replace('_', ' ')}: {shown}")
-
-
-# Scores that are printed of another class distribution.
-UNDER_PRIOR = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
 
 
 def _shown(value: float | None) -> str:

@@ -18,7 +18,7 @@ from ltjax.evaluation.outputs import collect_outputs
 from ltjax.evaluation.scores import scores_of_seeds
 from ltjax.evaluation.target import under_prior
 from ltjax.models import Outputs
-from ltjax.serving.load import Trained, load_all
+from ltjax.serving.load import Trained, corrections, load_all
 from ltjax.serving.target import read_prior
 from ltjax.training.step import Resident, make_eval_step
 
@@ -68,14 +68,11 @@ def evaluate(
     groups = run.config.evaluation.thresholds
     logits = [_logits(network, test) for network in networks]
     result = scores_of_seeds(test.labels, logits, counts, seeds=run.config.seeds, **groups)
-    corrections = {
-        name: Correction(fitted["tau"], fitted["temperature"])
-        for name, fitted in run.result.get("post_hoc", {}).items()
-    }
+    fitted = corrections(run)
     if checkpoint == "best":
-        corrections = {"temperature": Correction(temperature=networks[0].temperature)}
-    if corrections:
-        result["post_hoc"] = post_hoc(corrections, test.labels, logits[0], counts, **groups)
+        fitted = {"temperature": Correction(temperature=networks[0].temperature)}
+    if fitted:
+        result["post_hoc"] = post_hoc(fitted, test.labels, logits[0], counts, **groups)
     if prior is not None:
         first = networks[0]
         result["target_prior"] = {

@@ -119,15 +119,14 @@ def write(
         "method": trained.config.method,
         "jax": jax.__version__,
     }
-    path, others = Path(folder), {}
-    if format == "onnx":
-        others["model.onnx"] = as_onnx(function, shape.shape[1:], dtype)
+    path = Path(folder)
+    onnx = as_onnx(function, shape.shape[1:], dtype) if format == "onnx" else None
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "model.json", facts)
         write_bytes(path / "model.stablehlo", bytes(exported.serialize()))
-        for name, content in others.items():
-            write_bytes(path / name, content)
+        if onnx is not None:
+            write_bytes(path / "model.onnx", onnx)
         write_bytes(path / "run.py", PROGRAM.read_bytes())
         write_weights(trained, path / "model.safetensors")
         write_bytes(path / "README.md", card(trained).encode())

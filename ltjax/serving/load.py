@@ -86,10 +86,16 @@ def _fitted(run: FinishedRun, checkpoint: str) -> tuple[float, Correction | None
     best = run.best
     if checkpoint == "best" and best and best["step"] != run.result["train"].get("kept_step"):
         return best["temperature"], None
-    fitted = run.result.get("post_hoc", {})
-    adjustment = fitted.get("logit_adjustment")
-    balanced = adjustment and Correction(adjustment["tau"], adjustment["temperature"])
-    return fitted.get("temperature", {}).get("temperature", 1.0), balanced
+    fitted = corrections(run)
+    return fitted.get("temperature", Correction()).temperature, fitted.get("logit_adjustment")
+
+
+def corrections(run: FinishedRun) -> dict[str, Correction]:
+    """What was fitted on held-out images to the network that `result.json` tells of, by name."""
+    return {
+        name: Correction(fitted["tau"], fitted["temperature"])
+        for name, fitted in run.result.get("post_hoc", {}).items()
+    }
 
 
 def load(workdir: str | Path, checkpoint: str = "result") -> Trained:
