@@ -21,7 +21,7 @@ def start_jax(cpu_devices: int) -> None:
     if not getattr(jax.config, "jax_compilation_cache_dir", None):  # JAX_COMPILATION_CACHE_DIR
         jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    if not _counted_by_flag():
         jax.config.update("jax_num_cpu_devices", cpu_devices)
 
 
@@ -31,11 +31,15 @@ def offer_devices(cpu_devices: int) -> None:
     Args:
       cpu_devices: host devices where there is only a CPU.
     """
-    flagged = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if flagged or getattr(jax.config, "jax_num_cpu_devices", -1) > 0:
+    if _counted_by_flag() or getattr(jax.config, "jax_num_cpu_devices", -1) > 0:
         return
     with contextlib.suppress(RuntimeError):  # JAX has started
         jax.config.update("jax_num_cpu_devices", cpu_devices)
+
+
+def _counted_by_flag() -> bool:
+    """Whether XLA's own flag says how many host devices there are."""
+    return "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
 
 
 def _cache_folder() -> Path:

@@ -149,11 +149,11 @@ def choose(data: Data, settings: Settings, moments: ClassMoments) -> Candidate:
     middle = len(strengths) // 2
 
     def score(candidates: Sequence[Candidate]) -> list[Scored]:
-        outputs = _outputs(part, settings, basis, candidates, kept, held)
+        logits = _outputs(part, settings, basis, candidates, kept, held)
         adjust = settings.tau == AUTO
         return [
-            _scored(candidate, outputs(number), held.labels, counts, adjust=adjust)
-            for number, candidate in enumerate(candidates)
+            _scored(candidate, logits(index), held.labels, counts, adjust=adjust)
+            for index, candidate in enumerate(candidates)
         ]
 
     own = settings.correction()
@@ -161,6 +161,8 @@ def choose(data: Data, settings: Settings, moments: ClassMoments) -> Candidate:
     others = [
         Candidate(best.candidate.shrinkage, s, own) for s in strengths if s != strengths[middle]
     ]
+    if not others:
+        return best.candidate
     return min([best, *score(others)], key=_loss).candidate
 
 
@@ -220,8 +222,6 @@ def _outputs(
     held: Rows,
 ) -> Callable[[int], np.ndarray]:
     """Gives the logits of the held-out rows by each candidate."""
-    if not candidates:
-        return lambda index: np.empty(0)
     coordinates = held.read(np.arange(len(held.labels)))
     if settings.method == LDA:
         scales = basis.scales(np.array([c.shrinkage for c in candidates]))

@@ -20,7 +20,7 @@ from ltjax.samplers import BatchSampler, PrefetchSampler
 from ltjax.training.prior import class_statistics
 from ltjax.training.program import FUSED, Program, kind_of, program_of
 from ltjax.training.schedule import Due, Schedule
-from ltjax.training.state import TrainState
+from ltjax.training.state import TrainState, unstack
 from ltjax.training.step import Resident
 from ltjax.training.steps import StepLoop
 from ltjax.training.window import DeviceMetrics
@@ -251,7 +251,7 @@ def train(
         rows,
         sampler,
         config.train.epochs,
-        [jax.tree.map(lambda leaf, head=head: leaf[head], states) for head in range(len(seeds))],
+        unstack(states),
         [data._replace(std=scale) for scale in training.scales],
     )
     schedule = Schedule(total, total, len(sampler) if watch else total, total)

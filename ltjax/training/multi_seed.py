@@ -13,7 +13,7 @@ from ltjax.models import Outputs
 from ltjax.training.build import Job, initial_state, keys
 from ltjax.training.devices import Mapping
 from ltjax.training.recalibration import recalibrated
-from ltjax.training.state import TrainState
+from ltjax.training.state import TrainState, state_at, unstack
 from ltjax.training.step import Resident, make_eval_step, make_freeze
 from ltjax.training.window import DeviceMetrics, HostMetrics
 from ltjax.whitening.linen import FROZEN
@@ -97,7 +97,7 @@ class Seeds:
     def state_of(self, index: int) -> TrainState:
         """The state of one seed, on the devices."""
         if self._together:
-            return self.mapping.replicate(_unstack(self.states[0], index))
+            return self.mapping.replicate(state_at(self.states[0], index))
         return self.states[index]
 
     def recalibrate(self, step: int) -> None:
@@ -198,18 +198,8 @@ class Seeds:
         return found
 
 
-def unstack(stacked: TrainState) -> list[TrainState]:
-    """The states of a checkpoint, one for each seed, as NumPy arrays."""
-    host = jax.tree.map(np.asarray, stacked)
-    return [_unstack(host, index) for index in range(len(host.step))]
-
-
 def _stack(trees: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def _unstack(tree: Any, index: int) -> Any:
-    return jax.tree.map(lambda x: x[index], tree)
 
 
 def _on_host(stream: StreamSettings, mapping: Mapping) -> StreamSettings:

@@ -19,7 +19,7 @@ from ltjax.models.registry import make_whitening
 from ltjax.training.devices import Engine, Mapping
 from ltjax.training.optimizer import learning_rate_schedule, make_optimizer
 from ltjax.training.prior import embedded_weight
-from ltjax.training.state import TrainState, init_state
+from ltjax.training.state import TrainState, hasty, init_state
 from ltjax.training.step import AXIS, make_train_step
 from ltjax.whitening.options import WhiteningConfig
 
@@ -120,10 +120,9 @@ def program_of(kind: Kind) -> Program:
     )
     # Heads have no convolutions: on CPU too their steps run in a loop.
     mapping = Mapping([kind.device], engine=Engine(True, True, FUSED[0][0]))
-    # What runs once: on CPU a short compilation is worth more than fast code.
-    hasty = {"xla_backend_optimization_level": 1} if kind.device.platform == "cpu" else None
+    once = hasty(kind.device.platform)
 
-    @functools.partial(jax.jit, static_argnums=1, compiler_options=hasty)
+    @functools.partial(jax.jit, static_argnums=1, compiler_options=once)
     def initial(seed: jax.Array, features: int) -> TrainState:
         return init_state(model, optimizer, jax.random.key(seed), (features,))
 
@@ -137,7 +136,7 @@ def program_of(kind: Kind) -> Program:
         mapping,
         mapping.train_step(step),
         lambda seed, features: initial(np.uint32(seed), features),
-        jax.jit(loss.init, compiler_options=hasty),
+        jax.jit(loss.init, compiler_options=once),
         logits,
     )
 

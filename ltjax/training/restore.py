@@ -7,9 +7,8 @@ from ltjax.errors import InputError, require
 from ltjax.training.build import model_of, optimizer_of
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.devices import Mapping
-from ltjax.training.multi_seed import unstack
 from ltjax.training.recalibration import recalibrates
-from ltjax.training.state import TrainState, init_state
+from ltjax.training.state import TrainState, init_state, unstack
 from ltjax.training.workdir import FinishedRun
 
 # Which checkpoint of a finished run is used: that of `result.json`, or the best on held-out images.

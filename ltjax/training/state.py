@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ltjax.models import Classifier
@@ -66,11 +67,31 @@ def init_state(
             ema_stats=stats if recalibrated else (),
         )
 
-    # This runs once, so on CPU a short compilation is worth more than fast code. (Compiler options
-    # are not allowed for a function that is compiled as a part of another.)
-    hasty = jax.default_backend() == "cpu" and not isinstance(key, jax.core.Tracer)
-    options = {"xla_backend_optimization_level": 1} if hasty else None
+    # Compiler options are not allowed for a function that is compiled as a part of another.
+    inside = isinstance(key, jax.core.Tracer)
+    options = None if inside else hasty(jax.default_backend())
     return jax.jit(init, compiler_options=options)(key)
+
+
+def hasty(platform: str) -> dict[str, Any] | None:
+    """Compiler options of what runs once: on CPU a short compilation is worth more than fast code.
+
+    Args:
+      platform: that it is compiled for.
+    """
+    return {"xla_backend_optimization_level": 1} if platform == "cpu" else None
+
+
+def unstack(stacked: TrainState) -> list[TrainState]:
+    """States with a leading axis, of seeds or of heads, as one state each, of NumPy arrays."""
+    host = jax.tree.map(np.asarray, stacked)
+    return [state_at(host, index) for index in range(len(host.step))]
+
+
+def state_at(stacked: TrainState, index: int) -> TrainState:
+    """One of the states that have a leading axis."""
+    one: TrainState = jax.tree.map(lambda leaf: leaf[index], stacked)
+    return one
 
 
 def with_backbone(state: TrainState, backbone: dict[str, Any]) -> TrainState:
