@@ -16,6 +16,7 @@ from ltjax.models.registry import (
 )
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
+from ltjax.models.vit import VisionTransformer
 
 __all__ = [
     "BACKBONES",
@@ -31,6 +32,7 @@ __all__ = [
     "ResNet",
     "ResNetCifar",
     "TauNormHead",
+    "VisionTransformer",
     "WeightScalingHead",
     "make_backbone",
     "make_head",

@@ -17,6 +17,7 @@ from ltjax.models.layers import DTYPES, Computation
 from ltjax.models.mlp import HIDDEN, MLP
 from ltjax.models.resnet import ResNet, Shape
 from ltjax.models.resnet_cifar import ResNetCifar
+from ltjax.models.vit import VITS, VisionTransformer, ViTShape
 from ltjax.whitening.linen import ChannelWhitening, StandardizedWhitening
 from ltjax.whitening.methods import METHOD
 from ltjax.whitening.options import WhiteningConfig
@@ -48,6 +49,10 @@ def _efficientnet_lite(config: "ModelConfig", by: Computation) -> EfficientNetLi
     return EfficientNetLite(**_how(by))
 
 
+def _vit(shape: ViTShape, config: "ModelConfig", by: Computation) -> VisionTransformer:
+    return VisionTransformer(shape, by.dtype, config.remat)
+
+
 def _mlp(config: "ModelConfig", by: Computation) -> MLP:
     return MLP(tuple(config.hidden), by.axis_name, by.dtype, by.kernel_init)
 
@@ -68,6 +73,7 @@ BACKBONES: dict[str, Callable[["ModelConfig", Computation], nn.Module]] = {
     "resnet152": partial(_resnet, Shape((3, 8, 36, 3), True)),
     "resnext50_32x4d": partial(_resnet, Shape((3, 4, 6, 3), True, 32, 4)),
     "efficientnet_lite0": _efficientnet_lite,
+    **{name: partial(_vit, shape) for name, shape in VITS.items()},
     "mlp": _mlp,
 }
 # Those that take features `[B, D]` too; the others take only images `[B, H, W, C]`.
@@ -125,6 +131,12 @@ class ModelConfig:
     dtype: str = DTYPE.field()
     zero_residual: bool = option(
         False, FLAG, "resnets: whether blocks are initialized as the identity"
+    )
+    remat: bool = option(
+        False,
+        FLAG,
+        "vit: gradient checkpointing: compute each block again in the backward pass instead of "
+        "keeping its values; less memory, a third more time",
     )
     init: str = INIT.field()
     head: str = option("auto", one_of("auto", *HEADS), "head, the classifier on the features")

@@ -15,6 +15,7 @@ from ltjax.models import (
     ModelConfig,
     make_backbone,
 )
+from ltjax.models.vit import VITS
 from tests.helpers import initialized
 
 
@@ -41,6 +42,22 @@ PUBLISHED = {
     "resnet101": (1000, 44_549_160),
     "resnet152": (1000, 60_192_808),
     "resnext50_32x4d": (1000, 25_028_904),
+    "vit_ti16": (1000, 5_717_416),
+    "vit_s16": (1000, 22_050_664),
+    "vit_b16": (1000, 86_567_656),
+    "vit_l16": (1000, 304_326_632),
+}
+# Without a classifier: timm, which gives the class token of networks with registers no position of
+# its own, so that it counts one width less there.
+PUBLISHED_BACKBONES = {
+    "vit_s14_dinov2": 22_056_192,
+    "vit_b14_dinov2": 86_579_712,
+    "vit_l14_dinov2": 304_367_616,
+    "vit_s14_reg4_dinov2": 22_057_344 + 384,
+    "vit_b14_reg4_dinov2": 86_582_016 + 768,
+    "vit_l14_reg4_dinov2": 304_370_688 + 1024,
+    "clip_vit_b16": 85_799_424,
+    "clip_vit_l14": 303_179_776,
 }
 
 
@@ -52,13 +69,24 @@ def test_parameter_counts(name):
     assert count(variables["params"]) == expected
 
 
-IMAGES = [name for name in BACKBONES if name not in TAKE_FEATURES]
+@pytest.mark.parametrize("name", PUBLISHED_BACKBONES)
+def test_parameter_counts_of_backbones(name):
+    _, variables = shapes(name, 1, (224, 224, 3))
+    assert count(variables["params"]["backbone"]) == PUBLISHED_BACKBONES[name]
+
+
+# Of the Vision Transformers those that differ in what they do with images and tokens.
+IMAGES = [
+    name
+    for name in BACKBONES
+    if name not in (*TAKE_FEATURES, *VITS) or name in ("vit_tiny", "vit_s14_reg4_dinov2")
+]
 
 
 @pytest.mark.parametrize("name", [n for n in IMAGES if n not in ("resnet152", "resnet101")])
 def test_features(name):
     backbone = make_backbone(ModelConfig(name=name))
-    image = (32, 32, 3) if "cifar" in name or name == "convnet" else (64, 64, 3)
+    image = (32, 32, 3) if "cifar" in name or name == "convnet" else (112, 112, 3)
     net, variables = shapes(name, 5, image)
     images = jax.ShapeDtypeStruct((2, *image), jnp.float32)
     out = jax.eval_shape(lambda v, x: net.apply(v, x, train=False), variables, images)
@@ -77,7 +105,9 @@ def test_given_features(hidden):
     assert out.logits.shape == (2, 5)
 
 
-@pytest.mark.parametrize("name", ["convnet", "resnet8_cifar", "resnet10", "resnext50_32x4d"])
+@pytest.mark.parametrize(
+    "name", ["convnet", "resnet8_cifar", "resnet10", "resnext50_32x4d", "vit_tiny"]
+)
 def test_half_precision_convolves_in_bfloat16_with_float32_variables(name):
     net, variables = shapes(name, 3, (32, 32, 3), dtype="bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
