@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from ltjax.config.recipes import METHODS, STAGES
 from ltjax.config.schema import SCHEMA, SECTIONS, Config, Key, flatten, get, suggestion
+from ltjax.data.vectors import VECTOR_FILES
 from ltjax.errors import InputError, one_line, require
 from ltjax.models.pretrained import entry_of
 from ltjax.models.registry import TAKE_FEATURES
@@ -51,6 +52,7 @@ def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
     _check_features(flat)
     if flat["model.weights"]:
         entry_of(flat["model.weights"], flat["model.name"])
+    _check_finetune(flat)
     values = {path: _typed(SCHEMA[path], value) for path, value in flat.items()}
     resolved: Config = _build(Config, unflatten_dict(values, sep="."))
     return resolved
@@ -109,9 +111,10 @@ def _fill_in(flat: FlatConfig) -> None:
     if flat["data.seed"] is None:
         flat["data.seed"] = flat["seed"]
     # A second stage, or one on given features, trains neither backbone nor whitening, so their
-    # statistics fit.
+    # statistics fit; those of frozen layers must stay as they are.
     fixed = flat["model.name"] in TAKE_FEATURES and not tuple(flat["model.hidden"] or ())
-    if not flat["optimizer.ema_decay"] or flat["stage"] != "one" or fixed:
+    partly = flat["finetune.train"] not in ("all", "norm_and_bias")
+    if not flat["optimizer.ema_decay"] or flat["stage"] != "one" or fixed or partly:
         flat["optimizer.ema_batches"] = 0
 
 
@@ -170,6 +173,38 @@ def _check_stage(flat: FlatConfig) -> None:
         raise InputError(
             f"config.model.head = {flat['model.head']} is not allowed in stage one, since it is "
             "made from a trained linear head; use linear or cosine"
+        )
+
+
+def _check_finetune(flat: FlatConfig) -> None:
+    """Refuses to freeze what nobody has trained, and starts of the head that cannot be."""
+    train, init = flat["finetune.train"], flat["model.head_init"]
+    given = flat["data.name"] == "features"
+    if train != "all" and given:
+        raise InputError(
+            f"config.finetune.train = {train} is not allowed with config.data.name = features, "
+            "where there is no backbone to train; use all"
+        )
+    if train != "all" and not flat["model.weights"] and not flat["runlocal"]:
+        raise InputError(
+            f"config.finetune.train = {train} freezes a backbone that starts from random numbers; "
+            "set config.model.weights, or use all"
+        )
+    if init == "random":
+        return
+    where = "config.model.head_init = " + str(one_line(init, most=200))
+    if given or flat["stage"] != "one":
+        raise InputError(
+            f"{where} is not allowed on given features or in a second stage; use random"
+        )
+    if init != "class_means" and not init.endswith(VECTOR_FILES):
+        raise InputError(
+            f"{where} is not allowed; use random, class_means or a file {', '.join(VECTOR_FILES)}"
+        )
+    if init != "class_means" and flat["whitening.method"] != "none":
+        raise InputError(
+            f"{where} is not allowed with config.whitening.method = {flat['whitening.method']}: "
+            "its vectors are of features that are not whitened; use none, or class_means"
         )
 
 

@@ -35,6 +35,7 @@ from ltjax.errors import (
     require,
 )
 from ltjax.losses.registry import LossConfig
+from ltjax.models.finetune import FinetuneConfig
 from ltjax.models.registry import ModelConfig
 from ltjax.samplers.registry import SamplerConfig
 from ltjax.whitening.options import WhiteningConfig
@@ -114,6 +115,7 @@ class Config:
     runlocal: bool = option(False, FLAG, "shrink the run to about a minute on two CPU cores")
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    finetune: FinetuneConfig = dataclasses.field(default_factory=FinetuneConfig)
     whitening: WhiteningConfig = dataclasses.field(default_factory=WhiteningConfig)
     plan: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)

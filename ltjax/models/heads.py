@@ -75,6 +75,19 @@ class LinearHead(nn.Module):
         """
         return params["dense"]["kernel"], params["dense"]["bias"]
 
+    def of_vectors(self, vectors: jax.Array) -> Params:
+        """The head whose prediction is the nearest of given class vectors.
+
+            w_c = v_c,  b_c = -|v_c|^2 / 2,  so that  z w_c + b_c = (|z|^2 - |z - v_c|^2) / 2
+
+        Args:
+          vectors: `v`, `[C, D]`.
+
+        Returns:
+          Parameters of the head.
+        """
+        return {"dense": {"kernel": vectors.T, "bias": -jnp.sum(vectors**2, axis=1) / 2}}
+
 
 def unit_vectors(
     key: jax.Array, shape: tuple[int, int], dtype: jax.typing.DTypeLike = jnp.float32
@@ -124,6 +137,17 @@ class CosineHead(nn.Module):
         kernel = self.param("kernel", unit_vectors, shape, jnp.float32)
         kernel = normalized(kernel.astype(z.dtype), axis=0)
         return self.scale * (normalized(z, axis=1) @ kernel)
+
+    def of_vectors(self, vectors: jax.Array) -> Params:
+        """The head with given class vectors, of norm 1; see `unit_vectors`.
+
+        Args:
+          vectors: `[C, D]`.
+
+        Returns:
+          Parameters of the head.
+        """
+        return {"kernel": normalized(vectors, axis=1).T}
 
     def as_dense(self, params: Params) -> tuple[jax.Array, jax.Array]:
         """Refuses: the head normalizes its input, so it is not an affine map.

@@ -1,5 +1,7 @@
 """The convolution and the batch norm of all backbones, by XLA or by native kernels."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -101,14 +103,34 @@ def norm(
     the zero scale is from Goyal et al. (2017), https://arxiv.org/abs/1706.02677, section 5.1.
     """
     layer = nn.BatchNorm(
-        use_running_average=not train,
         momentum=by.momentum,
         epsilon=by.epsilon,
         axis_name=by.axis_name,
         scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
         name=name,
     )
-    return layer(x.astype(jnp.float32)).astype(by.dtype)
+    return layer(x.astype(jnp.float32), use_running_average=not train).astype(by.dtype)
+
+
+def norms_in_evaluation(which: Callable[[tuple[str, ...]], bool]) -> AbstractContextManager[Any]:
+    """Lets some batch norms use their running statistics and leave them as they are.
+
+    Args:
+      which: says it of a batch norm, from the names that lead to it.
+
+    Returns:
+      A context; networks that are applied in it with `train=True` do so.
+    """
+
+    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        layer = context.module
+        own = isinstance(layer, nn.BatchNorm | _Norm) and context.method_name == "__call__"
+        if own and which(layer.path):
+            key, value = _EVALUATED[type(layer)]
+            kwargs = {**kwargs, key: value}
+        return call(*args, **kwargs)
+
+    return nn.intercept_methods(intercept)
 
 
 class Normed(NamedTuple):
@@ -161,7 +183,7 @@ class _Norm(nn.Module):
     by: Computation
 
     @nn.compact
-    def __call__(self, sums: jax.Array, count: int, train: bool) -> jax.Array:
+    def __call__(self, sums: jax.Array, count: int, *, train: bool) -> jax.Array:
         """The batch norm as `(a, b)`, from sums over `count` pixels or the running statistics."""
         width = sums.shape[1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
@@ -179,6 +201,13 @@ class _Norm(nn.Module):
                 mean.value = keep * mean.value + (1 - keep) * found.mean
                 var.value = keep * var.value + (1 - keep) * found.variance
         return units.norm_affine(found, scale, bias, epsilon=self.by.epsilon)
+
+
+# How a batch norm is told to use its running statistics.
+_EVALUATED: dict[type, tuple[str, bool]] = {
+    nn.BatchNorm: ("use_running_average", True),
+    _Norm: ("train", False),
+}
 
 
 def conv_norm(
@@ -244,7 +273,7 @@ def conv_norm(
     else:
         z, sums = units.unit(before.x, before.affine, kernel, stride, not images, same=same)
     count = z.size // width
-    affine = _Norm(zero_scale, by, name=names[1])(sums, count, train)
+    affine = _Norm(zero_scale, by, name=names[1])(sums, count, train=train)
     return Normed(z, affine, relu=relu, given=given if branching else None)
 
 

@@ -141,6 +141,12 @@ class ModelConfig:
     init: str = INIT.field()
     head: str = option("auto", one_of("auto", *HEADS), "head, the classifier on the features")
     head_scale: float = HEAD_SCALE.field()
+    head_init: str = option(
+        "random",
+        TEXT,
+        "what the head starts from: random; class_means, of its inputs on the training images; or "
+        "an .npy, .npz or .safetensors file of a vector for each class, [C, D]",
+    )
 
     @property
     def given(self) -> bool:

@@ -14,16 +14,17 @@ from ltjax.data.loader import StreamSettings
 from ltjax.data.sources import Source
 from ltjax.data.weights import read_pretrained
 from ltjax.losses import LossTransform, RunFacts, make_loss
-from ltjax.models import Classifier, make_model
+from ltjax.models import MLP, Classifier, make_backbone, make_model
+from ltjax.models.adapters import LowRank
 from ltjax.models.pretrained import Weights
 from ltjax.samplers import BatchSampler, index_labels, make_sampler
 from ltjax.training.data import RunData, num_blocks_of, read_data
 from ltjax.training.native import Native, choose_native
 from ltjax.training.optimizer import (
     Trainable,
+    features_stay,
     learning_rate_schedule,
     make_optimizer,
-    train_part,
     trained_part,
 )
 from ltjax.training.prior import ClassStatistics, class_statistics, embedded_weight, with_prior
@@ -60,7 +61,10 @@ class Job(NamedTuple):
       measurement_step: measures batch statistics, for one device and one seed.
       recalibration_batches: training batches that the average's statistics are taken from; 0 where
         it has none of its own.
-      trainable: the part of the parameters that is trained, None for all.
+      trainable: what of the parameters is trained, None for all.
+      features_stay: whether backbone and whitening are not trained at all.
+      lora: size of the matrices of LoRA, or None.
+      caches_features: whether the step takes features of the backbone, which are computed once.
       total_steps: steps of the training; 0 for a stage that only computes its head.
       eval_batch_size: images of a batch of the evaluation, over all devices.
     """
@@ -85,6 +89,9 @@ class Job(NamedTuple):
     measurement_step: MeasurementStep
     recalibration_batches: int
     trainable: Trainable
+    features_stay: bool
+    lora: LowRank | None
+    caches_features: bool
     total_steps: int
     eval_batch_size: int
 
@@ -118,6 +125,8 @@ def build(config: Config, *, data: RunData | None = None, began_native: bool | N
     ]
     learning_rate = learning_rate_of(config, samplers[0].steps_per_epoch)
     optimizer, mixing = optimizer_of(config, learning_rate), _mixing(config)
+    caches = caches_features(config, len(labels), model)
+    stepped = Classifier(MLP(), model.head, model.whitening) if caches else model
     return Job(
         data=data,
         seeds=config.seeds,
@@ -128,30 +137,65 @@ def build(config: Config, *, data: RunData | None = None, began_native: bool | N
             (config.augment.crop_area, 1.0), jitter=config.augment.colour_jitter
         ),
         model=model,
-        pretrained=_pretrained(config, model),
+        pretrained=_pretrained(config),
         native=native,
         losses=losses,
         classes=classes,
         embedded_weight=embedded_weight(config),
         mixing=mixing,
-        train_step=_train_step(config, model, losses[0], optimizer, mixing),
+        train_step=_train_step(config, stepped, losses[0], optimizer, mixing),
         optimizer=optimizer,
         learning_rate=learning_rate,
         averaged=config.optimizer.ema_decay > 0,
         measurement_step=make_measurement_step(model, augment=_augment(config), mixing=mixing),
         recalibration_batches=recalibration_batches(config, samplers[0].steps_per_epoch),
         trainable=trained_part(config),
+        features_stay=features_stay(config),
+        lora=lora_of(config),
+        caches_features=caches,
         total_steps=total,
         eval_batch_size=config.evaluation.batch_size,
     )
 
 
-def _pretrained(config: Config, model: Classifier) -> Weights | None:
-    """The weights that the backbone starts from."""
+def _pretrained(config: Config) -> Weights | None:
+    """The weights that the backbone starts from; adapters, which no file has, are left out."""
     weights = config.model.weights
     if not weights:
         return None
-    return read_pretrained(weights, config.model.name, model.backbone).weights
+    return read_pretrained(weights, config.model.name, make_backbone(config.model)).weights
+
+
+def caches_features(config: Config, images: int, model: Classifier) -> bool:
+    """Whether a run computes the features of its training images once, before the first step.
+
+    They are always the same where the backbone is not trained and images are not changed at
+    random. They must fit into the memory that images may take. Seeds share them, so they must
+    share the backbone.
+
+    Args:
+      config: resolved configuration.
+      images: number of training images.
+      model: network.
+    """
+    size = model.backbone.features
+    frozen = config.finetune.train == "head" and config.stage == "one"
+    if not frozen or size is None or not (config.model.weights or len(config.seeds) == 1):
+        return False
+    changes = config.augment
+    on_host = changes.crop_area < 1 or changes.colour_jitter > 0
+    on_device = changes.max_shift or changes.flip or changes.rand_ops or changes.cutout
+    if on_host or on_device or config.train.mixing != "none":
+        return False
+    return images * size * 4 <= config.data.resident_megabytes * 2**20
+
+
+def lora_of(config: Config) -> LowRank | None:
+    """The size of LoRA's matrices in a run's state; a second stage finds them merged."""
+    finetune = config.finetune
+    if config.stage != "one" or finetune.train != "lora":
+        return None
+    return LowRank(finetune.lora_rank, finetune.lora_alpha)
 
 
 def initial_state(job: Job, seed: int) -> TrainState:
@@ -164,6 +208,8 @@ def initial_state(job: Job, seed: int) -> TrainState:
         job.data.train.image_shape,
         ema=job.averaged,
         recalibrated=job.recalibration_batches > 0,
+        trainable=job.trainable,
+        lora=job.lora,
     )
     return state if job.pretrained is None else with_backbone(state, job.pretrained.backbone)
 
@@ -176,7 +222,7 @@ def model_of(config: Config, num_classes: int, *, native: bool = False) -> Class
 def optimizer_of(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
     """The optimizer of a configuration; the shape of its state is the same for any schedule."""
     optimizer = config.optimizer
-    made = make_optimizer(
+    return make_optimizer(
         schedule,
         name=optimizer.name,
         momentum=optimizer.momentum,
@@ -185,8 +231,8 @@ def optimizer_of(config: Config, schedule: optax.Schedule) -> optax.GradientTran
         decay=optimizer.decay,
         clip_norm=optimizer.clip_norm,
         head_rate=optimizer.head_rate,
+        layer_decay=config.finetune.layer_decay,
     )
-    return train_part(made, trained_part(config))
 
 
 def samplers_of(config: Config, train: Source) -> list[BatchSampler]:
@@ -237,6 +283,7 @@ def _train_step(
         skip_nonfinite=config.train.on_nan == "skip",
         mixing=mixing,
         trainable=trained_part(config),
+        features_stay=features_stay(config),
     )
 
 

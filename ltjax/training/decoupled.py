@@ -31,6 +31,7 @@ from ltjax.errors import InputError
 from ltjax.evaluation.metrics import summarize
 from ltjax.losses import adjusted_logits
 from ltjax.training.build import samplers_of
+from ltjax.training.finetune import means_of
 from ltjax.training.multi_seed import Seeds
 from ltjax.training.prior import final_prior
 from ltjax.training.restore import restore_states
@@ -40,8 +41,8 @@ from ltjax.training.workdir import FinishedRun, read_finished
 TAUS = np.arange(0.0, 5.01, 0.05)
 NEEDS_LINEAR = ("lws", "tau_norm", "posthoc_la")
 # What both stages must agree on: these keys make the data and the features.
-SHARED = ("seeds", "data.", "model.", "whitening.")
-OWN = ("model.head", "model.head_scale")
+SHARED = ("seeds", "data.", "model.", "finetune.", "whitening.")
+OWN = ("model.head", "model.head_scale", "model.head_init")
 
 
 def read_stage_one(config: Config) -> FinishedRun:
@@ -224,16 +225,8 @@ def class_means(seeds: Seeds, state: TrainState) -> np.ndarray:
       InputError: a class has no training image.
     """
     train = seeds.job.data.train
-    counts = train.class_counts
-    if not counts.all():
-        raise InputError(
-            f"class {int(np.argmin(counts))} has no training image, so it has no mean feature; "
-            "use another config.stage"
-        )
-    features = seeds.outputs(train, seeds.mapping.replicate(state)).whitened
-    sums = np.zeros((len(counts), features.shape[1]))
-    np.add.at(sums, train.labels, np.asarray(features, np.float64))
-    return (sums / counts[:, None]).astype(np.float32)
+    inputs = seeds.outputs(train, seeds.mapping.replicate(state)).whitened
+    return means_of(inputs, train, instead="another config.stage")
 
 
 def choose_tau(start: Start) -> tuple[float, dict[str, Any]]:

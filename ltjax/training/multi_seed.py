@@ -44,6 +44,8 @@ class Seeds:
         self._eval_step = mapping.eval_step(make_eval_step(job.model))
         self._measurement_step = mapping.measurement(job.measurement_step)
         self._recalibrated_at: int | None = None
+        self._cached: np.ndarray | None = None
+        self._step_data: list[Resident] = []
         self.states: list[TrainState] = []
         freeze = make_freeze(job.model, job.data.train.image_shape)
         self._freeze = mapping.replicated(freeze)
@@ -76,11 +78,37 @@ class Seeds:
           Their metrics, `[count]` for each seed, or `[count, seeds]` where the seeds are one
           program; they are on the devices and need not be computed yet.
         """
+        if self.job.caches_features and self._step_data is self._train_data:
+            self._step_data = self._on_features()
         metrics = []
         for i, batch in enumerate(batches):
-            self.states[i], values = self._train_step(self.states[i], self._train_data[i], batch)
+            self.states[i], values = self._train_step(self.states[i], self._step_data[i], batch)
             metrics.append(values)
         return metrics
+
+    def train_features(self, index: int) -> np.ndarray:
+        """Features of all training images by one seed's backbone, kept where they are trained on.
+
+        Args:
+          index: of the seed.
+
+        Returns:
+          float32 `[N, D]`.
+        """
+        if self._cached is None:
+            found = self.outputs(self.job.data.train, self.state_of(index)).features
+            if not self.job.caches_features:
+                return np.asarray(found)
+            self._cached = np.asarray(found)
+        return self._cached
+
+    def _on_features(self) -> list[Resident]:
+        """What the steps take where the features of the images are computed once."""
+        features = self.train_features(0)
+        size = features.shape[1]
+        parts = (features, np.zeros(size, np.float32), np.ones(size, np.float32))
+        images, mean, std = self.mapping.replicate(parts)
+        return [data._replace(images=images, mean=mean, std=std) for data in self._train_data]
 
     def gather_metrics(self, window: list[DeviceMetrics]) -> HostMetrics:
         """Metrics of several calls of `step` as arrays `[steps, seeds]`."""
@@ -120,7 +148,7 @@ class Seeds:
                 stats = recalibrated(
                     self.mapping,
                     self._measurement_step,
-                    {"params": state.ema, "batch_stats": state.batch_stats},
+                    {"params": state.variables["params"], "batch_stats": state.batch_stats},
                     shared._replace(images=images, key=key),
                     first,
                     (loader[first + i] for i in range(count)),
@@ -172,12 +200,13 @@ class Seeds:
         """Goes on from these states, one for each seed."""
         self._recalibrated_at = None
         self.states = self._group(states)
-        if self.job.trainable is not None and self.job.total_steps:
+        if self.job.features_stay and self.job.total_steps:
             pairs = zip(self._train_data, self.states, strict=True)
             self._train_data = [
                 data._replace(frozen=self._freeze_group(state).get(FROZEN, ()))
                 for data, state in pairs
             ]
+        self._step_data = self._train_data
 
     def block(self) -> None:
         """Waits until the steps under way are done."""
@@ -213,7 +242,9 @@ def _loaders(job: Job, stream: StreamSettings | None) -> list[TrainLoader]:
 
 
 def _loader(job: Job, index: int, stream: StreamSettings | None) -> TrainLoader:
-    """The training batches of one seed."""
+    """The training batches of one seed; cached features lie in device memory."""
+    if job.caches_features:
+        stream = None
     return TrainLoader(
         job.data.train,
         job.samplers[index],

@@ -1,14 +1,17 @@
 """The optax optimizer and learning-rate schedule that a config names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ltjax.config import Config
 from ltjax.errors import require
+from ltjax.models.finetune import Path, is_vector, learned, rates
 
 
 def learning_rate_schedule(
@@ -73,8 +76,8 @@ def _stairs(learning_rate: float, steps: int, stairs: int) -> optax.Schedule:
 
 
 def decay_mask(params: Any) -> Any:
-    """True for kernels, which decay; False for biases and norms."""
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+    """True for kernels, which decay; False for biases, norms, positions and tokens."""
+    return _of_paths(params, lambda path, p: not is_vector(path, p))
 
 
 # Masks of the parameters that decay, by name; None masks nothing.
@@ -83,18 +86,23 @@ DECAYS: dict[str, Callable[[Any], Any] | None] = {"kernels": decay_mask, "all": 
 
 def head_mask(params: Any) -> Any:
     """True for the parameters of the classifier's head."""
-    return {
-        name: jax.tree.map(lambda _, n=name: n == "head", part) for name, part in params.items()
-    }
+    return _of_paths(params, lambda path, _: path[0] == "head")
 
 
-# Names that lead to the trained part of the parameters, such as ("head",); None is all.
-Trainable = tuple[str, ...] | None
+def _of_paths(params: Any, of: Callable[[Path, Any], Any]) -> Any:
+    """A tree of what a function says of each parameter and of the names that lead to it."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: of(tuple(entry.key for entry in path), leaf), params
+    )
 
-# The part of the parameters that a stage trains; only its state goes into the optimizer's, so a
-# stage that takes no steps needs one too.
-TRAINED_IN_STAGE: dict[str, Trainable] = {
-    "one": None,
+
+# Says which of the parameters of a network are trained, from the names that lead to them; None is
+# all.
+Trainable = Callable[[Collection[Path]], Collection[Path]] | None
+
+# Names that lead to the part of the parameters that a second stage trains; only its state goes into
+# the optimizer's, so a stage that takes no steps needs one too.
+TRAINED_IN_STAGE: dict[str, Path] = {
     "crt": ("head",),
     "lws": ("head", "scale"),
     "tau_norm": ("head",),
@@ -110,46 +118,61 @@ def trained_part(config: Config) -> Trainable:
       config: resolved configuration.
 
     Returns:
-      Names that lead to the trained part of the parameters; None for all.
+      A function of the names of all parameters; None for all of them.
     """
-    if config.stage == "one" and config.model.given:
-        return ("head",)
-    return TRAINED_IN_STAGE[config.stage]
+    if config.stage != "one":
+        return _under(TRAINED_IN_STAGE[config.stage])
+    if config.model.given:
+        return _under(("head",))
+    train = config.finetune.train
+    return None if train == "all" else partial(learned, train=train)
 
 
-def _by_part(params: Any, trainable: tuple[str, ...], of: Callable[[bool, Any], Any]) -> Any:
-    def leaf(path, value):
-        names = tuple(entry.key for entry in path[: len(trainable)])
-        return of(names == trainable, value)
+def features_stay(config: Config) -> bool:
+    """Whether a run trains neither backbone nor whitening, so that their statistics fit.
 
-    return jax.tree_util.tree_map_with_path(leaf, params)
+    Args:
+      config: resolved configuration.
+    """
+    return config.stage != "one" or config.model.given or config.finetune.train == "head"
 
 
-def freeze_untrained(params: Any, trainable: Trainable) -> Any:
-    """The same parameters, of which only the trained part has gradients.
+def _under(names: Path) -> Callable[[Collection[Path]], Collection[Path]]:
+    return lambda paths: [path for path in paths if path[: len(names)] == names]
 
-    >>> params = {"head": 1.0, "backbone": 2.0}
-    >>> f = lambda p: sum(jax.tree.leaves(freeze_untrained(p, ("head",))))
-    >>> jax.tree.map(float, jax.grad(f)(params))
-    {'backbone': 0.0, 'head': 1.0}
+
+def split(params: Any, trainable: Trainable) -> tuple[Any, Any]:
+    """The parameters that are trained, and the others.
+
+    Gradients are taken and the optimizer's state is kept of the former alone.
+
+    Args:
+      params: of a network, nested dictionaries.
+      trainable: what is trained.
+
+    Returns:
+      Two trees without common leaves, which `joined` joins.
+
+    >>> parts = split({"head": {"w": 1}, "backbone": {"w": 2}}, _under(("head",)))
+    >>> parts
+    ({'head': {'w': 1}}, {'backbone': {'w': 2}})
+    >>> joined(*parts)
+    {'backbone': {'w': 2}, 'head': {'w': 1}}
     """
     if trainable is None:
-        return params
-    return _by_part(params, trainable, lambda on, p: p if on else jax.lax.stop_gradient(p))
+        return params, {}
+    flat = flatten_dict(params)
+    chosen = frozenset(trainable(flat))
+    parts = (
+        {path: p for path, p in flat.items() if (path in chosen) == on} for on in (True, False)
+    )
+    first, second = map(unflatten_dict, parts)
+    return first, second
 
 
-def train_part(
-    optimizer: optax.GradientTransformation, trainable: Trainable
-) -> optax.GradientTransformation:
-    """The optimizer on the trained part alone: the rest has no state, decay or update."""
-    if trainable is None:
-        return optimizer
-
-    def label(params):
-        return _by_part(params, trainable, lambda on, _: "trained" if on else "frozen")
-
-    parts = {"trained": optimizer, "frozen": optax.set_to_zero()}
-    return optax.multi_transform(parts, label)
+def joined(first: Any, second: Any) -> Any:
+    """The tree with the leaves of two trees; those of the first where both have some."""
+    return unflatten_dict(flatten_dict(second) | flatten_dict(first)) if second else first
 
 
 def make_optimizer(
@@ -162,6 +185,7 @@ def make_optimizer(
     decay: str = "kernels",
     clip_norm: float,
     head_rate: float = 1.0,
+    layer_decay: float = 1.0,
 ) -> optax.GradientTransformation:
     """Builds the optimizer.
 
@@ -176,6 +200,8 @@ def make_optimizer(
       decay: which parameters decay: "kernels", or "all", biases and normalization included.
       clip_norm: largest global norm of the gradient; 0 is off.
       head_rate: learning rate of the parameters under "head", as a multiple of the schedule's.
+      layer_decay: factor of the learning rate from one block to the one before it; see
+        `ltjax.models.finetune.rates`.
     """
     require(name in ("sgd", "adamw"), "optimizer.name", name, "sgd or adamw")
     require(decay in DECAYS, "optimizer.decay", decay, f"one of {', '.join(DECAYS)}")
@@ -188,4 +214,13 @@ def make_optimizer(
         parts.append(optax.adamw(schedule, weight_decay=weight_decay, mask=mask))
     if head_rate != 1:
         parts.append(optax.masked(optax.scale(head_rate), head_mask))
+    if layer_decay != 1:
+        parts.append(optax.stateless(partial(_by_layer, layer_decay=layer_decay)))
     return optax.chain(*parts)
+
+
+def _by_layer(updates: Any, params: Any, *, layer_decay: float) -> Any:
+    """Updates times the rates of their layers."""
+    flat = flatten_dict(updates)
+    rate = rates(flat, layer_decay)
+    return unflatten_dict({path: rate[path] * update for path, update in flat.items()})

@@ -4,9 +4,10 @@ import jax
 import optax
 
 from ltjax.errors import InputError, require
-from ltjax.training.build import model_of, optimizer_of
+from ltjax.training.build import lora_of, model_of, optimizer_of
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.devices import Mapping
+from ltjax.training.optimizer import trained_part
 from ltjax.training.recalibration import recalibrates
 from ltjax.training.state import TrainState, init_state, unstack
 from ltjax.training.workdir import FinishedRun
@@ -40,7 +41,16 @@ def restore_states(
 
     def init(key: jax.Array) -> TrainState:
         shape = run.image_shape
-        return init_state(model, optimizer, key, shape, ema=ema, recalibrated=recalibrated)
+        return init_state(
+            model,
+            optimizer,
+            key,
+            shape,
+            ema=ema,
+            recalibrated=recalibrated,
+            trainable=trained_part(config),
+            lora=lora_of(config),
+        )
 
     keys = jax.random.split(jax.random.key(0), len(config.seeds))
     like = jax.eval_shape(jax.vmap(init), keys)

@@ -11,7 +11,7 @@ from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.models import TAKE_FEATURES
 from ltjax.samplers.counting import sentence
-from ltjax.training import decoupled, given, held_out, identity
+from ltjax.training import decoupled, finetune, given, held_out, identity
 from ltjax.training.backend import offer_devices
 from ltjax.training.budget import settle
 from ltjax.training.build import Job, build
@@ -87,6 +87,8 @@ def run(
                 loop.begin(*decoupled.begin(first, config, seeds))
             elif config.model.given:
                 loop.begin(given.begin(job), {})
+            elif finetune.begins(config):
+                loop.begin(finetune.begin(config, seeds), {})
         for line in filter(None, (length, *job.data.notes)):
             watcher.note(line)
         if job.native.reason:

@@ -8,6 +8,8 @@ import numpy as np
 import optax
 
 from ltjax.models import Classifier
+from ltjax.models.adapters import LowRank, merged, with_lora
+from ltjax.training.optimizer import Trainable, joined, split
 
 
 class TrainState(NamedTuple):
@@ -27,9 +29,9 @@ class TrainState(NamedTuple):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The variables to evaluate with: the averaged parameters where they are kept."""
+        """The variables to evaluate with: the averaged parameters where they are kept, merged."""
         return {
-            "params": self.ema or self.params,
+            "params": merged(self.ema or self.params),
             "batch_stats": self.ema_stats or self.batch_stats,
         }
 
@@ -42,6 +44,8 @@ def init_state(
     *,
     ema: bool = False,
     recalibrated: bool = False,
+    trainable: Trainable = None,
+    lora: LowRank | None = None,
 ) -> TrainState:
     """The state at step 0, a function of the key.
 
@@ -52,17 +56,21 @@ def init_state(
       image_shape: `(H, W, C)`.
       ema: keep an exponential moving average of the parameters.
       recalibrated: keep batch statistics of its own for it.
+      trainable: what the optimizer has a state of; None is all.
+      lora: size of the matrices of LoRA, or None.
     """
 
     def init(key):
         images = jnp.zeros((2, *image_shape), jnp.float32)
         variables = model.init(key, images, train=False)
         params, stats = variables["params"], variables.get("batch_stats", {})
+        if lora is not None:
+            params = with_lora(params, lora, jax.random.fold_in(key, 1))
         return TrainState(
             jnp.zeros((), jnp.int32),
             params,
             stats,
-            optimizer.init(params),
+            optimizer.init(split(params, trainable)[0]),
             ema=params if ema else (),
             ema_stats=stats if recalibrated else (),
         )
@@ -99,18 +107,21 @@ def with_backbone(state: TrainState, backbone: dict[str, Any]) -> TrainState:
 
     Args:
       state: of `init_state`.
-      backbone: its `params` and `batch_stats`.
+      backbone: its `params` and `batch_stats`; adapters that these lack stay as they are.
 
     Returns:
       The same state otherwise; the averaged parameters start from them, too.
     """
 
-    def joined(whole: Any, kind: str) -> Any:
-        return whole and {**whole, "backbone": jax.tree.map(jnp.asarray, backbone[kind])}
+    def replaced(whole: Any, kind: str) -> Any:
+        if not whole or "backbone" not in whole:  # a network without batch norm has no statistics
+            return whole
+        given = jax.tree.map(jnp.asarray, backbone[kind])
+        return {**whole, "backbone": joined(given, whole["backbone"])}
 
     return state._replace(
-        params=joined(state.params, "params"),
-        batch_stats=joined(state.batch_stats, "batch_stats"),
-        ema=joined(state.ema, "params"),
-        ema_stats=joined(state.ema_stats, "batch_stats"),
+        params=replaced(state.params, "params"),
+        batch_stats=replaced(state.batch_stats, "batch_stats"),
+        ema=replaced(state.ema, "params"),
+        ema_stats=replaced(state.ema_stats, "batch_stats"),
     )

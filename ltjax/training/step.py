@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict
 
 from ltjax.augment.device import Augment, normalize
 from ltjax.augment.device import augment as augment_images
@@ -14,7 +15,9 @@ from ltjax.augment.mixing import BatchMixing, draw_shares, mix, partners
 from ltjax.data.loader import Batch, gather
 from ltjax.losses import LossTransform, batch_loss, bet_weights, loss_inputs
 from ltjax.models import Classifier, Outputs
-from ltjax.training.optimizer import Trainable, freeze_untrained
+from ltjax.models.adapters import merged
+from ltjax.models.layers import norms_in_evaluation
+from ltjax.training.optimizer import Trainable, joined, split
 from ltjax.training.state import TrainState
 from ltjax.whitening.linen import FROZEN, freeze
 
@@ -59,6 +62,7 @@ def make_train_step(
     skip_nonfinite: bool = False,
     mixing: BatchMixing | None = None,
     trainable: Trainable = None,
+    features_stay: bool = False,
 ) -> TrainStep:
     """The step of one device and one seed, to be mapped over the axis `AXIS`.
 
@@ -76,20 +80,24 @@ def make_train_step(
       ema_decay: of the parameters' exponential moving average; 0 keeps none.
       skip_nonfinite: leave the state as it is where loss or gradient are not finite.
       mixing: mixes images and labels within the batch, or None.
-      trainable: part of the parameters that is trained (see `freeze_untrained`), or None for
-        all; with a part, statistics of batch norm and whitening are used and not updated, and
-        `Resident.frozen` holds the matrices.
+      trainable: what is trained, or None for all; batch norms whose parameters are not use their
+        running statistics and leave them as they are.
+      features_stay: whether backbone and whitening are not trained at all: the statistics of both
+        are used and not updated, and `Resident.frozen` holds the matrices.
     """
 
     def step(state: TrainState, data: Resident, batch: Batch):
         images, targets = training_inputs(data, batch, state.step, augment, mixing)
+        learned, fixed = split(state.params, trainable)
 
-        def loss_fn(params):
-            if trainable is None:
-                out, stats = _forward(model, params, state, images)
-            else:
-                params, stats = freeze_untrained(params, trainable), state.batch_stats
+        def loss_fn(learned):
+            params = merged(joined(learned, fixed))
+            if features_stay:
+                stats = state.batch_stats
                 out = _evaluated(model, params, stats, data.frozen, images)
+            else:
+                with norms_in_evaluation(_without(learned)):
+                    out, stats = _forward(model, params, state, images)
             bet = None
             if embedded_weight is not None:
                 bet = bet_weights(batch.embedded, embedded_weight, axis_name=AXIS)
@@ -102,13 +110,14 @@ def make_train_step(
             hits = jnp.argmax(out.logits, axis=-1) == batch.labels
             return value, (stats, jnp.mean(hits.astype(jnp.float32)))
 
-        (value, (stats, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        (value, (stats, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(learned)
         grads, value, accuracy = jax.lax.pmean((grads, value, accuracy), AXIS)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = state.ema
+        updates, opt_state = optimizer.update(grads, state.opt_state, learned)
+        learned = optax.apply_updates(learned, updates)
+        params, ema = joined(learned, fixed), state.ema
         if ema_decay:
-            ema = optax.incremental_update(params, ema, 1 - ema_decay)
+            averaged, rest = split(ema, trainable)
+            ema = joined(optax.incremental_update(learned, averaged, 1 - ema_decay), rest)
         new = TrainState(state.step + 1, params, stats, opt_state, ema, state.ema_stats)
         norm = optax.tree.norm(grads)
         metrics = {"loss": value, "accuracy": accuracy, "grad_norm": norm}
@@ -120,6 +129,12 @@ def make_train_step(
         return new, metrics
 
     return step
+
+
+def _without(learned: Any) -> Callable[[tuple[str, ...]], bool]:
+    """Says of a layer whether none of its parameters is among those that are trained."""
+    layers = {path[:-1] for path in flatten_dict(learned)}
+    return lambda path: path not in layers
 
 
 def training_inputs(
