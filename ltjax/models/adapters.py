@@ -39,6 +39,39 @@ class LowRank(NamedTuple):
     alpha: float = LORA_ALPHA.default
 
 
+class AdapterSize(NamedTuple):
+    """The size of adapters.
+
+    Attributes:
+      width: channels of the bottleneck.
+      scale: factor of the output.
+    """
+
+    width: int = ADAPTER_WIDTH.default
+    scale: float = ADAPTER_SCALE.default
+
+
+def with_adapters(backbone: nn.Module, size: AdapterSize) -> nn.Module:
+    """A backbone with an adapter in every block.
+
+    Args:
+      backbone: a module with an attribute `adapter`.
+      size: of the adapters.
+
+    Returns:
+      The same with the attribute set.
+
+    Raises:
+      InputError: it has no such attribute.
+    """
+    if not hasattr(backbone, "adapter"):
+        raise InputError(
+            f"config.finetune.train = adapter is not allowed with a {type(backbone).__name__}; "
+            "use a Vision Transformer, or last_N, norm_and_bias, head or all"
+        )
+    return backbone.clone(adapter=size)
+
+
 def with_lora(params: dict[str, Any], size: LowRank, key: jax.Array) -> dict[str, Any]:
     """Adds the parameters of LoRA to those of a network.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.errors import InputError
+from ltjax.models.adapters import Adapter, AdapterSize
 
 # Width of the hidden layer of a block's MLP, per channel.
 EXPANSION = 4
@@ -188,10 +189,12 @@ class Block(nn.Module):
     Attributes:
       shape: of the whole network.
       dtype: of the computation; layer norm computes in float32.
+      adapter: size of an adapter beside the MLP, or None.
     """
 
     shape: ViTShape
     dtype: Any
+    adapter: AdapterSize | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -199,8 +202,11 @@ class Block(nn.Module):
         shape, dtype = self.shape, self.dtype
         y = Attention(shape.heads, dtype, name="attention")(_norm(x, "norm1", shape, dtype))
         x = x + self._scaled(y, "scale1")
-        y = FeedForward(shape.quick_gelu, dtype, name="mlp")(_norm(x, "norm2", shape, dtype))
-        return x + self._scaled(y, "scale2")
+        normed = _norm(x, "norm2", shape, dtype)
+        y = self._scaled(FeedForward(shape.quick_gelu, dtype, name="mlp")(normed), "scale2")
+        if self.adapter is not None:
+            y = y + Adapter(*self.adapter, dtype, name="adapter")(normed)
+        return x + y
 
     def _scaled(self, y: jax.Array, name: str) -> jax.Array:
         if not self.shape.layer_scale:
@@ -222,6 +228,7 @@ class VisionTransformer(nn.Module):
       dtype: dtype of the computation; parameters are float32.
       remat: whether the backward pass computes each block again instead of keeping its values,
         which takes a third more time and much less memory.
+      adapter: size of the adapters of fine-tuning, or None for none.
 
     Source: Dosovitskiy et al., An Image Is Worth 16x16 Words (ICLR 2021,
     https://arxiv.org/abs/2010.11929); pre-norm and quick GELU are from Radford et al., CLIP (ICML
@@ -234,6 +241,7 @@ class VisionTransformer(nn.Module):
     shape: ViTShape
     dtype: Any = jnp.float32
     remat: bool = False
+    adapter: AdapterSize | None = None
 
     @property
     def features(self) -> int:
@@ -249,7 +257,7 @@ class VisionTransformer(nn.Module):
             x = _norm(x, "pre_norm", shape, self.dtype)
         block = nn.remat(Block) if self.remat else Block
         for number in range(shape.depth):
-            x = block(shape, self.dtype, name=f"block{number}")(x)
+            x = block(shape, self.dtype, self.adapter, name=f"block{number}")(x)
         if shape.token:
             return _norm(x[:, 0], "norm", shape, self.dtype)
         patches = _norm(x[:, shape.registers :], "norm", shape, self.dtype)

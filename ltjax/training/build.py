@@ -15,7 +15,7 @@ from ltjax.data.sources import Source
 from ltjax.data.weights import read_pretrained
 from ltjax.losses import LossTransform, RunFacts, make_loss
 from ltjax.models import MLP, Classifier, make_backbone, make_model
-from ltjax.models.adapters import LowRank
+from ltjax.models.adapters import AdapterSize, LowRank, with_adapters
 from ltjax.models.pretrained import Weights
 from ltjax.samplers import BatchSampler, index_labels, make_sampler
 from ltjax.training.data import RunData, num_blocks_of, read_data
@@ -215,8 +215,13 @@ def initial_state(job: Job, seed: int) -> TrainState:
 
 
 def model_of(config: Config, num_classes: int, *, native: bool = False) -> Classifier:
-    """The network of a configuration."""
-    return make_model(config.model, config.whitening, num_classes, axis_name=AXIS, native=native)
+    """The network of a configuration, with the adapters of its fine-tuning."""
+    model = make_model(config.model, config.whitening, num_classes, axis_name=AXIS, native=native)
+    finetune = config.finetune
+    if finetune.train != "adapter":
+        return model
+    size = AdapterSize(finetune.adapter_width, finetune.adapter_scale)
+    return model.clone(backbone=with_adapters(model.backbone, size))
 
 
 def optimizer_of(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
