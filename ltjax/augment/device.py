@@ -6,6 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.augment.policies import rand_augment
+from ltjax.augment.searched import POLICIES
+
+# Random erasing: share of the area that is filled, and how many times as long as wide it is.
+ERASED_AREA = (0.02, 0.4)
+ERASED_ASPECT = 3.3
 
 
 class Augment(NamedTuple):
@@ -17,6 +22,8 @@ class Augment(NamedTuple):
       rand_ops: number of RandAugment operations per image; 0 turns it off.
       rand_magnitude: strength of these operations, from 0 to 10.
       cutout: side of the square that Cutout sets to 0, in pixels; 0 turns it off.
+      policy: a name of `ltjax.augment.searched.POLICIES`.
+      erasing: probability that random erasing fills a rectangle of an image; 0 turns it off.
     """
 
     max_shift: int = 0
@@ -24,6 +31,8 @@ class Augment(NamedTuple):
     rand_ops: int = 0
     rand_magnitude: float = 9.0
     cutout: int = 0
+    policy: str = "none"
+    erasing: float = 0.0
 
 
 def augment(images: jax.Array, keys: jax.Array, settings: Augment) -> jax.Array:
@@ -43,12 +52,17 @@ def augment(images: jax.Array, keys: jax.Array, settings: Augment) -> jax.Array:
     # Each has keys of its own, so turning one on leaves the draws of the others as they are.
     if settings.flip:
         images = random_flip(images, _fold(keys, 2))
+    policy = POLICIES[settings.policy]
+    if policy is not None:
+        images = policy(images, _fold(keys, 5))
     if settings.rand_ops:
         images = rand_augment(
             images, _fold(keys, 3), ops=settings.rand_ops, magnitude=settings.rand_magnitude
         )
     if settings.cutout:
         images = cutout(images, _fold(keys, 4), settings.cutout)
+    if settings.erasing:
+        images = random_erasing(images, _fold(keys, 6), settings.erasing)
     return images
 
 
@@ -127,6 +141,45 @@ def cutout(images: jax.Array, keys: jax.Array, size: int) -> jax.Array:
         y, x = jnp.arange(height), jnp.arange(width)
         inside = ((y >= top) & (y < top + size))[:, None] & ((x >= left) & (x < left + size))[None]
         return jnp.where(inside[:, :, None], jnp.zeros_like(image), image)
+
+    return jax.vmap(erase)(images, keys)
+
+
+def random_erasing(images: jax.Array, keys: jax.Array, probability: float) -> jax.Array:
+    """Fills a random rectangle of some images with random pixels.
+
+    Its area is 2 to 40% of the image's, and it is at most 3.3 times as long as wide, or as wide as
+    long. It lies in the image as a whole; one that is too long is cut to the image's side.
+
+    Args:
+      images: uint8 `[B, H, W, C]`.
+      keys: one PRNG key per image, `[B]`.
+      probability: of an image to be changed.
+
+    Returns:
+      uint8 `[B, H, W, C]`.
+
+    Source: Zhong et al., Random Erasing Data Augmentation (AAAI 2020),
+    https://arxiv.org/abs/1708.04896; a rectangle that does not fit is cut instead of drawn again.
+    """
+    height, width = images.shape[1:3]
+
+    def erase(image: jax.Array, key: jax.Array) -> jax.Array:
+        used, size, shape, place, fill = jax.random.split(key, 5)
+        area = jax.random.uniform(size, minval=ERASED_AREA[0], maxval=ERASED_AREA[1])
+        limit = jnp.log(jnp.float32(ERASED_ASPECT))
+        aspect = jnp.exp(jax.random.uniform(shape, minval=-limit, maxval=limit))
+        sides = jnp.sqrt(area * height * width * jnp.stack([aspect, 1 / aspect]))
+        most = jnp.array([height, width], jnp.float32)
+        sides = jnp.clip(jnp.round(sides), 1, most)
+        first = jnp.floor(jax.random.uniform(place, (2,)) * (most - sides + 1)).astype(jnp.int32)
+        sides = sides.astype(jnp.int32)
+        y, x = jnp.arange(height), jnp.arange(width)
+        rows = (y >= first[0]) & (y < first[0] + sides[0])
+        columns = (x >= first[1]) & (x < first[1] + sides[1])
+        inside = rows[:, None] & columns[None] & (jax.random.uniform(used) < probability)
+        pixels = jax.random.randint(fill, image.shape, 0, 256).astype(image.dtype)
+        return jnp.where(inside[:, :, None], pixels, image)
 
     return jax.vmap(erase)(images, keys)
 

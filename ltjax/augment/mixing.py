@@ -1,4 +1,4 @@
-"""Mixing of images and labels before the network: mixup and remix."""
+"""Mixing of images and labels before the network: mixup, remix and CutMix."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,9 +9,7 @@ import jax.numpy as jnp
 from ltjax.errors import Option, number, require
 from ltjax.losses.base import safe_counts
 
-MIXING_ALPHA = Option(
-    1.0, number(1e-3), "mixup, remix: parameter of the Beta distribution of the shares"
-)
+MIXING_ALPHA = Option(1.0, number(1e-3), "parameter of the Beta distribution of the shares")
 REMIX_KAPPA = Option(
     3.0, number(1), "remix: ratio of class counts from which on a class is much rarer"
 )
@@ -29,11 +27,14 @@ class BatchMixing(NamedTuple):
       alpha: `a` > 0.
       init: function from class counts `[C]` to the state: the counts, at least 1.
       label_share: `(lam, y_i, y_j, state) -> m`, all of shape `[B]` but the state.
+      boxes: whether the partner's part is a rectangle of the image instead of a share of every
+        pixel; see `draw_boxes`.
     """
 
     alpha: float
     init: Callable[[jax.Array], jax.Array]
     label_share: Callable[..., jax.Array]
+    boxes: bool = False
 
 
 def mixup(alpha: float = MIXING_ALPHA.default) -> BatchMixing:
@@ -95,6 +96,62 @@ def remix(
     return BatchMixing(alpha, safe_counts, label_share)
 
 
+def cutmix(alpha: float = MIXING_ALPHA.default) -> BatchMixing:
+    """CutMix: a rectangle of the image is the partner's, and the label is mixed by its area.
+
+    Args:
+      alpha: parameter of the Beta distribution, > 0.
+
+    Returns:
+      The mixing, for images.
+
+    Raises:
+      InputError: `alpha` not above 0.
+
+    Source: Yun et al., CutMix (ICCV 2019), https://arxiv.org/abs/1905.04899
+    """
+    return mixup(alpha)._replace(boxes=True)
+
+
+def draw_boxes(
+    keys: jax.Array, lam: jax.Array, height: int, width: int
+) -> tuple[jax.Array, jax.Array]:
+    """Draws the rectangles of CutMix, and the shares that they leave of every image.
+
+    The rectangle has the image's proportions and the share `1 - lam` of its area. Its center lies
+    in the image, and what extends beyond the border is cut off.
+
+    Args:
+      keys: one PRNG key per image, `[B]`.
+      lam: share of the own image that is asked for, `[B]`.
+      height: of the images, in pixels.
+      width: of the images, in pixels.
+
+    Returns:
+      1 where a pixel is the own image's and 0 where it is the partner's, float32 `[B, H, W, 1]`;
+      and the shares of the own images that remain, `[B]`.
+
+    Source: see `cutmix`.
+
+    >>> own, share = draw_boxes(jax.random.split(jax.random.key(0), 1), jnp.array([0.75]), 8, 8)
+    >>> own.shape, bool(share[0] >= 0.75)
+    ((1, 8, 8, 1), True)
+    """
+
+    def one(key: jax.Array, share: jax.Array) -> jax.Array:
+        sides = jnp.array([height, width])
+        half = jnp.floor(sides.astype(share.dtype) * jnp.sqrt(1 - share)).astype(jnp.int32) // 2
+        draws = jax.vmap(lambda k, n: jax.random.randint(k, (), 0, n))
+        center = draws(jax.random.split(key), sides)
+        y, x = jnp.arange(height), jnp.arange(width)
+        rows = (y >= center[0] - half[0]) & (y < center[0] + half[0])
+        columns = (x >= center[1] - half[1]) & (x < center[1] + half[1])
+        return ~(rows[:, None] & columns[None])
+
+    own = jax.vmap(one)(keys, lam).astype(jnp.float32)[..., None]
+    return own, jnp.mean(own, axis=(1, 2, 3))
+
+
 def partners(key: jax.Array, embedded: jax.Array) -> jax.Array:
     """A random permutation of the batch within its regular and within its embedded examples.
 
@@ -140,15 +197,17 @@ def mix(
     images: tuple[jax.Array, jax.Array],
     labels: tuple[jax.Array, jax.Array],
     lam: jax.Array,
+    own: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Mixes images and labels with those of their partners.
 
     Args:
-      mixing: mixup or remix.
+      mixing: mixup, remix or CutMix.
       state: `mixing.init(class_counts)`, `[C]`.
       images: `(own, partners')`, each float `[B, ...]`.
       labels: `(own, partners')`, each int `[B]`.
       lam: share of the own image, `[B]`.
+      own: share of the own image in every pixel, `[B, H, W, 1]`; `lam` everywhere if it is None.
 
     Returns:
       Mixed images `[B, ...]` and targets `[B, C]`, which are probabilities.
@@ -161,17 +220,19 @@ def mix(
     >>> x.tolist(), t.tolist()
     ([[0.25, 0.25]], [[0.75, 0.25]])
     """
-    share = lam.astype(images[0].dtype).reshape((-1,) + (1,) * (images[0].ndim - 1))
+    share = lam.reshape((-1,) + (1,) * (images[0].ndim - 1)) if own is None else own
+    share = share.astype(images[0].dtype)
     mixed = share * images[0] + (1 - share) * images[1]
     m = mixing.label_share(lam, *labels, state)[:, None]
-    own, other = (jax.nn.one_hot(y, state.shape[0], dtype=m.dtype) for y in labels)
-    return mixed, m * own + (1 - m) * other
+    first, second = (jax.nn.one_hot(y, state.shape[0], dtype=m.dtype) for y in labels)
+    return mixed, m * first + (1 - m) * second
 
 
 MIXINGS: dict[str, Callable[[float, float, float], BatchMixing | None]] = {
     "none": lambda alpha, kappa, tau: None,
     "mixup": lambda alpha, kappa, tau: mixup(alpha),
     "remix": remix,
+    "cutmix": lambda alpha, kappa, tau: cutmix(alpha),
 }
 
 

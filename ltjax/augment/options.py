@@ -2,7 +2,10 @@
 
 import dataclasses
 
-from ltjax.errors import FLAG, integer, number, option
+from ltjax.errors import FLAG, integer, number, one_of, option
+
+# Names of `ltjax.augment.searched.POLICIES`, written here too since this module is free of JAX.
+POLICY_NAMES = ("none", "trivial", "autoaugment_cifar", "autoaugment_imagenet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +20,16 @@ class AugmentConfig:
         0, integer(0, 16), "number of RandAugment operations per image; 0 turns it off"
     )
     rand_magnitude: float = option(9.0, number(0, 10), "strength of the RandAugment operations")
+    policy: str = option(
+        "none",
+        one_of(*POLICY_NAMES),
+        "TrivialAugment, or a policy that AutoAugment found, on each image",
+    )
     cutout: int = option(
         0, integer(0, 4096), "side in pixels of the square that Cutout erases; 0 turns it off"
+    )
+    erasing: float = option(
+        0.0, number(0, 1), "probability that random erasing fills a rectangle of an image"
     )
     crop_area: float = option(
         1.0,

@@ -1,7 +1,7 @@
 """RandAugment on the device: random operations on each image, drawn from the key of the image.
 
 Fourteen operations are drawn with equal probability, all of one magnitude from 0 to 10. The
-geometric ones fill what they leave empty with gray (128).
+geometric ones fill what they leave empty with gray (128). `searched` draws them in other ways.
 
 Source: Cubuk et al., RandAugment (NeurIPS 2020), https://arxiv.org/abs/1909.13719.
 """
@@ -36,7 +36,7 @@ def rand_augment(
         image = image.astype(jnp.float32)
         for number in range(ops):
             choice, sign = jax.random.split(jax.random.fold_in(key, number))
-            which = jax.random.randint(choice, (), 0, len(OPERATIONS))
+            which = jax.random.randint(choice, (), 0, len(DRAWN))
             sign = jnp.where(jax.random.bernoulli(sign), 1.0, -1.0)
             image = apply(image, which, sign * magnitude / 10)
         return jnp.round(image).astype(jnp.uint8)
@@ -58,9 +58,15 @@ def apply(image: jax.Array, which: jax.Array, strength: jax.Array) -> jax.Array:
 
     Source: see `rand_augment`.
     """
-    branches = [partial(operation, strength=strength) for operation in POINTWISE.values()]
+    branches: list[Callable[[jax.Array], jax.Array]] = [
+        partial(operation, strength=strength) for operation in POINTWISE.values()
+    ]
     branches.append(partial(_warp, kind=which - len(POINTWISE), strength=strength))
-    out = jax.lax.switch(jnp.minimum(which, len(POINTWISE)), branches, image)
+    branches.append(_invert)
+    last = which == len(OPERATIONS) - 1
+    out = jax.lax.switch(
+        jnp.where(last, len(branches) - 1, jnp.minimum(which, len(POINTWISE))), branches, image
+    )
     return jnp.clip(out, 0, 255)
 
 
@@ -77,6 +83,10 @@ def _gray(x: jax.Array) -> jax.Array:
 
 def _identity(x: jax.Array, strength: jax.Array) -> jax.Array:
     return x
+
+
+def _invert(x: jax.Array) -> jax.Array:
+    return 255 - x
 
 
 def _auto_contrast(x: jax.Array, strength: jax.Array) -> jax.Array:
@@ -172,4 +182,6 @@ POINTWISE: dict[str, Callable[..., jax.Array]] = {
     "sharpness": _sharpness,
 }
 GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-OPERATIONS = (*POINTWISE, *GEOMETRIC)
+# What RandAugment and TrivialAugment draw from; policies that were searched for invert as well.
+DRAWN = (*POINTWISE, *GEOMETRIC)
+OPERATIONS = (*DRAWN, "invert")

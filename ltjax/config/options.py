@@ -70,6 +70,7 @@ class OptimizerConfig:
     milestone_factor: float = option(
         0.01, number(0, 1), "steps: factor of the learning rate at each milestone"
     )
+    cycles: int = option(1, integer(1, 1000), "cosine: how often the rate falls from its peak to 0")
     warmup_epochs: int = option(
         5, integer(0, MOST_EPOCHS), "epochs in which the learning rate rises linearly"
     )
@@ -79,6 +80,11 @@ class OptimizerConfig:
         "when it rises; steps: at every step, from 0; epochs: once an epoch, to "
         "(e + 1) / warmup_epochs of the peak in epoch e = 0, 1, ...",
     )
+    sam_rho: float = option(
+        0.0,
+        number(0),
+        "radius of sharpness-aware minimization (SAM), at twice the cost of a step; 0 turns it off",
+    )
     clip_norm: float = option(
         0.0, number(0), "largest global norm of the gradient; 0 turns clipping off"
     )
@@ -86,6 +92,12 @@ class OptimizerConfig:
         0.0,
         number(0, 0.999999),
         "decay of the moving average of the parameters that is evaluated; 0 turns it off",
+    )
+    swa_epochs: int = option(
+        0,
+        integer(0, MOST_EPOCHS),
+        "last epochs over whose ends the parameters that are evaluated are averaged (SWA); 0 turns "
+        "it off",
     )
     ema_batches: int | None = option(
         None,
@@ -95,6 +107,11 @@ class OptimizerConfig:
         "are taken",
         older=0,
     )
+
+    @property
+    def averaged(self) -> bool:
+        """Whether an average of the parameters is kept and evaluated."""
+        return self.ema_decay > 0 or self.swa_epochs > 0
 
 
 @dataclass(frozen=True)

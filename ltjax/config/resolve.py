@@ -50,6 +50,7 @@ def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
     _check_stage(flat)
     _check_groups(flat)
     _check_features(flat)
+    _check_averages(flat)
     if flat["model.weights"]:
         entry_of(flat["model.weights"], flat["model.name"])
     _check_finetune(flat)
@@ -114,7 +115,8 @@ def _fill_in(flat: FlatConfig) -> None:
     # statistics fit; those of frozen layers must stay as they are.
     fixed = flat["model.name"] in TAKE_FEATURES and not tuple(flat["model.hidden"] or ())
     partly = flat["finetune.train"] not in ("all", "norm_and_bias")
-    if not flat["optimizer.ema_decay"] or flat["stage"] != "one" or fixed or partly:
+    averaged = flat["optimizer.ema_decay"] or flat["optimizer.swa_epochs"]
+    if not averaged or flat["stage"] != "one" or fixed or partly:
         flat["optimizer.ema_batches"] = 0
 
 
@@ -222,10 +224,22 @@ _OFF_FOR_FEATURES = {
     "augment.max_shift": 0,
     "augment.flip": False,
     "augment.rand_ops": 0,
+    "augment.policy": "none",
     "augment.cutout": 0,
+    "augment.erasing": 0.0,
     "augment.crop_area": 1.0,
     "augment.colour_jitter": 0.0,
 }
+
+
+def _check_averages(flat: FlatConfig) -> None:
+    """Refuses two averages of the parameters at once."""
+    decay, epochs = flat["optimizer.ema_decay"], flat["optimizer.swa_epochs"]
+    if decay and epochs:
+        raise InputError(
+            f"config.optimizer.ema_decay = {decay} is not allowed with "
+            f"config.optimizer.swa_epochs = {epochs}, since one average is evaluated; set one to 0"
+        )
 
 
 def _check_features(flat: FlatConfig) -> None:
@@ -241,6 +255,11 @@ def _check_features(flat: FlatConfig) -> None:
         raise InputError(
             f"config.model.hidden = () is not allowed with config.model.name = {model} and "
             f"config.data.name = {flat['data.name']}; use widths, as (64,), or data.name = features"
+        )
+    if given and flat["train.mixing"] == "cutmix":
+        raise InputError(
+            "config.train.mixing = cutmix is not allowed with config.data.name = features, which "
+            "are no images; use mixup, remix or none"
         )
     for key, off in _OFF_FOR_FEATURES.items():
         if given and flat[key] != off:

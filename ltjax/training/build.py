@@ -22,6 +22,7 @@ from ltjax.training.data import RunData, num_blocks_of, read_data
 from ltjax.training.native import Native, choose_native
 from ltjax.training.optimizer import (
     Trainable,
+    averaging_of,
     features_stay,
     learning_rate_schedule,
     make_optimizer,
@@ -57,7 +58,7 @@ class Job(NamedTuple):
       train_step: step of one device and one seed.
       optimizer: optax transformation.
       learning_rate: of a step.
-      averaged: whether an exponential moving average of the parameters is kept.
+      averaged: whether a moving average of the parameters is kept.
       measurement_step: measures batch statistics, for one device and one seed.
       recalibration_batches: training batches that the average's statistics are taken from; 0 where
         it has none of its own.
@@ -143,10 +144,10 @@ def build(config: Config, *, data: RunData | None = None, began_native: bool | N
         classes=classes,
         embedded_weight=embedded_weight(config),
         mixing=mixing,
-        train_step=_train_step(config, stepped, losses[0], optimizer, mixing),
+        train_step=_train_step(config, stepped, losses[0], optimizer, mixing, samplers[0]),
         optimizer=optimizer,
         learning_rate=learning_rate,
-        averaged=config.optimizer.ema_decay > 0,
+        averaged=config.optimizer.averaged,
         measurement_step=make_measurement_step(model, augment=_augment(config), mixing=mixing),
         recalibration_batches=recalibration_batches(config, samplers[0].steps_per_epoch),
         trainable=trained_part(config),
@@ -259,6 +260,7 @@ def learning_rate_of(config: Config, steps_per_epoch: int) -> optax.Schedule:
         warmup_stairs=optimizer.warmup_epochs if optimizer.warmup == "epochs" else 0,
         milestones=[epoch * steps_per_epoch for epoch in optimizer.milestones],
         milestone_factor=optimizer.milestone_factor,
+        cycles=optimizer.cycles,
     )
 
 
@@ -277,6 +279,7 @@ def _train_step(
     loss: LossTransform,
     optimizer: optax.GradientTransformation,
     mixing: BatchMixing | None,
+    sampler: BatchSampler,
 ) -> TrainStep:
     return make_train_step(
         model,
@@ -284,7 +287,8 @@ def _train_step(
         optimizer,
         embedded_weight=embedded_weight(config),
         augment=_augment(config),
-        ema_decay=config.optimizer.ema_decay,
+        averaging=averaging_of(config.optimizer, sampler.steps_per_epoch, config.training_epochs),
+        sam_rho=config.optimizer.sam_rho,
         skip_nonfinite=config.train.on_nan == "skip",
         mixing=mixing,
         trainable=trained_part(config),
@@ -301,6 +305,8 @@ def _augment(config: Config) -> Augment:
         rand_ops=augment.rand_ops,
         rand_magnitude=augment.rand_magnitude,
         cutout=augment.cutout,
+        policy=augment.policy,
+        erasing=augment.erasing,
     )
 
 

@@ -10,6 +10,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ltjax.config import Config
+from ltjax.config.options import OptimizerConfig
 from ltjax.errors import require
 from ltjax.models.finetune import Path, is_vector, learned, rates
 
@@ -23,6 +24,7 @@ def learning_rate_schedule(
     warmup_stairs: int = 0,
     milestones: Sequence[int] = (),
     milestone_factor: float = 0.01,
+    cycles: int = 1,
 ) -> optax.Schedule:
     """Linear warm-up, then cosine to 0, constant, or constant with steps down.
 
@@ -35,6 +37,8 @@ def learning_rate_schedule(
         times, in equal stairs of `warmup_steps / n` steps, from `learning_rate / n`.
       milestones: of "steps": the steps from which the rate is multiplied once more.
       milestone_factor: of "steps".
+      cycles: of "cosine": how often the rate falls to 0, in as many equal parts of the steps after
+        the warm-up; it starts at its peak again after each.
 
     Returns:
       A function of the step.
@@ -47,7 +51,7 @@ def learning_rate_schedule(
     require(name in known, "optimizer.schedule", name, f"one of {', '.join(known)}")
     rest = max(total_steps - warmup_steps, 1)
     if name == "cosine":
-        main = optax.schedules.cosine_decay_schedule(learning_rate, rest)
+        main = _cosines(learning_rate, rest, cycles)
     elif name == "constant":
         main = optax.schedules.constant_schedule(learning_rate)
     else:
@@ -61,6 +65,16 @@ def learning_rate_schedule(
         main = optax.schedules.join_schedules([warmup, main], [warmup_steps])
     # optax's schedules mix the integer step with floats, which strict promotion refuses.
     return lambda step: main(jnp.asarray(step, jnp.float32))
+
+
+def _cosines(learning_rate: float, steps: int, cycles: int) -> optax.Schedule:
+    """Cosine to 0, several times."""
+    period = max(-(-steps // cycles), 1)
+    once = optax.schedules.cosine_decay_schedule(learning_rate, period)
+    if cycles == 1:
+        return once
+    # The last step would start another cycle where the steps divide evenly.
+    return lambda step: jnp.where(step >= steps, 0.0, once(jnp.asarray(step) % period))
 
 
 def _stairs(learning_rate: float, steps: int, stairs: int) -> optax.Schedule:
@@ -173,6 +187,69 @@ def split(params: Any, trainable: Trainable) -> tuple[Any, Any]:
 def joined(first: Any, second: Any) -> Any:
     """The tree with the leaves of two trees; those of the first where both have some."""
     return unflatten_dict(flatten_dict(second) | flatten_dict(first)) if second else first
+
+
+def ascended(params: Any, grads: Any, rho: float) -> Any:
+    """Where sharpness-aware minimization (SAM) takes its gradient.
+
+        w + rho g / |g|
+
+    Args:
+      params: `w`.
+      grads: `g`, the gradient of the whole batch; parameters with gradient 0 stay.
+      rho: distance from `w`, above 0.
+
+    Returns:
+      Parameters.
+
+    Source: Foret et al., Sharpness-Aware Minimization (ICLR 2021),
+    https://arxiv.org/abs/2010.01412, equation 2 with p = 2.
+
+    >>> ascended({"w": jnp.array([1.0, 1.0])}, {"w": jnp.array([3.0, 4.0])}, 0.5)["w"].tolist()
+    [1.2999999523162842, 1.399999976158142]
+    """
+    scale = rho / jnp.maximum(optax.tree.norm(grads), 1e-12)
+    return jax.tree.map(lambda w, g: w + scale.astype(w.dtype) * g, params, grads)
+
+
+def averaging_of(
+    config: OptimizerConfig, steps_per_epoch: int, epochs: int
+) -> optax.Schedule | None:
+    """What the new parameters weigh in their average, which is evaluated in their place.
+
+    For `ema_decay` it is `1 - ema_decay`. For `swa_epochs = n` the average is that of the
+    parameters at the ends of the last n epochs: until the first of these ends the new parameters
+    weigh 1, at the k-th end `1 / k`, and between the ends 0.
+
+    Args:
+      config: of the optimizer.
+      steps_per_epoch: steps of an epoch.
+      epochs: of the training.
+
+    Returns:
+      A function of the step; None where no average is kept.
+
+    Source: for `swa_epochs`, Izmailov et al., Averaging Weights Leads to Wider Optima and Better
+    Generalization (UAI 2018), https://arxiv.org/abs/1803.05407
+
+    >>> rate = averaging_of(OptimizerConfig(swa_epochs=2), steps_per_epoch=3, epochs=4)
+    >>> [float(rate(step)) for step in range(12)][6:]
+    [1.0, 1.0, 1.0, 0.0, 0.0, 0.5]
+    """
+    if config.swa_epochs:
+        first = max(epochs - config.swa_epochs, 0)
+
+        def rate(step: Any) -> jax.Array:
+            done = jnp.asarray(step, jnp.int32) + 1
+            end = done % steps_per_epoch == 0
+            averaged = jnp.maximum(done // steps_per_epoch - first, 1)
+            later = jnp.where(end, 1 / averaged.astype(jnp.float32), 0.0)
+            return jnp.where(done <= (first + 1) * steps_per_epoch, 1.0, later)
+
+        return rate
+    if config.ema_decay:
+        return lambda step: 1 - config.ema_decay
+    return None
 
 
 def make_optimizer(

@@ -37,7 +37,7 @@ def restore_states(
     model = model_of(config, run.num_classes)
     # The rate of the schedule is no part of the state, so any schedule gives the same shapes.
     optimizer = optimizer_of(config, optax.constant_schedule(0.0))
-    ema, recalibrated = config.optimizer.ema_decay > 0, recalibrates(config)
+    ema, recalibrated = config.optimizer.averaged, recalibrates(config)
 
     def init(key: jax.Array) -> TrainState:
         shape = run.image_shape

@@ -11,13 +11,13 @@ from flax.traverse_util import flatten_dict
 
 from ltjax.augment.device import Augment, normalize
 from ltjax.augment.device import augment as augment_images
-from ltjax.augment.mixing import BatchMixing, draw_shares, mix, partners
+from ltjax.augment.mixing import BatchMixing, draw_boxes, draw_shares, mix, partners
 from ltjax.data.loader import Batch, gather
 from ltjax.losses import LossTransform, batch_loss, bet_weights, loss_inputs
 from ltjax.models import Classifier, Outputs
 from ltjax.models.adapters import merged
 from ltjax.models.layers import norms_in_evaluation
-from ltjax.training.optimizer import Trainable, joined, split
+from ltjax.training.optimizer import Trainable, ascended, joined, split
 from ltjax.training.state import TrainState
 from ltjax.whitening.linen import FROZEN, freeze
 
@@ -58,7 +58,8 @@ def make_train_step(
     *,
     embedded_weight: float | None,
     augment: Augment | None = None,
-    ema_decay: float = 0.0,
+    averaging: optax.Schedule | None = None,
+    sam_rho: float = 0.0,
     skip_nonfinite: bool = False,
     mixing: BatchMixing | None = None,
     trainable: Trainable = None,
@@ -77,7 +78,9 @@ def make_train_step(
       embedded_weight: BET's weight of the embedded mean, or None where the sampler embeds
         nothing. It has no default, so that no caller leaves BET's loss side out unknowing.
       augment: what is done to images on the device; None is nothing.
-      ema_decay: of the parameters' exponential moving average; 0 keeps none.
+      averaging: what the new parameters weigh in their moving average at a step; None keeps none.
+      sam_rho: radius of sharpness-aware minimization, which takes the gradient a second time; 0
+        turns it off. The running statistics follow the first pass, at the parameters themselves.
       skip_nonfinite: leave the state as it is where loss or gradient are not finite.
       mixing: mixes images and labels within the batch, or None.
       trainable: what is trained, or None for all; batch norms whose parameters are not use their
@@ -112,12 +115,16 @@ def make_train_step(
 
         (value, (stats, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(learned)
         grads, value, accuracy = jax.lax.pmean((grads, value, accuracy), AXIS)
+        if sam_rho:
+            higher = ascended(learned, grads, sam_rho)
+            grads = jax.lax.pmean(jax.grad(loss_fn, has_aux=True)(higher)[0], AXIS)
         updates, opt_state = optimizer.update(grads, state.opt_state, learned)
         learned = optax.apply_updates(learned, updates)
         params, ema = joined(learned, fixed), state.ema
-        if ema_decay:
+        if averaging is not None:
             averaged, rest = split(ema, trainable)
-            ema = joined(optax.incremental_update(learned, averaged, 1 - ema_decay), rest)
+            weight = averaging(state.step)
+            ema = joined(optax.incremental_update(learned, averaged, weight), rest)
         new = TrainState(state.step + 1, params, stats, opt_state, ema, state.ema_stats)
         norm = optax.tree.norm(grads)
         metrics = {"loss": value, "accuracy": accuracy, "grad_norm": norm}
@@ -212,12 +219,17 @@ def _mixed(
     # Slots count from 0, so this key is none of theirs.
     order = partners(jax.random.fold_in(step_key, 2**31), all_embedded)[batch.slots]
     shares = draw_shares(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), mixing.alpha)
+    own = None
+    if mixing.boxes:
+        places = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
+        own, shares = draw_boxes(places, shares, *images.shape[1:3])
     return mix(
         mixing,
         data.mixing_state,
         (images, all_images[order]),
         (batch.labels, all_labels[order]),
         shares,
+        own,
     )
 
 

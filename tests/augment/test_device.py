@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.augment.device import Augment, augment, cutout, random_flip
-from ltjax.augment.policies import OPERATIONS, apply, rand_augment
+from ltjax.augment.device import Augment, augment, cutout, random_erasing, random_flip
+from ltjax.augment.options import POLICY_NAMES
+from ltjax.augment.policies import DRAWN, OPERATIONS, apply, rand_augment
+from ltjax.augment.searched import CIFAR, IMAGENET, POLICIES, auto_augment, trivial_augment
 from tests.data.pictures import picture
 
 IMAGES = jnp.asarray(np.stack([picture(16, 16, seed=i) for i in range(8)]))
@@ -62,6 +64,7 @@ def test_operations_against_their_definitions():
     np.testing.assert_array_equal(by_name("identity", 0.9), image)
     np.testing.assert_allclose(by_name("brightness", -1.0), image * 0.1, rtol=1e-5)
     np.testing.assert_array_equal(by_name("solarize", 1.0), 255 - image)
+    np.testing.assert_array_equal(by_name("invert", 0.3), 255 - image)
     np.testing.assert_array_equal(by_name("posterize", 1.0), image // 16 * 16)
     gray = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
     np.testing.assert_allclose(by_name("color", -1.0), gray + 0.1 * (image - gray), atol=1e-3)
@@ -81,7 +84,7 @@ def test_equalize_as_pillow():
     np.testing.assert_array_equal(by_name("equalize", 1.0, image), expected)
 
 
-@pytest.mark.parametrize("name", OPERATIONS[OPERATIONS.index("rotate") :])
+@pytest.mark.parametrize("name", DRAWN[DRAWN.index("rotate") :])
 def test_geometry(name):
     image = np.asarray(IMAGES[0]).astype(np.float32)
     np.testing.assert_allclose(by_name(name, 0.0), image, atol=1e-3)
@@ -99,3 +102,50 @@ def test_all_operations_are_drawn():
     images = jnp.repeat(IMAGES[:1], 300, axis=0)
     out = np.asarray(jax.jit(lambda i, k: rand_augment(i, k, ops=1, magnitude=9.0))(images, keys))
     assert len({x.tobytes() for x in out}) >= 20  # most operations have two directions
+
+
+def test_policies_name_operations():
+    assert set(POLICIES) == set(POLICY_NAMES)
+    for policy in (CIFAR, IMAGENET):
+        assert len(policy) == 25
+        for name, chance, magnitude in (step for pair in policy for step in pair):
+            assert name in OPERATIONS
+            assert 0 <= chance <= 1
+            assert 0 <= magnitude <= 9
+
+
+def test_a_pair_of_a_policy_is_applied_in_order_with_its_probabilities():
+    def run(*steps):
+        return np.asarray(jax.jit(lambda i, k: auto_augment(i, k, (steps,)))(IMAGES, KEYS))
+
+    images = np.asarray(IMAGES)
+    dark = np.asarray([by_name("solarize", 8 / 9, image) for image in images])
+    both = np.asarray([by_name("posterize", 1.0, 255 - image) for image in images])
+    inverted = run(("invert", 1.0, 3), ("posterize", 1.0, 9))
+    np.testing.assert_array_equal(inverted, both)
+    some = run(("solarize", 0.5, 8), ("invert", 0.0, 9))
+    applied = (some == dark).all(axis=(1, 2, 3))
+    assert (applied | (some == images).all(axis=(1, 2, 3))).all()
+    assert 0 < applied.sum() < len(images)
+
+
+def test_trivial_augment_draws_operations_and_strengths():
+    keys = jax.random.split(jax.random.key(3), 300)
+    out = np.asarray(jax.jit(trivial_augment)(jnp.repeat(IMAGES[:1], 300, axis=0), keys))
+    assert len({x.tobytes() for x in out}) > 100  # 14 operations, 31 strengths, two directions
+    same = (out == np.asarray(IMAGES[0])).all(axis=(1, 2, 3)).mean()
+    assert 1 / 14 < same < 0.3  # the identity, and operations of no strength
+
+
+def test_random_erasing_fills_one_rectangle_of_some_images():
+    images = jnp.full((300, 12, 20, 3), 9, jnp.uint8)
+    keys = jax.random.split(jax.random.key(4), 300)
+    out = np.asarray(jax.jit(lambda i, k: random_erasing(i, k, 0.7))(images, keys))
+    holes = (out != 9).any(axis=3)  # a random pixel is (9, 9, 9) once in 256^3
+    used = holes.any(axis=(1, 2))
+    assert used.mean() == pytest.approx(0.7, abs=0.08)
+    sizes = holes.sum(axis=(1, 2))[used] / 240
+    assert sizes.max() < 0.45  # rounded to whole pixels
+    assert sizes.mean() == pytest.approx(0.21, abs=0.03)
+    for hole in holes[used]:
+        assert hole.sum() == hole.any(axis=1).sum() * hole.any(axis=0).sum()

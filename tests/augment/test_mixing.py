@@ -1,11 +1,21 @@
-"""Mixup and remix: shares, partners, limits."""
+"""Mixup, remix and CutMix: shares, partners, limits."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.augment.mixing import MIXINGS, draw_shares, make_mixing, mix, mixup, partners, remix
+from ltjax.augment.mixing import (
+    MIXINGS,
+    cutmix,
+    draw_boxes,
+    draw_shares,
+    make_mixing,
+    mix,
+    mixup,
+    partners,
+    remix,
+)
 
 COUNTS = jnp.array([400, 90, 20, 5])
 MIXUP, REMIX = mixup(), remix()
@@ -75,6 +85,31 @@ def test_shares_follow_the_beta_distribution(alpha):
     assert ((lam >= 0) & (lam <= 1)).all()
     assert lam.mean() == pytest.approx(0.5, abs=0.03)
     assert lam.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), abs=0.01)
+
+
+def test_cutmix_pastes_a_rectangle_and_counts_its_pixels():
+    lam = jnp.linspace(0, 1, 200)
+    own, share = jax.jit(lambda k, m: draw_boxes(k, m, 12, 8))(
+        jax.random.split(jax.random.key(5), 200), lam
+    )
+    holes = np.asarray(own)[..., 0] == 0
+    np.testing.assert_allclose(share, 1 - holes.mean(axis=(1, 2)), atol=1e-6)
+    for hole, wanted in zip(holes, np.asarray(lam), strict=True):
+        rows, columns = hole.any(axis=1), hole.any(axis=0)
+        assert hole.sum() == rows.sum() * columns.sum()
+        # Cut at the border, and rounded down to even sides.
+        assert rows.sum() <= 12 * np.sqrt(1 - wanted)
+        assert columns.sum() <= 8 * np.sqrt(1 - wanted)
+    whole = holes[0]
+    assert whole.any()
+    assert not holes[-1].any()
+
+    images = jnp.zeros((200, 12, 8, 1)), jnp.ones((200, 12, 8, 1))
+    labels = jnp.zeros(200, int), jnp.full(200, 2)
+    mixed, targets = mix(cutmix(), jnp.ones(3), images, labels, share, own)
+    np.testing.assert_array_equal(np.asarray(mixed)[..., 0] == 1, holes)
+    np.testing.assert_allclose(targets[:, 2], holes.mean(axis=(1, 2)), atol=1e-6)
+    np.testing.assert_allclose(np.asarray(targets).sum(axis=1), 1, atol=1e-6)
 
 
 BAD = {

@@ -6,7 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from ltjax.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer
+from ltjax.config.options import OptimizerConfig
+from ltjax.training.optimizer import (
+    ascended,
+    averaging_of,
+    decay_mask,
+    learning_rate_schedule,
+    make_optimizer,
+)
 
 
 def test_warmup_then_cosine():
@@ -15,6 +22,48 @@ def test_warmup_then_cosine():
     )
     values = [float(schedule(i)) for i in (0, 5, 10, 60, 110)]
     np.testing.assert_allclose(values, [0, 0.2, 0.4, 0.2, 0], atol=1e-6)
+
+
+def test_cosine_starts_again_after_each_cycle():
+    schedule = learning_rate_schedule(
+        name="cosine", learning_rate=0.4, warmup_steps=10, total_steps=110, cycles=2
+    )
+    values = [float(schedule(i)) for i in (5, 10, 35, 59, 60, 85, 110)]
+    last = 0.2 * (1 + np.cos(np.pi * 49 / 50))
+    np.testing.assert_allclose(values, [0.2, 0.4, 0.2, last, 0.4, 0.2, 0], atol=1e-6)
+
+
+def test_swa_averages_the_ends_of_the_last_epochs():
+    values = np.random.default_rng(0).normal(size=12)  # of a parameter after each step
+    rate = averaging_of(OptimizerConfig(swa_epochs=3), steps_per_epoch=2, epochs=6)
+    average = 0.0
+    for step, value in enumerate(values):
+        weight = float(rate(jnp.asarray(step)))
+        average = weight * value + (1 - weight) * average
+        if step < 8:  # until the first end the average is the parameter itself
+            assert average == value
+    np.testing.assert_allclose(average, values[[7, 9, 11]].mean(), rtol=1e-6)
+    always = averaging_of(OptimizerConfig(swa_epochs=9), steps_per_epoch=2, epochs=2)
+    assert [float(always(step)) for step in range(4)] == [1, 1, 0, 0.5]
+    assert averaging_of(OptimizerConfig(), steps_per_epoch=2, epochs=2) is None
+
+
+def test_sam_ascends_by_its_radius():
+    rng = np.random.default_rng(1)
+    w, g = ({"a": rng.normal(size=3), "b": rng.normal(size=(2, 2))} for _ in range(2))
+    to_jax = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)  # noqa: E731
+    found = ascended(to_jax(w), to_jax(g), 0.05)
+    norm = np.sqrt(sum((x**2).sum() for x in g.values()))
+    jax.tree.map(
+        lambda new, old, slope: np.testing.assert_allclose(
+            new, old + 0.05 * slope / norm, rtol=1e-5
+        ),
+        found,
+        w,
+        g,
+    )
+    still = ascended(to_jax(w), jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), g), 0.05)
+    jax.tree.map(np.testing.assert_array_equal, still, to_jax(w))
 
 
 def test_warmup_then_steps_down():

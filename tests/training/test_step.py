@@ -1,6 +1,7 @@
 """The mapped steps: 1 device = 4 devices, replicas agree, one compilation."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from ltjax.evaluation.scores import scores, tally
 from ltjax.training.build import build
 from ltjax.training.devices import Engine, Mapping, choose_devices, choose_engine
 from ltjax.training.multi_seed import Seeds
+from ltjax.training.optimizer import ascended
 from tests.helpers import small_config
 
 ON_CPU = choose_engine("cpu")
@@ -133,6 +135,35 @@ def test_average_of_parameters(devices):
     )
     assert_close(state.ema, expected, 1e-5)
     assert state.variables["params"] is state.ema
+
+
+def difference(old, new, rate):
+    """The gradients of a step of plain SGD."""
+    return jax.tree.map(lambda a, b: (np.asarray(a) - np.asarray(b)) / np.float32(rate), old, new)
+
+
+@pytest.mark.slow
+def test_sam_takes_the_gradient_uphill_and_the_statistics_here(devices):
+    rho, rate = 0.5, 0.1
+    plain = {"method": "cw_la", "optimizer__warmup_epochs": 0, "optimizer__weight_decay": 0.0}
+    seeds, _ = train(2, 0, **plain)
+    start = jax.tree.map(np.array, seeds.state_of(0))  # the step takes over its arrays
+    seeds.step(seeds.load(0, 1))
+    first = seeds.state_of(0)
+    slope = difference(start.params, first.params, rate)
+    # A step of SGD from up there has the gradient that SAM takes here.
+    seeds, _ = train(2, 0, **plain)
+    up = ascended(*jax.tree.map(jnp.asarray, (start.params, slope)), rho)
+    seeds.states[0] = seeds.states[0]._replace(params=jax.tree.map(jnp.copy, up))
+    seeds.step(seeds.load(0, 1))
+    uphill = difference(up, seeds.state_of(0).params, rate)
+    sam, losses = train(2, 1, **plain, optimizer__sam_rho=rho)
+    found = sam.state_of(0)
+    assert_close(difference(start.params, found.params, rate), uphill, 1e-3)
+    assert_close(found.batch_stats, first.batch_stats, 1e-5)
+    four, four_losses = train(4, 1, **plain, optimizer__sam_rho=rho)
+    np.testing.assert_allclose(losses, four_losses, rtol=2e-4)
+    assert_close(found, four.state_of(0))
 
 
 @pytest.mark.slow
