@@ -60,6 +60,7 @@ STAGES: dict[str, dict[str, str]] = {
         "plan.name": "class_balanced",
     },
     "lws": {**_HEAD_ONLY, "plan.name": "class_balanced", "model.head": "lws"},
+    "marc": {**_HEAD_ONLY, "loss.weighting": "inverse", "model.head": "marc"},
     "tau_norm": {**_HEAD_ONLY, "model.head": "tau_norm"},
     "ncm": {**_HEAD_ONLY, "model.head": "cosine"},
     "posthoc_la": _HEAD_ONLY,

@@ -236,3 +236,61 @@ class WeightScalingHead(nn.Module):
         """
         scale = params["scale"]
         return params["dense"]["kernel"] * scale[None, :], params["dense"]["bias"] * scale
+
+
+class MarginCalibrationHead(nn.Module):
+    """Margin calibration (MARC): `logits_c = s_c (z w_c + b_c) + m_c |w_c|`.
+
+    `w` and `b` are those of a trained linear head; the scale `s` and the margin `m` of every class
+    are learned, and start at 1 and 0, where the head is the trained one.
+
+    Attributes:
+      num_classes: C.
+
+    Source: Wang et al., Margin Calibration for Long-Tailed Visual Recognition (ACML 2022,
+    https://arxiv.org/abs/2112.07225).
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """Features `[B, D]` to logits `[B, C]`."""
+        shape = (z.shape[-1], self.num_classes)
+        dense = {"kernel": nn.initializers.normal(0.01), "bias": nn.initializers.zeros}
+        params = {
+            "dense": self.param("dense", _each(dense), {"kernel": shape, "bias": shape[1:]}),
+            "calibration": self.param(
+                "calibration",
+                _each({"scale": nn.initializers.ones, "margin": nn.initializers.zeros}),
+                {"scale": shape[1:], "margin": shape[1:]},
+            ),
+        }
+        kernel, bias = self.as_dense(params)
+        return z @ kernel.astype(z.dtype) + bias.astype(z.dtype)[None, :]
+
+    def as_dense(self, params: Params) -> tuple[jax.Array, jax.Array]:
+        """The head as a dense layer.
+
+        Args:
+          params: parameters of the head.
+
+        Returns:
+          Kernel `[D, C]` and bias `[C]`.
+        """
+        dense, learned = params["dense"], params["calibration"]
+        norms = jnp.sqrt(jnp.maximum(jnp.sum(dense["kernel"] ** 2, axis=0), 1e-24))
+        bias = dense["bias"] * learned["scale"] + learned["margin"] * norms
+        return dense["kernel"] * learned["scale"][None, :], bias
+
+
+def _each(initializers: dict[str, Initializer]) -> Callable[..., Params]:
+    """An initializer of several parameters at once, which stand in one dictionary."""
+
+    def init(key: jax.Array, shapes: dict[str, tuple[int, ...]]) -> Params:
+        return {
+            name: make(jax.random.fold_in(key, number), shapes[name], jnp.float32)
+            for number, (name, make) in enumerate(initializers.items())
+        }
+
+    return init

@@ -11,7 +11,14 @@ from ltjax.errors import FLAG, TEXT, Option, integer, one_of, option, require
 from ltjax.models.classifier import Classifier
 from ltjax.models.convnet import ConvNet
 from ltjax.models.efficientnet_lite import EfficientNetLite
-from ltjax.models.heads import HEAD_SCALE, CosineHead, LinearHead, TauNormHead, WeightScalingHead
+from ltjax.models.heads import (
+    HEAD_SCALE,
+    CosineHead,
+    LinearHead,
+    MarginCalibrationHead,
+    TauNormHead,
+    WeightScalingHead,
+)
 from ltjax.models.initialization import INIT, INITIALIZATIONS
 from ltjax.models.layers import DTYPES, Computation
 from ltjax.models.mlp import HIDDEN, MLP
@@ -97,12 +104,17 @@ def _lws(config: "ModelConfig", num_classes: int) -> WeightScalingHead:
     return WeightScalingHead(num_classes)
 
 
+def _marc(config: "ModelConfig", num_classes: int) -> MarginCalibrationHead:
+    return MarginCalibrationHead(num_classes)
+
+
 # Functions that build a head from the options of a network and the number of classes.
 HEADS: dict[str, Callable[["ModelConfig", int], nn.Module]] = {
     "linear": _linear,
     "cosine": _cosine,
     "tau_norm": _tau_norm,
     "lws": _lws,
+    "marc": _marc,
 }
 
 DTYPE = Option("float32", one_of(*DTYPES), "dtype of the backbone's computation")

@@ -2,6 +2,7 @@
 
     crt         a fresh head, trained on class-balanced batches
     lws         stage one's head with a learned scale per class, trained on class-balanced batches
+    marc        stage one's head with a learned scale and margin per class, trained with weights
     tau_norm    stage one's head with weights w_c / |w_c|^tau
     ncm         the cosine to each class's mean feature
     posthoc_la  stage one's head with biases b_c - tau log pi_c, pi of stage one's batches
@@ -12,8 +13,8 @@ has as many steps as one of stage one, `ceil(N / batch_size)`, unless `plan.epoc
 that of Kang et al.; the last three methods compute their head and take no steps.
 
 Source: Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition (ICLR
-2020), https://arxiv.org/abs/1910.09217; posthoc_la: Menon et al., Long-tail learning via logit
-adjustment (ICLR 2021), https://arxiv.org/abs/2007.07314.
+2020), https://arxiv.org/abs/1910.09217; marc: see `MarginCalibrationHead`; posthoc_la: Menon et
+al., Long-tail learning via logit adjustment (ICLR 2021), https://arxiv.org/abs/2007.07314.
 """
 
 import warnings
@@ -39,7 +40,7 @@ from ltjax.training.state import TrainState
 from ltjax.training.workdir import FinishedRun, read_finished
 
 TAUS = np.arange(0.0, 5.01, 0.05)
-NEEDS_LINEAR = ("lws", "tau_norm", "posthoc_la")
+NEEDS_LINEAR = ("lws", "marc", "tau_norm", "posthoc_la")
 # What both stages must agree on: these keys make the data and the features.
 SHARED = ("seeds", "data.", "model.", "finetune.", "whitening.")
 OWN = ("model.head", "model.head_scale", "model.head_init")
@@ -185,6 +186,10 @@ def _scaled(start: Start) -> Head:
     return Head({"dense": start.linear, "scale": jnp.ones_like(start.linear["bias"])}, {})
 
 
+def _calibrated(start: Start) -> Head:
+    return Head({**start.fresh, "dense": start.linear}, {})
+
+
 def _tau_normalized(start: Start) -> Head:
     tau, tried = choose_tau(start)
     head = {"kernel": start.linear["kernel"], "tau": jnp.asarray(tau, jnp.float32)}
@@ -205,6 +210,7 @@ def _logit_adjusted(start: Start) -> Head:
 HEAD_OF_STAGE: dict[str, Callable[[Start], Head]] = {
     "crt": _retrained,
     "lws": _scaled,
+    "marc": _calibrated,
     "tau_norm": _tau_normalized,
     "ncm": _nearest_mean,
     "posthoc_la": _logit_adjusted,

@@ -119,6 +119,7 @@ Trainable = Callable[[Collection[Path]], Collection[Path]] | None
 TRAINED_IN_STAGE: dict[str, Path] = {
     "crt": ("head",),
     "lws": ("head", "scale"),
+    "marc": ("head", "calibration"),
     "tau_norm": ("head",),
     "ncm": ("head",),
     "posthoc_la": ("head",),

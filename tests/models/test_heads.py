@@ -37,6 +37,9 @@ def reference(name, params, z):
         w = np.asarray(params["kernel"], np.float64)
         return z @ (w / np.linalg.norm(w, axis=0) ** float(params["tau"]))
     w, b = (np.asarray(params["dense"][k], np.float64) for k in ("kernel", "bias"))
+    if name == "marc":
+        scale, margin = (np.asarray(params["calibration"][k]) for k in ("scale", "margin"))
+        return (z @ w + b) * scale + margin * np.linalg.norm(w, axis=0)
     return (z @ w + b) * (np.asarray(params["scale"]) if name == "lws" else 1.0)
 
 

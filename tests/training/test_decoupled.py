@@ -81,13 +81,20 @@ def test_backbone_and_statistics_stay_as_they_were(first, second, stage):
     assert read_run(outcome.workdir).name == f"cw + {stage}"
 
 
-TRAINED = ("crt", "lws")
+TRAINED = ("crt", "lws", "marc")
 
 
 def test_lws_trains_the_scales_alone(first, second):
     head, old = final(second("lws").workdir)[0]["head"], final(first)[0]["head"]
     jax.tree.map(np.testing.assert_array_equal, head["dense"], old["dense"])
     assert np.ptp(head["scale"]) > 1e-3
+
+
+def test_marc_trains_the_calibration_alone(first, second):
+    head, old = final(second("marc").workdir)[0]["head"], final(first)[0]["head"]
+    jax.tree.map(np.testing.assert_array_equal, head["dense"], old["dense"])
+    assert np.ptp(head["calibration"]["scale"]) > 1e-3
+    assert np.ptp(head["calibration"]["margin"]) > 1e-3
 
 
 def test_crt_trains_a_fresh_head(first, second):
