@@ -41,3 +41,9 @@ class AugmentConfig:
         number(0, 1),
         "streamed: largest relative change of brightness, contrast and saturation; 0 turns it off",
     )
+
+    @property
+    def none(self) -> bool:
+        """Whether images are left as they are."""
+        off = (self.max_shift, self.flip, self.rand_ops, self.cutout, self.erasing)
+        return not any((*off, self.colour_jitter)) and self.crop_area == 1 and self.policy == "none"

@@ -183,10 +183,7 @@ def caches_features(config: Config, images: int, model: Classifier) -> bool:
     frozen = config.finetune.train == "head" and config.stage == "one"
     if not frozen or size is None or not (config.model.weights or len(config.seeds) == 1):
         return False
-    changes = config.augment
-    on_host = changes.crop_area < 1 or changes.colour_jitter > 0
-    on_device = changes.max_shift or changes.flip or changes.rand_ops or changes.cutout
-    if on_host or on_device or config.train.mixing != "none":
+    if not config.augment.none or config.train.mixing != "none":
         return False
     return images * size * 4 <= config.data.resident_megabytes * 2**20
 

@@ -1,14 +1,17 @@
 """Augmentation on the device: what each does, and that it follows image and key alone."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ltjax.augment.device import Augment, augment, cutout, random_erasing, random_flip
-from ltjax.augment.options import POLICY_NAMES
+from ltjax.augment.options import POLICY_NAMES, AugmentConfig
 from ltjax.augment.policies import DRAWN, OPERATIONS, apply, rand_augment
 from ltjax.augment.searched import CIFAR, IMAGENET, POLICIES, auto_augment, trivial_augment
+from ltjax.config.resolve import _OFF_FOR_FEATURES
 from tests.data.pictures import picture
 
 IMAGES = jnp.asarray(np.stack([picture(16, 16, seed=i) for i in range(8)]))
@@ -149,3 +152,13 @@ def test_random_erasing_fills_one_rectangle_of_some_images():
     assert sizes.mean() == pytest.approx(0.21, abs=0.03)
     for hole in holes[used]:
         assert hole.sum() == hole.any(axis=1).sum() * hole.any(axis=0).sum()
+
+
+def test_every_augmentation_changes_images_and_is_none_for_features():
+    names = {f"augment.{field.name}" for field in dataclasses.fields(AugmentConfig)}
+    assert set(_OFF_FOR_FEATURES) == names - {"augment.rand_magnitude"}
+    off = {name.removeprefix("augment."): value for name, value in _OFF_FOR_FEATURES.items()}
+    assert AugmentConfig(**off).none
+    for name, value in off.items():
+        changed = "trivial" if name == "policy" else type(value)(0.5 if value == 1 else 1)
+        assert not AugmentConfig(**{**off, name: changed}).none, name
