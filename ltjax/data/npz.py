@@ -6,6 +6,7 @@ nothing is unpickled.
 """
 
 import contextlib
+import io
 import os
 import warnings
 import zipfile
@@ -51,7 +52,7 @@ class NpzFile:
       headers: of the arrays, by name.
     """
 
-    def __init__(self, archive: zipfile.ZipFile, names: tuple[str, ...], size: int):
+    def __init__(self, archive: zipfile.ZipFile, names: tuple[str, ...] | None, size: int):
         self._archive = archive
         self._members = _members(archive, names, size)
         self.headers = {name: self._header(name) for name in self._members}
@@ -125,13 +126,13 @@ class NpzFile:
 
 
 def _members(
-    archive: zipfile.ZipFile, names: tuple[str, ...], size: int
+    archive: zipfile.ZipFile, names: tuple[str, ...] | None, size: int
 ) -> dict[str, zipfile.ZipInfo]:
-    """The members of a file of `size` bytes that hold the arrays of these names."""
+    """The members of a file of `size` bytes that hold the arrays of these names, or all."""
     found: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         name = member.filename.removesuffix(".npy")
-        if name not in names:
+        if names is not None and name not in names:
             continue
         if name in found:
             raise NpzError(f"it has two arrays {name!r}")
@@ -170,9 +171,14 @@ def open_npz(path: str | Path, names: tuple[str, ...]) -> Iterator[NpzFile]:
     Raises:
       NpzError: it cannot be opened, or something cannot be read from it inside the context.
     """
+    with _one_kind_of_error(), open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        yield NpzFile(archive, names, os.fstat(file.fileno()).st_size)
+
+
+@contextlib.contextmanager
+def _one_kind_of_error() -> Iterator[None]:
     try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            yield NpzFile(archive, names, os.fstat(file.fileno()).st_size)
+        yield
     except (NpzError, InputError):
         raise
     except MemoryError as e:
@@ -197,3 +203,19 @@ def read_arrays(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarra
     """
     with open_npz(path, names) as npz:
         return npz.read_all()
+
+
+def read_content(data: bytes) -> dict[str, np.ndarray]:
+    """Reads all arrays of an `.npz` file that is in memory.
+
+    Args:
+      data: content of the file.
+
+    Returns:
+      The arrays by name.
+
+    Raises:
+      NpzError: see `read_arrays`.
+    """
+    with _one_kind_of_error(), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return NpzFile(archive, None, len(data)).read_all()

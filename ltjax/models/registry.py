@@ -132,8 +132,9 @@ class ModelConfig:
     weights: str = option(
         "",
         TEXT,
-        "pretrained weights that the backbone starts from: a name of docs/pretrained.md, or a "
-        ".pth or .safetensors file; they also say what data.statistics=dataset means",
+        "pretrained weights that the backbone starts from: a name of docs/pretrained.md, a .pth, "
+        ".safetensors or .npz file, or hf:REPO or hf:REPO/FILE of the Hugging Face hub; they also "
+        "say what data.statistics=dataset means",
     )
     width: int = option(
         32, integer(1, 1024), "convnet: channels of the first stage; the features are twice as many"

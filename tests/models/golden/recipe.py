@@ -10,6 +10,22 @@ SIZES = {"basic": 33, "resnext": 33, "efficientnet_lite": 40}
 STAGES = ((1, 3, 1, 1, 16), (1, 5, 2, 6, 24), (1, 3, 1, 6, 24))
 # The blocks of the small ResNets.
 BLOCKS = (1, 2, 1, 1)
+# Name of each golden Vision Transformer to its grid, the side of its images, for which positions
+# may be resampled, and what else differs. All have two blocks of two heads, width 16, and patches
+# of 4 pixels.
+VITS = {
+    "vit": (4, 24, {}),
+    "vit_gap": (3, 12, {"token": False}),
+    "dinov2": (5, 12, {"registers": 2, "layer_scale": True}),
+    "dinov2_own": (3, 12, {"registers": 2, "layer_scale": True}),
+    "dinov2_hf": (3, 12, {"registers": 2, "layer_scale": True}),
+    "clip_timm": (3, 20, {"pre_norm": True, "quick_gelu": True, "epsilon": 1e-5}),
+    "clip_openai": (3, 12, {"pre_norm": True, "quick_gelu": True, "epsilon": 1e-5}),
+    "clip_hf": (3, 12, {"pre_norm": True, "quick_gelu": True, "epsilon": 1e-5}),
+    "augreg": (3, 12, {}),
+    "big_vision": (3, 12, {}),
+    "big_vision_gap": (3, 12, {"token": False}),
+}
 
 
 def tensor(name, shape):

@@ -1,0 +1,6 @@
+"""Pretrained backbones: where each comes from, what images it takes, and what its tensors are."""
+
+from ltjax.models.pretrained.entries import PRETRAINED, SUFFIXES, Entry, entry_of, repository_of
+from ltjax.models.pretrained.weights import Weights, weights_of
+
+__all__ = ["PRETRAINED", "SUFFIXES", "Entry", "Weights", "entry_of", "repository_of", "weights_of"]
