@@ -247,6 +247,20 @@ def test_projections_of_clip_are_heads_without_a_bias():
     np.testing.assert_array_equal(head["kernel"], tensors["visual.proj"])
 
 
+def test_a_whole_clip_of_transformers():
+    module, tensors = small_vit("clip_hf")
+    whole = {f"vision_model.{name}": array for name, array in tensors.items()}
+    whole["vision_model.embeddings.position_ids"] = np.arange(10)
+    whole |= {"logit_scale": np.ones(()), "visual_projection.weight": np.ones((5, 16))}
+    found = weights_of("w", VIT_NAMINGS, whole, module)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        found.backbone,
+        weights_of("w", VIT_NAMINGS, tensors, module).backbone,
+    )
+    assert found.head["kernel"].shape == (16, 5)
+
+
 def test_heads_of_vision_transformers():
     for name, kernel in (("vit", "head.weight"), ("big_vision", "params/head/kernel")):
         module, tensors = small_vit(name)

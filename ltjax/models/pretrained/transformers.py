@@ -278,17 +278,27 @@ def _torch(
     )
 
 
+def _hf_clip_prepared(tensors: Tensors, shapes: Shapes) -> Tensors:
+    """The tower of images with the projection, which lies beside it."""
+    found, name = dict(_HF_CLIP.prepared(tensors, shapes)), "visual_projection.weight"
+    return {**found, name: tensors[name]} if name in tensors else found
+
+
 # The token of masked patches is no part of a network of whole images.
 TIMM = _torch(TIMM_NAMES, "head", beside=("mask_token",))
 DINOV2 = _torch(DINOV2_NAMES, "head", beside=("mask_token",))
 CLIP = _torch(CLIP_NAMES, "proj", ("visual.",))._replace(
     head=_clip_head, beside=lambda name: name == "proj"
 )
-HF_CLIP = _torch(HF_CLIP_NAMES, "visual_projection", ("vision_model.",))._replace(
-    beside=lambda name: name == "embeddings.position_ids"
+_HF_CLIP = _torch(
+    HF_CLIP_NAMES, "visual_projection", ("vision_model.",), ("embeddings.position_ids",)
 )
-HF_DINOV2 = _torch(HF_DINOV2_NAMES, "classifier", ("dinov2.", "dinov2_with_registers."))._replace(
-    beside=lambda name: name.startswith(("classifier.", "embeddings.mask_token"))
+HF_CLIP = _HF_CLIP._replace(prepared=_hf_clip_prepared)
+HF_DINOV2 = _torch(
+    HF_DINOV2_NAMES,
+    "classifier",
+    ("dinov2.", "dinov2_with_registers."),
+    ("embeddings.mask_token",),
 )
 
 
