@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for editors and type checkers
     from ltjax.augment.mixing import remix as remix
     from ltjax.estimator import LongTailClassifier as LongTailClassifier
     from ltjax.losses import adjusted_logits as adjusted_logits
+    from ltjax.losses import balanced_contrastive as balanced_contrastive
     from ltjax.losses import balanced_softmax as balanced_softmax
     from ltjax.losses import bet_weights as bet_weights
     from ltjax.losses import class_balanced_weights as class_balanced_weights
@@ -64,6 +65,7 @@ _HOME = {
     "SamplerConfig": "ltjax.samplers",
     "StandardizedWhitening": "ltjax.whitening.linen",
     "adjusted_logits": "ltjax.losses",
+    "balanced_contrastive": "ltjax.losses",
     "balanced_softmax": "ltjax.losses",
     "batch_moments": "ltjax.whitening",
     "bet_weights": "ltjax.losses",

@@ -11,6 +11,7 @@ from ltjax.losses.combine import (
     identity,
     loss_inputs,
 )
+from ltjax.losses.contrastive import balanced_contrastive
 from ltjax.losses.focal import (
     focal,
     focal_transform,
@@ -59,6 +60,7 @@ __all__ = [
     "LossTransform",
     "RunFacts",
     "adjusted_logits",
+    "balanced_contrastive",
     "balanced_softmax",
     "balanced_softmax_transform",
     "batch_loss",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ltjax.errors import InputError, number, one_of, option, options_of, require
 from ltjax.losses.bet import EMBEDDED_WEIGHT
 from ltjax.losses.combine import MARGIN, ONE_CLASS, LossTransform, chain, identity
+from ltjax.losses.contrastive import CONTRASTIVE, TEMPERATURE
 from ltjax.losses.focal import FOCAL_GAMMA, focal_transform, sigmoid_focal_transform
 from ltjax.losses.lade import LADE_ALPHA, LADE_PENALTY, lade_transform
 from ltjax.losses.logit_adjustment import (
@@ -150,6 +151,8 @@ class LossConfig:
         older="data",
     )
     embedded_weight: float = EMBEDDED_WEIGHT.field()
+    contrastive: float = CONTRASTIVE.field()
+    temperature: float = TEMPERATURE.field()
 
 
 def make_loss(config: LossConfig, run: RunFacts | None = None) -> LossTransform:

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ltjax.models.projector import CONTRAST
+
 
 class Outputs(NamedTuple):
     """What the network returns.
@@ -29,11 +31,14 @@ class Classifier(nn.Module):
       backbone: images `[B, H, W, C]` to features `[B, D]`.
       head: features `[B, D]` to logits `[B, C]`.
       whitening: a module used like `flax.linen.BatchNorm`, or None.
+      projector: of the head's inputs, for a contrastive loss, or None; what it returns is left in
+        the collection `CONTRAST` where that is mutable.
     """
 
     backbone: nn.Module
     head: nn.Module
     whitening: nn.Module | None = None
+    projector: nn.Module | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
@@ -51,4 +56,6 @@ class Classifier(nn.Module):
         whitened = features
         if self.whitening is not None:
             whitened = self.whitening(features, use_running_average=not train)
+        if self.projector is not None:
+            self.sow(CONTRAST, "found", self.projector(whitened), lambda _, new: new, lambda: None)
         return Outputs(self.head(whitened), features, whitened)

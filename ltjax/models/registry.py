@@ -22,6 +22,7 @@ from ltjax.models.heads import (
 from ltjax.models.initialization import INIT, INITIALIZATIONS
 from ltjax.models.layers import DTYPES, Computation
 from ltjax.models.mlp import HIDDEN, MLP
+from ltjax.models.projector import PROJECTION
 from ltjax.models.resnet import ResNet, Shape
 from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.models.vit import VITS, VisionTransformer, ViTShape
@@ -154,6 +155,7 @@ class ModelConfig:
     init: str = INIT.field()
     head: str = option("auto", one_of("auto", *HEADS), "head, the classifier on the features")
     head_scale: float = HEAD_SCALE.field()
+    projection: int = PROJECTION.field()
     head_init: str = option(
         "random",
         TEXT,

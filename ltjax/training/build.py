@@ -6,23 +6,23 @@ from typing import NamedTuple
 import jax
 import optax
 
-from ltjax.augment.device import Augment
 from ltjax.augment.host import HostAugment
-from ltjax.augment.mixing import BatchMixing, make_mixing
+from ltjax.augment.mixing import BatchMixing
 from ltjax.config import Config
 from ltjax.data.loader import StreamSettings
 from ltjax.data.sources import Source
 from ltjax.data.weights import read_pretrained
-from ltjax.losses import LossTransform, RunFacts, make_loss
+from ltjax.losses import LossTransform
 from ltjax.models import MLP, Classifier, make_backbone, make_model
 from ltjax.models.adapters import AdapterSize, LowRank, with_adapters
 from ltjax.models.pretrained import Weights
+from ltjax.models.projector import Projector
 from ltjax.samplers import BatchSampler, index_labels, make_sampler
 from ltjax.training.data import RunData, num_blocks_of, read_data
 from ltjax.training.native import Native, choose_native
+from ltjax.training.objective import augment_of, loss_of, mixing_of, train_step_of
 from ltjax.training.optimizer import (
     Trainable,
-    averaging_of,
     features_stay,
     learning_rate_schedule,
     make_optimizer,
@@ -35,7 +35,7 @@ from ltjax.training.recalibration import (
     recalibration_batches,
 )
 from ltjax.training.state import TrainState, init_state, with_backbone
-from ltjax.training.step import AXIS, TrainStep, make_train_step
+from ltjax.training.step import AXIS, TrainStep
 
 
 class Job(NamedTuple):
@@ -121,11 +121,11 @@ def build(config: Config, *, data: RunData | None = None, began_native: bool | N
     counts, labels = data.train.class_counts, data.train.labels
     classes = [class_statistics(config, counts, labels, sampler) for sampler in samplers]
     losses = [
-        with_prior(_loss(config, total, seed), found, samplers[0].steps_per_epoch)
+        with_prior(loss_of(config, total, seed), found, samplers[0].steps_per_epoch)
         for seed, found in zip(config.seeds, classes, strict=True)
     ]
     learning_rate = learning_rate_of(config, samplers[0].steps_per_epoch)
-    optimizer, mixing = optimizer_of(config, learning_rate), _mixing(config)
+    optimizer, mixing = optimizer_of(config, learning_rate), mixing_of(config)
     caches = caches_features(config, len(labels), model)
     stepped = Classifier(MLP(), model.head, model.whitening) if caches else model
     return Job(
@@ -144,11 +144,11 @@ def build(config: Config, *, data: RunData | None = None, began_native: bool | N
         classes=classes,
         embedded_weight=embedded_weight(config),
         mixing=mixing,
-        train_step=_train_step(config, stepped, losses[0], optimizer, mixing, samplers[0]),
+        train_step=train_step_of(config, stepped, losses[0], optimizer, mixing, samplers[0]),
         optimizer=optimizer,
         learning_rate=learning_rate,
         averaged=config.optimizer.averaged,
-        measurement_step=make_measurement_step(model, augment=_augment(config), mixing=mixing),
+        measurement_step=make_measurement_step(model, augment=augment_of(config), mixing=mixing),
         recalibration_batches=recalibration_batches(config, samplers[0].steps_per_epoch),
         trainable=trained_part(config),
         features_stay=features_stay(config),
@@ -215,6 +215,8 @@ def initial_state(job: Job, seed: int) -> TrainState:
 def model_of(config: Config, num_classes: int, *, native: bool = False) -> Classifier:
     """The network of a configuration, with the adapters of its fine-tuning."""
     model = make_model(config.model, config.whitening, num_classes, axis_name=AXIS, native=native)
+    if config.loss.contrastive:
+        model = model.clone(projector=Projector(num_classes, config.model.projection))
     finetune = config.finetune
     if finetune.train != "adapter":
         return model
@@ -259,64 +261,6 @@ def learning_rate_of(config: Config, steps_per_epoch: int) -> optax.Schedule:
         milestone_factor=optimizer.milestone_factor,
         cycles=optimizer.cycles,
     )
-
-
-def _mixing(config: Config) -> BatchMixing | None:
-    return make_mixing(
-        config.train.mixing,
-        alpha=config.train.mixing_alpha,
-        remix_kappa=config.train.remix_kappa,
-        remix_tau=config.train.remix_tau,
-    )
-
-
-def _train_step(
-    config: Config,
-    model: Classifier,
-    loss: LossTransform,
-    optimizer: optax.GradientTransformation,
-    mixing: BatchMixing | None,
-    sampler: BatchSampler,
-) -> TrainStep:
-    return make_train_step(
-        model,
-        loss,
-        optimizer,
-        embedded_weight=embedded_weight(config),
-        augment=_augment(config),
-        averaging=averaging_of(config.optimizer, sampler.steps_per_epoch, config.training_epochs),
-        sam_rho=config.optimizer.sam_rho,
-        skip_nonfinite=config.train.on_nan == "skip",
-        mixing=mixing,
-        trainable=trained_part(config),
-        features_stay=features_stay(config),
-    )
-
-
-def _augment(config: Config) -> Augment:
-    """The augmentation on the devices."""
-    augment = config.augment
-    return Augment(
-        max_shift=augment.max_shift,
-        flip=augment.flip,
-        rand_ops=augment.rand_ops,
-        rand_magnitude=augment.rand_magnitude,
-        cutout=augment.cutout,
-        policy=augment.policy,
-        erasing=augment.erasing,
-    )
-
-
-def _loss(config: Config, total_steps: int, seed: int) -> LossTransform:
-    facts = RunFacts(
-        total_steps=total_steps,
-        head=config.model.head,
-        head_scale=config.model.head_scale,
-        mixing=config.train.mixing,
-        seed=seed,
-        axis_name=AXIS,
-    )
-    return make_loss(config.loss, facts)
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:

@@ -13,10 +13,17 @@ from ltjax.augment.device import Augment, normalize
 from ltjax.augment.device import augment as augment_images
 from ltjax.augment.mixing import BatchMixing, draw_boxes, draw_shares, mix, partners
 from ltjax.data.loader import Batch, gather
-from ltjax.losses import LossTransform, batch_loss, bet_weights, loss_inputs
+from ltjax.losses import (
+    LossTransform,
+    balanced_contrastive,
+    batch_loss,
+    bet_weights,
+    loss_inputs,
+)
 from ltjax.models import Classifier, Outputs
 from ltjax.models.adapters import merged
 from ltjax.models.layers import norms_in_evaluation
+from ltjax.models.projector import CONTRAST, Projection
 from ltjax.training.optimizer import Trainable, ascended, joined, split
 from ltjax.training.state import TrainState
 from ltjax.whitening.linen import FROZEN, freeze
@@ -46,6 +53,18 @@ class Resident(NamedTuple):
     frozen: Any = ()
 
 
+class Contrast(NamedTuple):
+    """How two views of every image are compared; see `balanced_contrastive`.
+
+    Attributes:
+      weight: of the contrastive loss, beside that of the classifier on both views.
+      temperature: of the contrastive loss.
+    """
+
+    weight: float
+    temperature: float
+
+
 TrainStep = Callable[[TrainState, Resident, Batch], tuple[TrainState, dict[str, jax.Array]]]
 Variables = dict[str, Any]
 EvalStep = Callable[[Variables, Resident, Batch], Outputs]
@@ -64,6 +83,7 @@ def make_train_step(
     mixing: BatchMixing | None = None,
     trainable: Trainable = None,
     features_stay: bool = False,
+    contrast: Contrast | None = None,
 ) -> TrainStep:
     """The step of one device and one seed, to be mapped over the axis `AXIS`.
 
@@ -87,20 +107,25 @@ def make_train_step(
         running statistics and leave them as they are.
       features_stay: whether backbone and whitening are not trained at all: the statistics of both
         are used and not updated, and `Resident.frozen` holds the matrices.
+      contrast: adds a contrastive loss, for which every image is augmented twice; None adds none.
     """
 
     def step(state: TrainState, data: Resident, batch: Batch):
         images, targets = training_inputs(data, batch, state.step, augment, mixing)
+        if contrast is not None:
+            other, _ = training_inputs(data, batch, state.step, augment, mixing, view=1)
+            images, targets = jnp.concatenate([images, other]), jnp.tile(targets, 2)
+            batch = batch._replace(**_twice(batch))
         learned, fixed = split(state.params, trainable)
 
         def loss_fn(learned):
             params = merged(joined(learned, fixed))
             if features_stay:
                 stats = state.batch_stats
-                out = _evaluated(model, params, stats, data.frozen, images)
+                out, projection = _evaluated(model, params, stats, data.frozen, images), None
             else:
                 with norms_in_evaluation(_without(learned)):
-                    out, stats = _forward(model, params, state, images)
+                    out, stats, projection = _forward(model, params, state, images)
             bet = None
             if embedded_weight is not None:
                 bet = bet_weights(batch.embedded, embedded_weight, axis_name=AXIS)
@@ -110,6 +135,8 @@ def make_train_step(
             value = batch_loss(
                 loss, inputs, data.loss_state, step=state.step, bet=bet, axis_name=AXIS
             )
+            if contrast is not None:
+                value += contrast.weight * _contrasted(contrast, projection, targets)
             hits = jnp.argmax(out.logits, axis=-1) == batch.labels
             return value, (stats, jnp.mean(hits.astype(jnp.float32)))
 
@@ -138,6 +165,24 @@ def make_train_step(
     return step
 
 
+def _twice(batch: Batch) -> dict[str, jax.Array | None]:
+    """What the loss reads of a batch, for two views of every image."""
+    weights = None if batch.weights is None else jnp.tile(batch.weights, 2)
+    return {
+        "labels": jnp.tile(batch.labels, 2),
+        "embedded": jnp.tile(batch.embedded, 2),
+        "weights": weights,
+    }
+
+
+def _contrasted(contrast: Contrast, found: Projection | None, labels: jax.Array) -> jax.Array:
+    assert found is not None  # the network has a projector
+    each = balanced_contrastive(
+        found.vectors, labels, found.centers, temperature=contrast.temperature, axis_name=AXIS
+    )
+    return jnp.mean(each)
+
+
 def _without(learned: Any) -> Callable[[tuple[str, ...]], bool]:
     """Says of a layer whether none of its parameters is among those that are trained."""
     layers = {path[:-1] for path in flatten_dict(learned)}
@@ -150,6 +195,8 @@ def training_inputs(
     step: jax.Array,
     augment: Augment | None,
     mixing: BatchMixing | None,
+    *,
+    view: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
     """What the network and the loss see of a training batch; to be mapped over the axis `AXIS`.
 
@@ -159,12 +206,15 @@ def training_inputs(
       step: of the batch, `[]` int32; the randomness is a function of it.
       augment: see `make_train_step`.
       mixing: see `make_train_step`.
+      view: number of the augmentation of the same images, from 0.
 
     Returns:
       Normalized images `[B, H, W, C]`, and labels `[B]` or, with mixing, targets `[B, classes]`.
     """
     step_key = jax.random.fold_in(data.key, step)
     keys = jax.vmap(lambda slot: jax.random.fold_in(step_key, slot))(batch.slots)
+    if view:
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, 2**31 + view))(keys)
     images = gather(data.images, batch)
     if augment is not None:
         images = augment_images(images, keys, augment)
@@ -188,11 +238,12 @@ def make_freeze(
 
 def _forward(
     model: Classifier, params: Any, state: TrainState, images: jax.Array
-) -> tuple[Outputs, Any]:
-    """Outputs in training mode, and new batch statistics."""
+) -> tuple[Outputs, Any, Projection | None]:
+    """Outputs in training mode, new batch statistics, and the projection if there is one."""
     variables = {"params": params, "batch_stats": state.batch_stats}
-    out, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
-    return out, updates.get("batch_stats", state.batch_stats)
+    out, new = model.apply(variables, images, train=True, mutable=["batch_stats", CONTRAST])
+    found = new[CONTRAST]["found"] if CONTRAST in new else None
+    return out, new.get("batch_stats", state.batch_stats), found
 
 
 def _evaluated(

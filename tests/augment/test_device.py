@@ -11,7 +11,7 @@ from ltjax.augment.device import Augment, augment, cutout, random_erasing, rando
 from ltjax.augment.options import POLICY_NAMES, AugmentConfig
 from ltjax.augment.policies import DRAWN, OPERATIONS, apply, rand_augment
 from ltjax.augment.searched import CIFAR, IMAGENET, POLICIES, auto_augment, trivial_augment
-from ltjax.config.resolve import _OFF_FOR_FEATURES
+from ltjax.config.combinations import _OFF_FOR_FEATURES
 from tests.data.pictures import picture
 
 IMAGES = jnp.asarray(np.stack([picture(16, 16, seed=i) for i in range(8)]))

@@ -174,6 +174,38 @@ def test_unknown_and_missing_keys():
         configs.resolve(config)
 
 
+TOGETHER = {
+    "swa_epochs": {"optimizer.ema_decay": 0.9, "optimizer.swa_epochs": 2},
+    "train.mixing = mixup": {"loss.contrastive": 1.0, "method": "mixup"},
+    "finetune.train = head": {
+        "loss.contrastive": 1.0,
+        "finetune.train": "head",
+        "model.name": "efficientnet_lite0",
+        "model.weights": "efficientnet_lite0",
+    },
+}
+
+
+@pytest.mark.parametrize("words", TOGETHER)
+def test_values_that_do_not_go_together(words):
+    config = configs.default()
+    for path, value in TOGETHER[words].items():
+        configs.put(config, path, value)
+    with pytest.raises(InputError, match=f"is not allowed with.*{words}"):
+        configs.resolve(config)
+
+
+def test_what_is_for_images_is_refused_on_features():
+    config = configs.default()
+    config.data.name, config.data.path, config.model.name = "features", "x.npy", "mlp"
+    config.augment.max_shift, config.train.mixing = 0, "cutmix"
+    with pytest.raises(InputError, match=r"train.mixing = cutmix is not allowed with"):
+        configs.resolve(config)
+    config.train.mixing, config.loss.contrastive = "none", 1.0
+    with pytest.raises(InputError, match=r"contrastive = 1.0 is not allowed with.*data.name"):
+        configs.resolve(config)
+
+
 def test_groups_may_not_overlap():
     config = configs.default()
     config.evaluation.few_below = 150

@@ -167,6 +167,20 @@ def test_sam_takes_the_gradient_uphill_and_the_statistics_here(devices):
 
 
 @pytest.mark.slow
+def test_two_views_are_compared_on_one_device_as_on_four(devices):
+    settings = {"method": "cw_la_b3rs_bet", "optimizer__warmup_epochs": 0}
+    one, losses = train(1, 3, **settings, loss__contrastive=0.5, model__projection=8)
+    four, four_losses = train(4, 3, **settings, loss__contrastive=0.5, model__projection=8)
+    np.testing.assert_allclose(losses, four_losses, rtol=2e-4)
+    assert_close(one.stacked(), four.stacked())
+    # The classifier's loss alone is that of one view, where both views are the image itself.
+    still = {**settings, "augment__max_shift": 0, "whitening__method": "none"}
+    _, plain_losses = train(1, 1, **still)
+    _, tiny_losses = train(1, 1, **still, loss__contrastive=1e-9, model__projection=8)
+    np.testing.assert_allclose(tiny_losses, plain_losses, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_skipped_update_changes_nothing_but_the_step(devices):
     seeds, _ = train(2, 1, train__on_nan="skip")
     before = jax.tree.map(np.array, seeds.states[0])
