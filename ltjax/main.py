@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from absl import flags
 
     from ltjax.config import Config
+    from ltjax.training.run import RunOutcome
 
 
 def console() -> None:
@@ -163,7 +164,8 @@ def _define_flags() -> "flags.FlagValues":
     flags.DEFINE_string(
         "workdir",
         None,
-        "Folder of the run; when training, runs/CONFIG-METHOD[-STAGE]-seedSEED by default.",
+        "Folder of the run, also gs:// or s3://; when training, by default "
+        "runs/CONFIG-METHOD[-STAGE]-seedSEED.",
         **own,
     )
     _define_serving_flags(own)
@@ -252,11 +254,16 @@ def _train(given: "flags.FlagValues", config: "Config") -> None:
     _start_jax(config.cpu_devices)
     from ltjax.training.hosts import joined
     from ltjax.training.run import run
+    from ltjax.training.store import kept
 
-    with joined(*hosts) if given.distributed else contextlib.nullcontext():
-        outcome = run(config, workdir)
-    if not outcome.chief:
-        return
+    with contextlib.ExitStack() as until_reported:
+        with joined(*hosts) if given.distributed else contextlib.nullcontext():
+            outcome = run(config, until_reported.enter_context(kept(workdir)))
+        if outcome.chief:
+            _report(outcome, workdir)
+
+
+def _report(outcome: "RunOutcome", workdir: str) -> None:
     from ltjax.errors import one_line
     from ltjax.report.build import write  # figures need a second to load: after the training
     from ltjax.report.terminal import print_table

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from ltjax.data.lists import LIST_ENDINGS
+from ltjax.data.remote import is_remote
 from ltjax.errors import InputError, one_line, shown
 
 USAGE = "ltjax --config RECIPE [--data DIR] [--workdir DIR] [--config.KEY=VALUE]"
@@ -163,7 +164,8 @@ def place_data(config: ConfigDict, path: str | None) -> ConfigDict:
         config.data.name, config.data.path = "npz", path
     elif kind in LIST_ENDINGS and not Path(path).is_dir():
         config.data.name, config.data.path = "list", path
-        config.data.dir = config.data.dir or str(Path(path).parent)
+        above = path.rpartition("/")[0] if is_remote(path) else str(Path(path).parent)
+        config.data.dir = config.data.dir or above
     elif config.data.name in ("digits", "npz"):
         raise InputError(
             f"--data {shown(path)} does not go with data.name = {config.data.name}, which reads no "

@@ -15,6 +15,11 @@ from ltjax.data.npz import NpzError, open_npz
 _DIGEST = "sha256"
 
 
+def cache_home() -> Path:
+    """The user's cache folder, or that of the environment variable LTJAX_CACHE_DIR."""
+    return Path(os.environ.get("LTJAX_CACHE_DIR") or platformdirs.user_cache_path("ltjax") / "data")
+
+
 class Cache:
     """One set of arrays about a folder, replaced when what it was made from changes.
 
@@ -32,8 +37,7 @@ class Cache:
     def __init__(self, folder: Path, name: str, key: str, arrays: tuple[str, ...]):
         self._arrays, self._key = arrays, key.encode("utf-8", "surrogateescape")
         place = hashlib.sha256(f"{folder.resolve()}\n{name}".encode("utf-8", "surrogateescape"))
-        home = os.environ.get("LTJAX_CACHE_DIR") or platformdirs.user_cache_path("ltjax") / "data"
-        self._path = Path(home) / f"{name.split()[0]}-{place.hexdigest()[:16]}.npz"
+        self._path = cache_home() / f"{name.split()[0]}-{place.hexdigest()[:16]}.npz"
 
     def load(self) -> dict[str, np.ndarray] | None:
         """Reads the arrays.

@@ -1,8 +1,10 @@
 """From the configuration's data section to a long-tailed training part and a test part."""
 
 import dataclasses
+import os
+import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ltjax.data.arrays import digits, read_npz
 from ltjax.data.features import read_features
@@ -11,6 +13,7 @@ from ltjax.data.lists import read_list
 from ltjax.data.loader import RESIDENCIES
 from ltjax.data.longtail import PROFILES, holdout, stratified_sample
 from ltjax.data.parquet import read_images, split_files
+from ltjax.data.remote import copied_here, is_remote
 from ltjax.data.sources import Source, Splits
 from ltjax.data.split import check_classes, held_out_notes, thin, untested_notes
 from ltjax.data.statistics import STATISTICS
@@ -29,6 +32,8 @@ from ltjax.errors import (
 
 # Side of the square that the network sees where neither the configuration nor the data says.
 DEFAULT_SIZE = 224
+# Keys of files, which may be in an object store.
+_PLACES = ("path", "test_path", "validation_path")
 
 
 class Parts(NamedTuple):
@@ -215,6 +220,18 @@ class DataConfig:
     )
 
 
+def _local(config: DataConfig) -> DataConfig:
+    """The same, with copies of the files and folders that are in an object store."""
+    copies: dict[str, Any] = {key: copied_here(getattr(config, key)) for key in _PLACES}
+    if config.name not in SOURCES and is_remote(config.dir):
+        # A data set of TFDS, the one of perhaps many in that folder.
+        name = re.split("[:/]", config.name)[0]
+        copies["dir"] = os.path.dirname(copied_here(f"{config.dir.rstrip('/')}/{name}"))
+    elif config.name in SOURCES:
+        copies["dir"] = copied_here(config.dir)
+    return dataclasses.replace(config, **copies)
+
+
 def load_splits(config: DataConfig) -> Splits:
     """Reads a data set and makes the training part long-tailed.
 
@@ -239,7 +256,7 @@ def load_splits(config: DataConfig) -> Splits:
     """
     for name, declared in options_of(config).items():
         declared.check(f"data.{name}", getattr(config, name))
-    seed = config.seed or 0
+    seed, config = config.seed or 0, _local(config)
     train, test, validation, notes = Parts(*SOURCES.get(config.name, _read_tfds)(config))
     check_classes(train, config.name)
     if test is None:

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m ltjax.report",
         description="Writes the report of one finished run again, or compares several runs.",
     )
-    parser.add_argument("workdirs", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("workdirs", nargs="+", help="folders of finished runs")
     parser.add_argument("--out", type=Path, help="file of the comparison", default=None)
     given = parser.parse_args(argv)
     print_any_text(sys.stdout, sys.stderr)

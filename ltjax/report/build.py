@@ -16,6 +16,7 @@ from ltjax.report.read import read_run
 from ltjax.report.record import Classifier, RunRecord
 from ltjax.report.scores import HEADLINES, SCORES, prior_table, score_table
 from ltjax.samplers.counting import sentence, table
+from ltjax.training.store import kept
 from ltjax.training.workdir import write_bytes
 
 
@@ -111,6 +112,11 @@ def write(workdir: str | Path) -> Path:
     Raises:
       InputError: the run is not finished, or a file is absent or damaged.
     """
+    with kept(workdir) as place:
+        return _write(place)
+
+
+def _write(workdir: Path) -> Path:
     run = read_run(workdir)
     folder = run.workdir / "figures"
     folder.mkdir(exist_ok=True)

@@ -24,6 +24,7 @@ from ltjax.report.record import (
     Training,
 )
 from ltjax.training.progress import read_metrics
+from ltjax.training.store import fetched
 from ltjax.training.stored import read_json
 
 FILES = (
@@ -49,7 +50,7 @@ def read_run(workdir: str | Path) -> RunRecord:
     Raises:
       InputError: the run is not finished, or a file is absent or damaged; one line that names it.
     """
-    folder = Path(workdir)
+    folder = fetched(workdir)
     if not folder.exists():
         raise InputError(f"workdir {folder} does not exist; give the workdir of a finished run")
     if not (folder / "result.json").exists():

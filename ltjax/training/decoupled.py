@@ -116,7 +116,7 @@ def begin(
         for index, trained in enumerate(restore_states(first, seeds.mapping))
     ]
     states, found = zip(*begun, strict=True)
-    facts: dict[str, Any] = {"init_from": str(first.path), "first_method": first.config.method}
+    facts: dict[str, Any] = {"init_from": config.init_from, "first_method": first.config.method}
     facts |= found[0] if len(found) == 1 else {"per_seed": list(found)}
     return list(states), facts
 

@@ -23,6 +23,7 @@ from ltjax.training.native import began_native
 from ltjax.training.progress import SilentWatcher, Watcher, default_watcher
 from ltjax.training.provenance import configuration_digest
 from ltjax.training.result import command_line, final_scores, write_details
+from ltjax.training.store import kept
 from ltjax.training.workdir import Workdir, write_json
 
 
@@ -30,7 +31,7 @@ class RunOutcome(NamedTuple):
     """What `run` returns.
 
     Attributes:
-      workdir: folder of the run.
+      workdir: folder of the run; of one in an object store, its copy on this machine.
       result: content of its `result.json`.
       finished_before: whether the run was finished already.
       chief: whether this host is the one that writes.
@@ -50,7 +51,8 @@ def run(
     Args:
       config: `ltjax.config.default()` with overrides. With a `stage` other than "one",
         `init_from` is the workdir of a finished stage one of the same data, model and whitening.
-      workdir: folder of the run; the same call on the same folder resumes it.
+      workdir: folder of the run, or a URL such as `gs://bucket/run`; the same call on the same
+        folder resumes it.
       watcher: shows progress; by default a bar on a terminal and lines elsewhere.
 
     Returns:
@@ -65,6 +67,12 @@ def run(
     config = configs.resolve(config)
     mapping = _mapping(config)
     configs.check_devices(config, mapping.count)
+    with kept(workdir) as path:
+        return _run(config, path, mapping, watcher)
+
+
+def _run(config: Config, workdir: Path, mapping: Mapping, watcher: Watcher | None) -> RunOutcome:
+    """The run in a folder of this machine."""
     config, data, length = settle(config, workdir, mapping)
     first, folder = None, Workdir(workdir, config)
     if config.stage != "one" and not folder.result.exists():

@@ -17,6 +17,7 @@ from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.errors import InputError, one_line
 from ltjax.training.safety import advice, locked
+from ltjax.training.store import fetched
 from ltjax.training.stored import checked_dataset, checked_result, read_object
 
 # What a run writes in its folder and reads again.
@@ -233,14 +234,14 @@ def read_finished(workdir: str | Path, *, name: str = "workdir", what: str = "ru
     """Finds a finished run and reads its configuration; the rest is read when it is asked for.
 
     Args:
-      workdir: its folder.
+      workdir: its folder, or a URL of it.
       name: what the folder is called in messages.
       what: what the run is called there.
 
     Raises:
       InputError: no finished run is there, or a file of it is damaged.
     """
-    path = Path(workdir)
+    path = fetched(workdir)
     if not os.path.lexists(path):
         raise InputError(f"{name} {path} does not exist; give the workdir of a finished {what}")
     for file, wrong in (("config.json", "no workdir of a run"), ("result.json", "not finished")):
