@@ -47,7 +47,7 @@ def weights_of(
       InputError: tensors are missing, left over, of another shape or type, or not finite; the
         first of each kind are named.
     """
-    shapes = _shapes(backbone)
+    shapes = shapes_of(backbone)
     naming, tensors, places = _fitting(namings, tensors, shapes, backbone)
     _check(what, naming, tensors, places)
     found = {
@@ -61,8 +61,15 @@ def weights_of(
     return Weights(unflatten_dict(found), head)
 
 
-def _shapes(backbone: nn.Module) -> Shapes:
-    """Shapes of the variables, by their paths."""
+def shapes_of(backbone: nn.Module) -> Shapes:
+    """Shapes of a backbone's variables.
+
+    Args:
+      backbone: the module.
+
+    Returns:
+      Shapes by their paths, such as `("params", "norm", "scale")`.
+    """
     image = jax.ShapeDtypeStruct((1, _SIDE, _SIDE, 3), jnp.float32)
     variables = jax.eval_shape(lambda x: backbone.init(jax.random.key(0), x, train=False), image)
     return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
