@@ -5,7 +5,7 @@
     python -m tests.models.golden.make_vits
 
 `vits.npz` holds what `networks.npz` holds, of the networks of `recipe.VITS`, and gradients of one
-of each kind.
+of each kind; and the names and shapes of some published networks.
 """
 
 import tempfile
@@ -23,6 +23,12 @@ from timm.models import vision_transformer
 from tests.models.golden.make import FOLDER, filled, gradients, pixels, stored
 from tests.models.golden.recipe import VITS, tensor
 
+# Names of entries of `PRETRAINED`, by those of timm's networks.
+FULL_SIZE = {
+    "vit_ti16_augreg": "vit_tiny_patch16_224.augreg_in21k",
+    "dinov2_s14_reg4": "vit_small_patch14_reg4_dinov2.lvd142m",
+    "clip_b16": "",
+}
 GRADIENTS = ("vit", "dinov2", "clip_openai")
 WIDTH, DEPTH, HEADS, PATCH = 16, 2, 2, 4
 
@@ -166,7 +172,19 @@ def small(name):
     return stored(shapes, found) | (gradients(made, found) if name in GRADIENTS else {})
 
 
+def full(name):
+    """Names and shapes of a published network."""
+    with torch.device("meta"):  # without its numbers
+        if name == "clip_b16":
+            made = open_clip.model.CLIP(**open_clip.get_model_config("ViT-B-16"))
+        else:
+            made = timm.create_model(FULL_SIZE[name])
+    shapes = {key: tuple(value.shape) for key, value in made.state_dict().items()}
+    return {k: v for k, v in stored(shapes, torch.zeros(())).items() if k != "features"}
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
     numbers = {f"{name}/{k}": v for name in VITS for k, v in small(name).items()}
+    numbers |= {f"{name}/{k}": v for name in FULL_SIZE for k, v in full(name).items()}
     np.savez_compressed(FOLDER / "vits.npz", **numbers)
