@@ -13,6 +13,7 @@ from ltjax.config.combinations import FlatConfig, check_combinations
 from ltjax.config.recipes import METHODS, STAGES
 from ltjax.config.schema import SCHEMA, SECTIONS, Config, Key, flatten, get, suggestion
 from ltjax.errors import InputError, one_line, require
+from ltjax.models.pretrained import PRETRAINED
 from ltjax.models.registry import TAKE_FEATURES
 
 
@@ -146,6 +147,9 @@ def _shrink(flat: FlatConfig) -> None:
     if flat["data.name"] not in ("digits", "npz", "features") and flat["data.image_size"]:
         flat["data.image_size"] = min(flat["data.image_size"], 32 if large else 64)
     flat["model.dtype"] = "float32"  # a CPU computes in bfloat16 more slowly
+    entry = PRETRAINED.get(flat["model.weights"])
+    if entry is not None and entry.package is None:
+        flat["model.weights"] = ""  # a file that must be fetched first, and may be large
 
 
 def check_devices(config: Config, devices: int) -> None:

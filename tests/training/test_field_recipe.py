@@ -106,7 +106,7 @@ def test_a_run_normalizes_by_the_constants(tmp_path):
     ("name", "batch", "rate", "decay", "statistics", "jitter"),
     [
         ("imagenet_lt", 512, 0.2, 5e-4, "imagenet", 0.4),
-        ("places_lt", 256, 0.1, 5e-4, "imagenet", 0.4),
+        ("places_lt", 256, 0.01, 5e-4, "imagenet", 0.4),
         ("inaturalist18", 512, 0.2, 1e-4, "inaturalist", 0.0),
     ],
 )
@@ -119,6 +119,7 @@ def test_large_images_follow_the_code_of_kang_et_al(name, batch, rate, decay, st
     assert (config.train.batch_size, config.data.statistics) == (batch, statistics)
     assert (optimizer.name, optimizer.momentum, optimizer.nesterov) == ("sgd", 0.9, False)
     assert (optimizer.weight_decay, optimizer.decay) == (decay, "all")
+    assert optimizer.head_rate == (10 if name == "places_lt" else 1)
     assert (augment.crop_area, augment.flip, augment.colour_jitter) == (0.08, True, jitter)
     assert (augment.max_shift, augment.rand_ops, augment.cutout) == (0, 0, 0)
     epochs, schedule = config.train.epochs, jax.jit(learning_rate_of(config, STEPS))
