@@ -10,8 +10,9 @@ Accuracy:  that of your images. The network itself has 75.1% on ImageNet
 
 EfficientNet-Lite0 from ImageNet, frozen: its features are computed once, and whitening and
 classifier are trained on them, which takes seconds. With more time the last blocks can learn too,
-on mirrored images: --config.finetune.train=last_2 --config.augment.flip=True. Where a mirrored image is of another class, leave out the
-flip. A damaged image is replaced by another of its class, and named before the training.
+on mirrored images: --config.finetune.train=last_2 --config.augment.flip=True. Where a mirrored
+image is of another class, leave out the flip. A damaged image is replaced by another of its class,
+and named before the training.
 """
 
 from ltjax import config as base

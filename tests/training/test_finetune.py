@@ -15,7 +15,7 @@ from ltjax.models import ConvNet, make_head
 from ltjax.models.classifier import Classifier
 from ltjax.models.registry import ModelConfig
 from ltjax.training.build import optimizer_of
-from ltjax.training.optimizer import features_stay, trained_part
+from ltjax.training.optimizer import averaging_of, features_stay, trained_part
 from ltjax.training.state import hasty, init_state
 from ltjax.training.step import AXIS, Resident, make_train_step
 from tests.helpers import CONVNET, small_config
@@ -42,7 +42,7 @@ def prepared(train, **overrides):
         loss,
         optimizer,
         embedded_weight=None,
-        ema_decay=config.optimizer.ema_decay,
+        averaging=averaging_of(config.optimizer, 1, 1),
         trainable=trainable,
         features_stay=features_stay(config),
     )
