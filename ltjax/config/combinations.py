@@ -24,6 +24,7 @@ def check_combinations(flat: FlatConfig) -> None:
     _check_groups(flat)
     _check_features(flat)
     _check_averages(flat)
+    _check_mixing(flat)
     _check_contrastive(flat)
     if flat["model.weights"]:
         entry_of(flat["model.weights"], flat["model.name"])
@@ -119,6 +120,15 @@ def _check_contrastive(flat: FlatConfig) -> None:
             f"config.loss.contrastive = {flat['loss.contrastive']} is not allowed with "
             f"config.{wrong[0]} = {flat[wrong[0]]}: the features of two views of every image are "
             "trained; use 0"
+        )
+
+
+def _check_mixing(flat: FlatConfig) -> None:
+    """Refuses images beside mixed ones where none are mixed."""
+    if flat["train.regmixup"] and flat["train.mixing"] == "none":
+        raise InputError(
+            "config.train.regmixup = True is not allowed with config.train.mixing = none; use "
+            "mixup, remix or cutmix"
         )
 
 

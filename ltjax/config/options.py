@@ -137,6 +137,9 @@ class TrainConfig:
     )
     mixing: str = option("auto", one_of("auto", *MIXINGS), "mixing of images and labels")
     mixing_alpha: float = MIXING_ALPHA.field()
+    regmixup: bool = option(
+        False, FLAG, "whether the images are also seen as they are, beside the mixed ones"
+    )
     remix_kappa: float = REMIX_KAPPA.field()
     remix_tau: float = REMIX_TAU.field()
     on_nan: str = option(

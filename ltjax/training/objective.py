@@ -54,6 +54,7 @@ def train_step_of(
         sam_rho=config.optimizer.sam_rho,
         skip_nonfinite=config.train.on_nan == "skip",
         mixing=mixing,
+        regmixup=config.train.regmixup,
         trainable=trained_part(config),
         features_stay=features_stay(config),
         contrast=_contrast(config),

@@ -81,6 +81,7 @@ def make_train_step(
     sam_rho: float = 0.0,
     skip_nonfinite: bool = False,
     mixing: BatchMixing | None = None,
+    regmixup: bool = False,
     trainable: Trainable = None,
     features_stay: bool = False,
     contrast: Contrast | None = None,
@@ -103,6 +104,7 @@ def make_train_step(
         turns it off. The running statistics follow the first pass, at the parameters themselves.
       skip_nonfinite: leave the state as it is where loss or gradient are not finite.
       mixing: mixes images and labels within the batch, or None.
+      regmixup: whether the loss is also taken of the images that are not mixed, with equal weight.
       trainable: what is trained, or None for all; batch norms whose parameters are not use their
         running statistics and leave them as they are.
       features_stay: whether backbone and whitening are not trained at all: the statistics of both
@@ -112,6 +114,11 @@ def make_train_step(
 
     def step(state: TrainState, data: Resident, batch: Batch):
         images, targets = training_inputs(data, batch, state.step, augment, mixing)
+        if regmixup:
+            plain, labels = training_inputs(data, batch, state.step, augment, None)
+            single = jax.nn.one_hot(labels, targets.shape[1], dtype=targets.dtype)
+            images, targets = jnp.concatenate([plain, images]), jnp.concatenate([single, targets])
+            batch = batch._replace(**_twice(batch))
         if contrast is not None:
             other, _ = training_inputs(data, batch, state.step, augment, mixing, view=1)
             images, targets = jnp.concatenate([images, other]), jnp.tile(targets, 2)

@@ -167,6 +167,22 @@ def test_sam_takes_the_gradient_uphill_and_the_statistics_here(devices):
 
 
 @pytest.mark.slow
+def test_regmixup_is_the_mean_of_mixed_and_unmixed_losses(devices):
+    # A network without batch norm, whose loss of an example does not depend on the others.
+    still = {
+        "method": "ce",
+        "model__name": "vit_tiny",
+        "model__hidden": (),
+        "augment__max_shift": 0,
+    }
+    mixing = {"train__mixing": "cutmix", "train__mixing_alpha": 0.4}
+    ways = ({}, mixing, mixing | {"train__regmixup": True})
+    plain, mixed, both = (train(2, 1, **still, **way)[1].item() for way in ways)
+    assert plain != mixed
+    assert both == pytest.approx((plain + mixed) / 2, rel=1e-5)
+
+
+@pytest.mark.slow
 def test_two_views_are_compared_on_one_device_as_on_four(devices):
     settings = {"method": "cw_la_b3rs_bet", "optimizer__warmup_epochs": 0}
     one, losses = train(1, 3, **settings, loss__contrastive=0.5, model__projection=8)
