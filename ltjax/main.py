@@ -12,6 +12,7 @@ ltjax explain KEY
 # The standard library only: `console` sets the environment before NumPy is imported.
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,8 +34,13 @@ def console() -> None:
     from ltjax.training.streams import flushed, open_streams
 
     open_streams()
-    keep_memory()  # before JAX's backend starts
-    sys.exit(flushed(main()))
+    try:
+        keep_memory()  # before JAX's backend starts
+        code = flushed(main())
+    except KeyboardInterrupt:  # while modules were loaded, or while the process ended
+        code = 130
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to do but to end
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,36 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: program name and arguments; None takes `sys.argv`.
 
     Returns:
-      0 on success, 2 for input that cannot be used (one line on stderr), 130 on Ctrl-C.
+      0 on success, 2 for input that cannot be used (one line on stderr), 130 on Ctrl-C; see
+      `ltjax.errors.Interrupted` for the other signals.
     """
-    from ltjax.errors import InputError, Interrupted, one_line, print_any_text
-    from ltjax.training.streams import quiet_libraries
+    from ltjax.training.ending import orderly
 
-    print_any_text(sys.stdout, sys.stderr)
-    quiet_libraries()
-    try:
-        return _run(sys.argv if argv is None else argv)
-    except InputError as e:
-        print(f"ltjax: error: {one_line(e, most=3000)}", file=sys.stderr)
-    except BrokenPipeError:  # the reader of the output went away; everything else is done
-        return 0
-    except (MemoryError, RuntimeError) as e:
-        from ltjax.training.safety import exhausted
-
-        if not (reason := exhausted(e)):
-            raise
-        print(f"ltjax: error: {one_line(reason, most=3000)}", file=sys.stderr)
-    except OSError as e:
-        from ltjax.training.safety import told
-
-        print(f"ltjax: error: {one_line(told(e), most=3000)}", file=sys.stderr)
-    except Interrupted as e:
-        print(f"ltjax: {e}; the same command resumes", file=sys.stderr)
-        return e.exit_code
-    except KeyboardInterrupt:
-        print("ltjax: interrupted; the same command resumes", file=sys.stderr)
-        return 130
-    return 2
+    return orderly(lambda: _run(sys.argv if argv is None else argv))
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -87,6 +69,7 @@ def _run(argv: Sequence[str]) -> int:
             place_data,
             read_config_file,
         )
+        from ltjax.training.ending import asked
     if list(argv[1:2]) == ["explain"]:
         from ltjax.config.explain import explain
 
@@ -117,7 +100,8 @@ def _run(argv: Sequence[str]) -> int:
                 f"--config.KEY=VALUE does not go with --mode={given.mode}, which reads no data set "
                 "of the configuration; leave it out"
             )
-    MODES[given.mode](given, config)
+    with asked(resumes=given.mode == "train"):
+        MODES[given.mode](given, config)
     return 0
 
 

@@ -1,20 +1,26 @@
 """Random configurations, most of them wrong, through the resolver, the flags and the build.
 
-    python -m experiments.fuzz.configurations [--configurations 10000] [--builds 200] [--out DIR]
+    python -m experiments.fuzz.configurations [--configurations 10000] [--first 0] [--out DIR]
 
 Values of every type and size are made from the schema itself, so that a new key is tried without
 a change here. A configuration may only resolve or be refused: by an `InputError` of one line that
 names a key of it. One that resolves must be of the declared types, be the same after a round
 through JSON, and build: its step is traced without computing, or refused by one line.
+
+Each configuration is drawn from the seed and its own number, so that the work can be cut into
+portions, and one that fails can be tried alone.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
+import random
+import struct
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,8 +29,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from experiments import records
@@ -38,28 +42,10 @@ from ltjax.training.step import AXIS, Resident
 # Of computing; a configuration that takes longer is as good as one that hangs.
 SECONDS = 2.0
 EDGES = [2**k + d for k in (0, 7, 8, 15, 16, 24, 31, 32, 53, 63, 64) for d in (-1, 0, 1)]
-INTEGERS = st.sampled_from([*EDGES, *(-x for x in EDGES), 10**30, -(10**30), 10**4000])
-NUMBERS = st.sampled_from(
-    [
-        0.0,
-        -0.0,
-        0.5,
-        1.0,
-        1.5,
-        1e-9,
-        1e-30,
-        1e-45,
-        5e-324,
-        1e30,
-        1e308,
-        math.inf,
-        -math.inf,
-        math.nan,
-    ]
-) | st.floats(width=32)
-TEXTS = st.sampled_from(
-    ["", "auto", "None", "1", "a\nb", "\0", "\udcff", "\x1b[2J", "猫", "$x$", "[/]", "x" * 5000]
-) | st.text(max_size=8)
+INTEGERS = [*EDGES, *(-x for x in EDGES), 10**30, -(10**30), 10**4000]
+NUMBERS = [0.0, -0.0, 0.5, 1.0, 1.5, 1e-9, 1e-30, 1e-45, 5e-324, 1e30, 1e308]
+NUMBERS += [math.inf, -math.inf, math.nan]
+TEXTS = ["", "auto", "None", "1", "a\nb", "\0", "\udcff", "\x1b[2J", "猫", "$x$", "[/]", "x" * 5000]
 
 
 class Strange:
@@ -74,25 +60,61 @@ class Strange:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return (
-        st.lists(inner, max_size=3)
-        | st.lists(inner, max_size=3).map(tuple)
-        | st.dictionaries(st.sampled_from(["epochs", "name", "a.b", ""]), inner, max_size=2)
-    )
+# What a `get_config()` may hold besides what JSON can.
+OBJECTS: list[Any] = [
+    *(b"auto", 1j, Decimal(1), frozenset({1}), range(3), int, len, Strange()),
+    *(np.float32(0.25), np.int64(3), np.bool_(True), np.str_("auto"), np.float64(np.nan)),
+    *(np.zeros(0), np.zeros(1), np.ones((2, 2)), np.array("auto"), np.array([1, 2])),
+]
+# The odd ones of each kind, and how others of it are drawn.
+Draw = Callable[[random.Random], Any]
+LEAVES: list[Draw] = [
+    lambda rng: rng.choice([None, True, False]),
+    lambda rng: rng.randint(-3, 300),
+    lambda rng: rng.choice(INTEGERS),
+    lambda rng: rng.choice(NUMBERS),
+    lambda rng: struct.unpack("f", rng.randbytes(4))[0],
+    lambda rng: rng.choice(TEXTS),
+    lambda rng: "".join(
+        chr(rng.randrange(2 ** rng.randint(1, 16))) for _ in range(rng.randint(0, 8))
+    ),
+]
 
 
-JSON_LEAVES = st.none() | st.booleans() | st.integers(-3, 300) | INTEGERS | NUMBERS | TEXTS
-PYTHON_LEAVES = JSON_LEAVES | st.sampled_from(
-    [
-        *(b"auto", 1j, Decimal(1), frozenset({1}), range(3), int, len, Strange()),
-        *(np.float32(0.25), np.int64(3), np.bool_(True), np.str_("auto"), np.float64(np.nan)),
-        *(np.zeros(0), np.zeros(1), np.ones((2, 2)), np.array("auto"), np.array([1, 2])),
+def leaf(rng: random.Random, *, objects: bool) -> Any:
+    """A value of any type.
+
+    Args:
+      rng: to draw with.
+      objects: whether it may be one that JSON cannot hold.
+    """
+    if objects and rng.random() < 0.3:
+        return rng.choice(OBJECTS)
+    return rng.choice(LEAVES)(rng)
+
+
+def nested(rng: random.Random, depth: int = 0, *, objects: bool) -> Any:
+    """A list, a tuple or a dictionary of at most three values, some of which are such themselves.
+
+    Args:
+      rng: to draw with.
+      depth: of lists around it.
+      objects: see `leaf`.
+    """
+    found = [
+        nested(rng, depth + 1, objects=objects)
+        if depth < 3 and rng.random() < 0.2
+        else leaf(rng, objects=objects)
+        for _ in range(rng.randint(0, 3))
     ]
-)
+    kind = rng.choice([list, tuple, dict])
+    if kind is dict:
+        return dict(zip(rng.sample(["epochs", "name", "a.b", ""], len(found)), found, strict=True))
+    return kind(found)
 
 
-def near(path: str) -> st.SearchStrategy[Any]:
+@functools.cache
+def near(path: str) -> list[Any]:
     """Values that a key may well have: names in its text of what is allowed, and near its default.
 
     Args:
@@ -110,32 +132,27 @@ def near(path: str) -> st.SearchStrategy[Any]:
         found += [int(limit), int(limit) + 1, int(limit) - 1, int(limit) // 2, 1, 2]
     if isinstance(key.default, tuple):
         found += [(), (1,), (1, 2), [3, 4], (2, 1), (1, 1), ("a", "b"), ((1, 2), 3), (0, 2**31)]
-    return st.sampled_from(found)
+    return found
 
 
-def values(leaves: st.SearchStrategy[Any], path: str) -> st.SearchStrategy[Any]:
-    """Values of a key: half of them near to what is allowed, the others of any type.
-
-    Args:
-      leaves: values of any type.
-      path: of the key.
-    """
-    return near(path) | leaves | st.recursive(leaves, _nested, max_leaves=4)
-
-
-@st.composite
-def changes(draw: st.DrawFn, leaves: st.SearchStrategy[Any]) -> dict[str, Any]:
-    """One to four keys, or names that are none, with values.
+def changes(rng: random.Random, *, objects: bool) -> dict[str, Any]:
+    """One to four keys, or names that are none, with values: half of them near to what is allowed.
 
     Args:
-      draw: of hypothesis.
-      leaves: values of any type.
+      rng: to draw with.
+      objects: see `leaf`.
     """
-    keys = st.sampled_from(list(configs.SCHEMA))
-    names = keys if draw(st.integers(0, 9)) else keys | st.sampled_from(["train", "train.x", "x.y"])
-    paths = draw(st.lists(names, min_size=1, max_size=4, unique=True))
-    known = configs.SCHEMA
-    return {p: draw(values(leaves, p) if p in known else leaves) for p in paths}
+    names = list(configs.SCHEMA)
+    if rng.random() < 0.1:
+        names += ["train", "train.x", "x.y"] * (len(names) // 6)
+    found = {}
+    for path in rng.sample(names, rng.randint(1, 4)):
+        draw = rng.random()
+        if path in configs.SCHEMA and draw < 0.5:
+            found[path] = rng.choice(near(path))
+        else:
+            found[path] = (leaf if draw < 0.8 else nested)(rng, objects=objects)
+    return found
 
 
 def stored(changed: dict[str, Any]) -> configs.Config:
@@ -186,11 +203,8 @@ def from_flags(changed: dict[str, Any]) -> configs.Config:
 
 
 Enter = Callable[[dict[str, Any]], configs.Config]
-ENTRIES: dict[str, tuple[Enter, st.SearchStrategy[Any]]] = {
-    "config.json": (stored, changes(JSON_LEAVES)),
-    "config file": (from_file, changes(PYTHON_LEAVES)),
-    "flags": (from_flags, changes(JSON_LEAVES)),
-}
+# Ways for a configuration to come in, and whether it may then hold what JSON cannot.
+ENTRIES: list[tuple[Enter, bool]] = [(stored, False), (from_file, True), (from_flags, False)]
 
 
 def resolved(enter: Enter, changed: dict[str, Any]) -> configs.Config | None:
@@ -275,60 +289,87 @@ def trace_step(job: Job) -> None:
     jax.eval_shape(step, batch)
 
 
-def run(count: int, builds: int, start: int) -> dict[str, int]:
+def run(numbers: Iterable[int], builds: float, seed: int) -> dict[str, int]:
     """Tries configurations; the first that does not end in order is made small and raised.
 
     Args:
-      count: number of configurations, a third of them by each of `ENTRIES`.
-      builds: number of those that are built too, a third of them by each.
-      start: seed of the first third; the others count on.
+      numbers: of the configurations, which come in by each of `ENTRIES` in turn.
+      builds: share of those that resolve which is built too.
+      seed: of all draws.
 
     Returns:
       How many resolved and were refused, and how many of those that were built were refused then.
     """
     found: Counter[str] = Counter()
-    quiet = settings(
-        max_examples=math.ceil(count / len(ENTRIES)),
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink),
-    )
-    most = {f: math.ceil(builds * i / 3) for i, (f, _) in enumerate(ENTRIES.values(), 1)}
-    for number, (enter, strategy) in enumerate(ENTRIES.values()):
-
-        @seed(start + number)
-        @quiet
-        @given(st.just(enter), strategy)
-        def one(enter: Enter, changed: dict[str, Any]) -> None:
-            config = resolved(enter, changed)
-            found["refused" if config is None else "resolved"] += 1
-            if config is not None and found["built"] + found["not built"] < most[enter]:
-                found["built" if built(config) else "not built"] += 1
-
-        one()
+    for number in numbers:
+        rng = random.Random(f"{seed} {number}")
+        enter, objects = ENTRIES[number % len(ENTRIES)]
+        changed, deep = changes(rng, objects=objects), rng.random() < builds
+        try:
+            found.update(outcomes(enter, changed, deep=deep))
+        except Exception as e:
+            small = smallest(enter, changed, deep=deep)
+            e.add_note(f"number {number} of seed {seed}, {enter.__name__}: {small!r:.2000}")
+            raise
     return dict(found)
+
+
+def outcomes(enter: Enter, changed: dict[str, Any], *, deep: bool) -> list[str]:
+    """What became of a configuration.
+
+    Args:
+      enter: how it comes in.
+      changed: dotted keys to values.
+      deep: whether to build it if it resolves.
+
+    Returns:
+      `resolved` or `refused`; besides, `built` or `not built` if that was tried.
+    """
+    config = resolved(enter, changed)
+    if config is None:
+        return ["refused"]
+    return ["resolved", *(["built" if built(config) else "not built"] if deep else [])]
+
+
+def smallest(enter: Enter, changed: dict[str, Any], *, deep: bool) -> dict[str, Any]:
+    """The values of a failing configuration without those that it fails without.
+
+    Args:
+      enter: how it comes in.
+      changed: dotted keys to values.
+      deep: whether it fails when it is built.
+    """
+    for path in list(changed):
+        fewer = {name: value for name, value in changed.items() if name != path}
+        try:
+            outcomes(enter, fewer, deep=deep)
+        except Exception:
+            changed = fewer
+    return changed
 
 
 def main() -> None:
     """Prints, and stores if told so, how many configurations resolved, were refused and built."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--configurations", type=int, default=10_000)
-    parser.add_argument("--builds", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="number of the first one")
+    parser.add_argument("--builds", type=float, default=0.2, help="share of those that resolve")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
-    began = time.monotonic()
-    found = run(args.configurations, args.builds, args.seed)
-    line = {"what": "configurations", "seed": str(args.seed)} | {
+    began, used = time.monotonic(), time.process_time()
+    found = run(range(args.first, args.first + args.configurations), args.builds, args.seed)
+    line = {"what": "configurations", "seed": str(args.seed), "first": str(args.first)} | {
         name: str(found.get(name, 0)) for name in ("resolved", "refused", "built", "not built")
     }
     line["seconds"] = f"{time.monotonic() - began:.0f}"
+    line["cpu_seconds"] = f"{time.process_time() - used:.0f}"
     print(line)
     if args.out:
         line |= records.environment("cpu")
         records.update(
-            args.out / "configurations.csv", lambda old: records.merged(old, [line], ("seed",))
+            args.out / "configurations.csv",
+            lambda old: records.merged(old, [line], ("seed", "first")),
         )
 
 

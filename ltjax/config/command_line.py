@@ -63,8 +63,10 @@ def parse_flags(
     """
     try:
         return list(values(list(argv), known_only=known_only))
-    except (flags.Error, ValueError, TypeError, ArithmeticError) as e:
+    except flags.Error as e:  # whose words name the flag
         raise InputError(one_line(e, most=500)) from e
+    except (ValueError, TypeError, ArithmeticError) as e:
+        raise InputError(f"a flag --config.KEY=VALUE: {one_line(e, most=500)}") from e
 
 
 def read_config_file(path: str | None) -> ConfigDict:

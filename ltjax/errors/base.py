@@ -58,17 +58,25 @@ run: pip install 'ltjax[train]'
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has written a checkpoint.
+    """A signal asked to stop, and what was half written is gone.
+
+    Args:
+      number: of the signal.
+      step: of the checkpoint that a training has written; None where it has written none.
+      resumes: whether the same command goes on; otherwise it starts again.
 
     Attributes:
-      exit_code: 0 after SIGTERM, 130 after SIGINT.
+      exit_code: 130 after SIGINT; after SIGTERM and SIGHUP 0 of a training, which resumes, and
+        128 plus the number of anything else.
     """
 
     __module__ = "ltjax.errors"
 
-    def __init__(self, number: int, step: int):
-        super().__init__(f"stopped at step {step} by {signal.Signals(number).name}")
-        self.exit_code = 130 if number == signal.SIGINT else 0
+    def __init__(self, number: int, step: int | None = None, *, resumes: bool = True):
+        at = "" if step is None else f" at step {step}"
+        how = "resumes" if resumes else "starts again"
+        super().__init__(f"stopped{at} by {signal.Signals(number).name}; the same command {how}")
+        self.exit_code = 0 if resumes and number != signal.SIGINT else 128 + number
 
 
 def require(ok: bool, name: str, value: object, allowed: str) -> None:

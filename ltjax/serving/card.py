@@ -1,6 +1,5 @@
 """The folder of an export as a model hub takes it: weights in safetensors, and a model card."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ from safetensors.numpy import save
 
 from ltjax.errors import one_line
 from ltjax.serving.load import Trained
-from ltjax.training.workdir import write_bytes
 
 # What the header of a card says of every network of ltjax.
 _HEADER = """\
@@ -26,12 +24,14 @@ metrics:
 """
 
 
-def write_weights(trained: Trained, path: Path) -> None:
-    """Writes parameters, batch statistics and whitening roots, by names with slashes.
+def weights(trained: Trained) -> bytes:
+    """Parameters, batch statistics and whitening roots, by names with slashes.
 
     Args:
       trained: network.
-      path: of the `.safetensors` file.
+
+    Returns:
+      Content of a `.safetensors` file.
     """
     flat = flatten_dict(dict(trained.variables), sep="/")
     arrays = {name: np.ascontiguousarray(value) for name, value in flat.items()}
@@ -40,7 +40,7 @@ def write_weights(trained: Trained, path: Path) -> None:
         "method": trained.config.method,
         "model": trained.config.model.name,
     }
-    write_bytes(path, save(arrays, metadata=about))
+    return bytes(save(arrays, metadata=about))
 
 
 def card(trained: Trained) -> str:

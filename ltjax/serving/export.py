@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import export as jax_export
 
 from ltjax.errors import InputError, one_line, require
-from ltjax.serving.card import card, write_weights
+from ltjax.serving.card import card, weights
 from ltjax.serving.load import Trained, folded_function
 from ltjax.serving.onnx import as_onnx
 from ltjax.training.stored import read_json
-from ltjax.training.workdir import write_bytes, write_json
+from ltjax.training.workdir import as_json, write_together
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -120,16 +120,20 @@ def write(
         "jax": jax.__version__,
     }
     path = Path(folder)
-    onnx = as_onnx(function, shape.shape[1:], dtype) if format == "onnx" else None
+    contents = {
+        "model.json": as_json(facts),
+        "model.stablehlo": bytes(exported.serialize()),
+        "run.py": PROGRAM.read_bytes(),
+        "model.safetensors": weights(trained),
+        "README.md": card(trained).encode(),
+    }
+    if format == "onnx":
+        contents["model.onnx"] = as_onnx(function, shape.shape[1:], dtype)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "model.json", facts)
-        write_bytes(path / "model.stablehlo", bytes(exported.serialize()))
-        if onnx is not None:
-            write_bytes(path / "model.onnx", onnx)
-        write_bytes(path / "run.py", PROGRAM.read_bytes())
-        write_weights(trained, path / "model.safetensors")
-        write_bytes(path / "README.md", card(trained).encode())
+        write_together(path, contents)
+        for name in set(FILES) - set(contents):  # of an earlier export, so of another network
+            (path / name).unlink(missing_ok=True)
     except OSError as e:
         raise InputError(f"--output {path} cannot be written ({e.strerror}); give another") from e
     return folded

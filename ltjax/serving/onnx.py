@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltjax.errors import InputError
+from ltjax.errors import InputError, one_line
 
 # Largest difference of a logit, as a share of the largest logit.
 TOLERANCE = 1e-4
@@ -46,7 +46,8 @@ def as_onnx(
       The content of an `.onnx` file; its input and its output have a free batch size.
 
     Raises:
-      InputError: the packages of the extra are absent, or onnxruntime gives other numbers.
+      InputError: the packages of the extra are absent, the network cannot be converted, or
+        onnxruntime gives other numbers.
 
     Source: jax2onnx, https://github.com/enpasos/jax2onnx.
     """
@@ -60,9 +61,15 @@ def as_onnx(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     given = jax.ShapeDtypeStruct(("B", *shape), dtype)
-    with contextlib.redirect_stdout(io.StringIO()):  # to which it prints what it traces
-        content: bytes = to_onnx(function, [given], model_name="ltjax").SerializeToString()
-    session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # to which it prints what it traces
+            content: bytes = to_onnx(function, [given], model_name="ltjax").SerializeToString()
+        session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+    except Exception as e:  # of many kinds, for an operation that one of them does not know
+        raise InputError(
+            f"--format = onnx cannot convert this network ({one_line(repr(e), most=300)}); leave "
+            "it out for StableHLO"
+        ) from e
     name = session.get_inputs()[0].name
     rng = np.random.default_rng(0)
     for count in COMPARED:

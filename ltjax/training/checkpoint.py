@@ -21,7 +21,7 @@ from orbax.checkpoint import checkpoint_managers
 from ltjax.data.files import open_regular
 from ltjax.errors import InputError
 from ltjax.training import unfinished
-from ltjax.training.safety import advice
+from ltjax.training.exhaustion import advice
 from ltjax.training.state import TrainState
 
 
@@ -76,7 +76,7 @@ class Checkpoints:
         )
         self._directory = directory
         hush_closed_loops()
-        with self._writing():
+        with self._writing("opened"):
             self._manager = ocp.CheckpointManager(
                 directory.resolve(),
                 options=ocp.CheckpointManagerOptions(
@@ -216,13 +216,13 @@ class Checkpoints:
                 self._manager.close()
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, done: str = "written") -> Iterator[None]:
         try:
             yield
         except Exception as e:  # a full disk surfaces as one of many types
             unfinished.release()
             raise InputError(
-                f"a checkpoint in {self._directory} cannot be written ({_first_line(e)}); "
+                f"a checkpoint in {self._directory} cannot be {done} ({_first_line(e)}); "
                 f"{advice(e)}"
             ) from e
 
@@ -305,7 +305,9 @@ def hush_closed_loops() -> None:
 
     def unraisable(found: Any) -> None:
         closed = CLOSED in str(found.exc_value)
-        if not (closed or inspect.iscoroutine(found.object)):
+        # A loop for which there were not enough files has nothing that it could close.
+        unmade = getattr(found.object, "__qualname__", "") == "BaseEventLoop.__del__"
+        if not (closed or unmade or inspect.iscoroutine(found.object)):
             unraisable_hook(found)
 
     def uncaught(kind: Any, value: Any, trace: Any) -> None:

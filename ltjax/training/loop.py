@@ -116,7 +116,7 @@ class Loop(StepLoop):
 
         Raises:
           InputError: a loss is not finite, or a checkpoint cannot be written.
-          Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
+          Interrupted: SIGTERM, SIGHUP or SIGINT came; a checkpoint has been written.
         """
         if self.mapping.chief:
             self._log_file = MetricsLog(self.folder.path, self.step, self.watcher.note)

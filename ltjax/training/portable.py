@@ -17,7 +17,7 @@ from ltjax.evaluation.calibration import Correction
 from ltjax.training.choice import Candidate
 from ltjax.training.fitting import Fitted
 from ltjax.training.settings import Settings, checked
-from ltjax.training.workdir import write_bytes, write_json
+from ltjax.training.workdir import as_json, write_together
 from ltjax.whitening.classwise import Basis, ClassMoments
 
 ARRAYS, FACTS = "arrays.safetensors", "classifier.json"
@@ -45,7 +45,6 @@ def write(folder: str | Path, fitted: Fitted, settings: Settings, facts: dict[st
     }
     flat = {name: np.ascontiguousarray(leaf) for name, leaf in flatten_dict(tree, sep="/").items()}
     arrays = safetensors.numpy.save(flat)
-    write_bytes(path / ARRAYS, arrays)
     shrinkage, strength, correction = fitted.candidate
     about = {
         "format": FORMAT,
@@ -54,7 +53,9 @@ def write(folder: str | Path, fitted: Fitted, settings: Settings, facts: dict[st
         "epochs": fitted.epochs,
         **facts,
     }
-    write_json(path / FACTS, about | {"sha256": _digest(about, arrays)})
+    about = json.loads(json.dumps(about))  # as it will be read, so that the digest agrees
+    content = as_json(about | {"sha256": _digest(about, arrays)})
+    write_together(path, {ARRAYS: arrays, FACTS: content})
 
 
 def _digest(about: dict[str, Any], arrays: bytes) -> str:

@@ -163,6 +163,11 @@ class _Words(ProgressColumn):
         return Text(fitting(task.fields["text"], self._console.width - taken), no_wrap=True)
 
 
+def _any_terminal() -> contextlib.AbstractContextManager[None]:
+    """Context of writing to a terminal or a pipe, which may be gone (ValueError: closed)."""
+    return contextlib.suppress(OSError, ValueError)
+
+
 class BarWatcher:
     """A progress bar, for a terminal: the bar, the step, the score and the time left come first.
 
@@ -184,19 +189,24 @@ class BarWatcher:
         self._task = self._bar.add_task(
             "training", total=total, completed=step, text="", evaluation=""
         )
-        self._bar.start()
+        with _any_terminal():
+            self._bar.start()
 
     def update(self, step: int, text: str) -> None:
-        self._bar.update(self._task, completed=step, text=text)
+        with _any_terminal():
+            self._bar.update(self._task, completed=step, text=text)
 
     def evaluated(self, step: int, text: str) -> None:
-        self._bar.update(self._task, completed=step, evaluation=text)
+        with _any_terminal():
+            self._bar.update(self._task, completed=step, evaluation=text)
 
     def note(self, text: str) -> None:
-        self._bar.console.print(one_line(text), highlight=False, markup=False)
+        with _any_terminal():
+            self._bar.console.print(one_line(text), highlight=False, markup=False)
 
     def stop(self) -> None:
-        self._bar.stop()
+        with _any_terminal():
+            self._bar.stop()
 
 
 class LineWatcher:
@@ -213,7 +223,7 @@ class LineWatcher:
         self.update(step, text)
 
     def note(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: stderr is closed
+        with _any_terminal():
             print(one_line(text), file=sys.stderr, flush=True)
 
     def stop(self) -> None:

@@ -60,7 +60,7 @@ def run(
 
     Raises:
       InputError: bad input; nothing of an earlier run is overwritten.
-      Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
+      Interrupted: SIGTERM, SIGHUP or SIGINT came; a checkpoint has been written.
 
     Source: ours.
     """

@@ -16,7 +16,9 @@ import numpy as np
 from ltjax import config as configs
 from ltjax.config import Config
 from ltjax.errors import InputError, one_line
-from ltjax.training.safety import advice, locked
+from ltjax.training.ending import undisturbed
+from ltjax.training.exhaustion import advice
+from ltjax.training.safety import locked
 from ltjax.training.store import fetched
 from ltjax.training.stored import checked_dataset, checked_result, read_object
 
@@ -43,25 +45,60 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
       OSError: it cannot be written; what was there before is as it was.
     """
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    # The permissions are the umask's, and a file or link of that name would be refused.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    write_together(path.parent, {path.name: content})
+
+
+def write_together(folder: Path, contents: dict[str, bytes]) -> None:
+    """Writes files that belong together as `write_bytes` does: none is replaced before all are.
+
+    Args:
+      folder: of the files.
+      contents: by name.
+
+    Raises:
+      OSError: one cannot be written; what was there before is as it was.
+    """
+    written: dict[Path, str] = {}
     try:
-        try:
-            _write_all(descriptor, content)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
+        for name, content in contents.items():
+            temporary = folder / f".{name}-{secrets.token_hex(8)}"
+            written[temporary] = name
+            # The permissions are the umask's; a file or link of that name would be refused.
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                _write_all(descriptor, content)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        with undisturbed():
+            for temporary, name in written.items():
+                os.replace(temporary, folder / name)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        for temporary in written:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
         raise
+
+
+def clear_unwritten(folder: Path) -> None:
+    """Removes what a process that was killed while it wrote has left of `write_bytes`.
+
+    Args:
+      folder: where no other process may be writing.
+    """
+    for path in folder.glob(".*-" + "[0-9a-f]" * 16):
+        with contextlib.suppress(OSError):  # it takes nothing but room
+            path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON as `write_bytes` does."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_bytes(path, as_json(value))
+
+
+def as_json(value: Any) -> bytes:
+    """JSON as all files have it."""
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
@@ -147,6 +184,7 @@ class Workdir:
                 f"workdir {self.path} cannot be written ({e.strerror}); {advice(e)}"
             ) from e
         with locked(self.path):
+            clear_unwritten(self.path)
             if not self._check_config():
                 write_json(self.path / "config.json", self.config)
             yield

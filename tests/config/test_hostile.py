@@ -36,6 +36,7 @@ WRONG = {
     "whitening.shrinkage": [1e-30, 1e-10, float("nan"), float("inf"), None],
     "method": [["ce"], {"ce": 1}, b"ce", NoRepr()],
     "model.dtype": [np.zeros(2)],
+    "model.weights": ["text", "resnet50_v3"],
 }
 
 
@@ -89,7 +90,8 @@ def test_a_tiny_ridge_is_refused_where_the_iteration_diverges():
 
 
 def test_random_configurations_end_in_order():
-    found = configurations.run(45, 1, start=7)  # the command of experiments/fuzz tries thousands
+    # The command of experiments/fuzz tries thousands.
+    found = configurations.run(range(45), builds=0.3, seed=7)
     assert found["resolved"] > 5
     assert found["refused"] > 25
-    assert found.get("built", 0) + found.get("not built", 0) == 1
+    assert found.get("built", 0) + found.get("not built", 0) > 0

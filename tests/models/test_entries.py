@@ -37,7 +37,7 @@ def test_entries_by_name_and_by_file():
 
 
 BAD = [
-    ("resnet50_v2", "resnet18", r"is of the backbone resnet50; use model.name = resnet50"),
+    ("resnet50_v2", "resnet18", r"is of the backbone resnet50; use config.model.name = resn"),
     ("hf:timm/vit_base_patch14_dinov2.lvd142m", "vit_b16", "is of the backbone vit_b14_dinov2; "),
     ("resnet50_v3", "resnet50", r"is neither a name .*resnet18_v1.* nor a file .* nor hf:REPO"),
     ("mine.pth", "convnet", "convnet takes no pretrained weights; use one of clip_vit_b16, "),

@@ -58,3 +58,14 @@ def test_other_logits_are_refused(monkeypatch, factor):
     install(monkeypatch, factor)
     with pytest.raises(InputError, match="gives other logits than the network"):
         as_onnx(network, (2, 2), np.dtype(np.uint8))
+
+
+def test_a_network_that_cannot_be_converted_is_one_line(monkeypatch):
+    def fail(*args, **options):
+        raise NotImplementedError("no such\noperation")
+
+    install(monkeypatch, 1.0)
+    monkeypatch.setattr(sys.modules["jax2onnx"], "to_onnx", fail)
+    with pytest.raises(InputError, match=r"onnx cannot convert this network \(NotImpl") as caught:
+        as_onnx(network, (2, 2), np.dtype("float32"))
+    assert "\n" not in str(caught.value)

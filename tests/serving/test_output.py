@@ -1,11 +1,13 @@
 """Outputs of a prediction: whole or as before, and never in the place of an input."""
 
 import os
+import signal
 
 import pytest
 
-from ltjax.errors import InputError
+from ltjax.errors import InputError, Interrupted
 from ltjax.serving.output import check_differs, written_whole
+from ltjax.training.ending import asked
 
 
 def test_an_output_takes_its_place_when_it_is_complete(tmp_path):
@@ -19,6 +21,15 @@ def test_an_output_takes_its_place_when_it_is_complete(tmp_path):
 
     with pytest.raises(InputError, match="cut"):
         fail()
+
+    def stopped():
+        with written_whole(output) as file:
+            file.write("half")
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted), asked(resumes=False):
+        stopped()
+    assert os.listdir(tmp_path) == ["out.csv"]
     assert output.read_text() == "before"
     os.chmod(output, 0o600)
     with written_whole(output) as file:

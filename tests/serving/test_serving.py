@@ -282,6 +282,10 @@ def test_an_export_that_fails_leaves_the_files_that_were_there(network, tmp_path
     with pytest.raises(InputError, match="No space left on device"):
         export.write(network, tmp_path)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == earlier
+    monkeypatch.undo()
+    (tmp_path / "model.onnx").write_text("of another network")
+    export.write(network, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(export.FILES) - {"model.onnx"}
 
 
 @pytest.mark.parametrize("name", ["run.py", "model.json", "README.md"])

@@ -212,10 +212,16 @@ class SignalAt(SilentWatcher):
             signal.raise_signal(self.number)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+SIGNALS = [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_signal_writes_a_checkpoint_at_once(finished, tmp_path, number, code):
     with pytest.raises(Interrupted) as caught:
         run(small_config(), tmp_path, SignalAt(7, number))
+    if number == signal.SIGHUP:  # a terminal may send a second one, which is ignored
+        assert signal.getsignal(number) is signal.SIG_IGN
+        signal.signal(number, signal.SIG_DFL)
     assert caught.value.exit_code == code
     assert final_state(tmp_path, small_config())[0] == 8
     assert run(small_config(), tmp_path).result["test"] == finished.result["test"]

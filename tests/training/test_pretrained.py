@@ -53,7 +53,7 @@ def test_given_statistics_stay(config):
 
 def test_bad_input(config, tmp_path):
     config.model.weights = "resnet50_v1"
-    with pytest.raises(InputError, match=r"of the backbone resnet50; use model.name = resnet50"):
+    with pytest.raises(InputError, match=r"of the backbone resnet50; use config.model.name = resn"):
         configs.resolve(config)
     config.model.weights = str(tmp_path / "no.safetensors")
     with pytest.raises(InputError, match=r"no.safetensors cannot be read: No such file"):

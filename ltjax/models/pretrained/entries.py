@@ -186,13 +186,13 @@ def entry_of(weights: str, backbone: str) -> Entry:
     if entry is not None:
         if entry.backbone != backbone:
             raise InputError(
-                f"model.weights = {weights!r} is of the backbone {entry.backbone}; use "
-                f"model.name = {entry.backbone} instead of {backbone}"
+                f"config.model.weights = {weights!r} is of the backbone {entry.backbone}; use "
+                f"config.model.name = {entry.backbone} instead of {backbone}"
             )
         return entry
     if repository is None and not weights.endswith(SUFFIXES):
         raise InputError(
-            f"model.weights = {one_line(weights, most=200)} is neither a name ("
+            f"config.model.weights = {one_line(weights, most=200)} is neither a name ("
             f"{', '.join(PRETRAINED)}) nor a file ({', '.join(SUFFIXES)}) nor hf:REPO of a hub"
         )
     known = (*PRETRAINED.values(), *OWN_FILES.values())
@@ -200,7 +200,9 @@ def entry_of(weights: str, backbone: str) -> Entry:
         if entry.backbone == backbone:
             return entry
     names = ", ".join(sorted({entry.backbone for entry in known}))
-    raise InputError(f"model.name = {backbone} takes no pretrained weights; use one of {names}")
+    raise InputError(
+        f"config.model.name = {backbone} takes no pretrained weights; use one of {names}"
+    )
 
 
 def repository_of(weights: str) -> tuple[str, str] | None:
@@ -224,7 +226,7 @@ def repository_of(weights: str) -> tuple[str, str] | None:
     file = (found[2] or "") if found else ""
     if not found or ".." in weights or (file and not file.endswith(SUFFIXES)):
         raise InputError(
-            f"model.weights = {one_line(weights, most=200)} is not allowed; use "
+            f"config.model.weights = {one_line(weights, most=200)} is not allowed; use "
             f"hf:OWNER/REPO or hf:OWNER/REPO/FILE with a file of {', '.join(SUFFIXES)}"
         )
     return found[1], file
