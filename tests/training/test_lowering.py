@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 
 from experiments.accelerator.steps import Abstract, Call, calls, job_of, lowered
 from ltjax import config as configs
-from ltjax.config.recipes import METHODS
+from ltjax.config.recipes import METHODS, STAGES
 from ltjax.losses import batch_loss, bet_weights, loss_inputs
 from ltjax.serving.load import Trained, features_function, folded_function, logits_function
 from ltjax.training.step import AXIS
