@@ -15,6 +15,7 @@ from ltjax.config.schema import SCHEMA, SECTIONS, Config, Key, flatten, get, sug
 from ltjax.errors import InputError, one_line, require
 from ltjax.models.pretrained import PRETRAINED
 from ltjax.models.registry import TAKE_FEATURES
+from ltjax.models.vit import VITS
 
 
 def resolve(config: ConfigDict | Mapping[str, Any] | Config) -> Config:
@@ -131,7 +132,7 @@ def _build(section: type[Any], nested: Mapping[str, Any]) -> Any:
 
 
 # Backbones of which two cores train more than a few images a second.
-_SMALL = ("convnet", "resnet8_cifar", "resnet20_cifar", "resnet32_cifar", "mlp")
+_SMALL = ("convnet", "resnet8_cifar", "resnet20_cifar", "resnet32_cifar", "vit_tiny", "mlp")
 
 
 def _shrink(flat: FlatConfig) -> None:
@@ -145,7 +146,10 @@ def _shrink(flat: FlatConfig) -> None:
     large = flat["model.name"] not in _SMALL
     flat["data.limit"] = min(flat["data.limit"] or 512, 64 if large else 512)
     if flat["data.name"] not in ("digits", "npz", "features") and flat["data.image_size"]:
-        flat["data.image_size"] = min(flat["data.image_size"], 32 if large else 64)
+        side = 32 if large else 64
+        if flat["model.name"] in VITS:  # whose patches fill the images
+            side -= side % VITS[flat["model.name"]].patch
+        flat["data.image_size"] = min(flat["data.image_size"], side)
     flat["model.dtype"] = "float32"  # a CPU computes in bfloat16 more slowly
     entry = PRETRAINED.get(flat["model.weights"])
     if entry is not None and entry.package is None:

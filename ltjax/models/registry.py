@@ -150,7 +150,7 @@ class ModelConfig:
         False,
         FLAG,
         "vit: gradient checkpointing: compute each block again in the backward pass instead of "
-        "keeping its values; less memory, a third more time",
+        "keeping its values; more time for less memory, on GPUs and TPUs only",
     )
     init: str = INIT.field()
     head: str = option("auto", one_of("auto", *HEADS), "head, the classifier on the features")

@@ -226,8 +226,8 @@ class VisionTransformer(nn.Module):
     Attributes:
       shape: of the network.
       dtype: dtype of the computation; parameters are float32.
-      remat: whether the backward pass computes each block again instead of keeping its values,
-        which takes a third more time and much less memory.
+      remat: whether the backward pass computes each block again instead of keeping its values, for
+        GPUs and TPUs; on a CPU, XLA orders the operations so that it saves no memory.
       adapter: size of the adapters of fine-tuning, or None for none.
 
     Source: Dosovitskiy et al., An Image Is Worth 16x16 Words (ICLR 2021,

@@ -240,3 +240,11 @@ def test_config_files_resolve(path):
 
 def test_documented_keys_are_the_real_ones():
     assert configs.key_table() in (ROOT / "docs" / "config.md").read_text()
+
+
+@pytest.mark.parametrize(("name", "side"), [("vit_b14_dinov2", 28), ("vit_b16", 32)])
+def test_shrunk_images_have_whole_patches(name, side):
+    config = configs.default()
+    config.runlocal, config.model.name = True, name
+    config.data.name, config.data.image_size = "tfds", 224
+    assert configs.resolve(config).data.image_size == side
