@@ -4,6 +4,8 @@ Each is stored when it is first known and compared on every start; what differs 
 going on would give a result that no single run has.
 """
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ SETTINGS = {
     "JAX_ENABLE_X64": "jax_enable_x64",
     "JAX_DEFAULT_MATMUL_PRECISION": "jax_default_matmul_precision",
 }
+# Flags of XLA that say how exactly it computes. Others, such as the number of host devices, may
+# change from one start to the next.
+EXACTNESS = re.compile("fast_m|precision|tf32|eigen|onednn|xnn|ynn")
 WORDS = {
     "train": "the training images",
     "validation": "the held-out images",
@@ -31,8 +36,10 @@ WORDS = {
 
 
 def environment() -> dict[str, Any]:
-    """The settings of JAX that decide the numbers of a run (JSON)."""
-    return {name: getattr(jax.config, setting) for name, setting in SETTINGS.items()}
+    """The settings of JAX and of XLA that decide the numbers of a run (JSON)."""
+    found = {name: getattr(jax.config, setting) for name, setting in SETTINGS.items()}
+    flags = sorted(filter(EXACTNESS.search, os.environ.get("XLA_FLAGS", "").split()))
+    return found | {"XLA_FLAGS": " ".join(flags) or None}
 
 
 def content(job: Job) -> dict[str, str]:

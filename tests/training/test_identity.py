@@ -138,5 +138,22 @@ def test_every_setting_is_compared(variable, setting):
     identity.check_environment(Path("runs/7"), {})  # of an earlier version
 
 
+def test_flags_of_xla_that_change_numbers_are_compared(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2 --xla_dump_to=x")
+    stored = identity.environment()
+    exact = "--xla_cpu_enable_fast_math=true"
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count=4 {exact}")
+    words = rf"trained with XLA_FLAGS = None, not {exact}, which gives other numbers; unset XLA_FL"
+    with pytest.raises(InputError, match=words):
+        identity.check_environment(Path("runs/7"), {"environment": stored})
+    stored = identity.environment()
+    identity.check_environment(Path("runs/7"), {"environment": stored})
+    monkeypatch.delenv("XLA_FLAGS")
+    with pytest.raises(InputError, match=f"set XLA_FLAGS={exact}, or use"):
+        identity.check_environment(Path("runs/7"), {"environment": stored})
+    del stored["XLA_FLAGS"]  # of an earlier version
+    identity.check_environment(Path("runs/7"), {"environment": stored})
+
+
 def test_settings_are_stored_as_json():
     assert json.loads(json.dumps(identity.environment())) == identity.environment()
