@@ -79,6 +79,7 @@ FLAGS = {
     "--config.train=5": "--config.train=5: ",
     "--config.train.epochs=5 --config.train=5": "--config.train is provided after",
     "--config.train.epochs=1e30": "config.train.epochs",
+    "--config.train.x={'a.b':0}": "a flag --config.KEY=VALUE: ConfigDict does not accept dots",
     "--config.data.limit=-1": "config.data.limit = -1 is not allowed",
 }
 
