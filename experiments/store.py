@@ -4,6 +4,7 @@ import base64
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,13 +162,17 @@ class Store:
     def same_network(self, trial: Trial) -> bool:
         """Whether a stored second stage stands on the stored network of its stage one.
 
-        The diagnostics of the features before whitening tell: they do not depend on the head.
+        The diagnostics of the features before whitening tell: they do not depend on the head. They
+        are stored with six digits, of which the last may differ by rounding.
         """
         if trial.first is None:
             return True
         mine, stage_one = (self.rows.get(t.row, {}).get(t.seed, {}) for t in (trial, trial.first))
         features = [name for name in mine if name.startswith("before_whitening/")]
-        return bool(stage_one) and all(mine[name] == stage_one.get(name) for name in features)
+        return bool(stage_one) and all(
+            math.isclose(mine[name], stage_one.get(name, math.nan), rel_tol=1e-5)
+            for name in features
+        )
 
     def check(self, names: Sequence[str]) -> None:
         """Raises `InputError` if the file holds these rows with another configuration."""

@@ -103,13 +103,18 @@ def render(heads: Sequence[str], lines: Sequence[Sequence[Cell]]) -> str:
       heads: of the columns.
       lines: cells; a difference is shown in points, None as a dash.
     """
+    text = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    text += ["| " + " | ".join(row) + " |" for row in texts(lines)]
+    return "\n".join(text) + "\n"
+
+
+def texts(lines: Sequence[Sequence[Cell]]) -> list[list[str]]:
+    """The cells of a table as `render` shows them."""
     cells = [Shown(cell) if isinstance(cell, Difference) else cell for row in lines for cell in row]
     tests = [cell.found for cell in cells if isinstance(cell, Shown) and cell.found.seeds > 2]
     adjusted = iter(holm([found.p for found in tests]))
     shown = iter([_text(cell, adjusted) for cell in cells])
-    text = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    text += ["| " + " | ".join(next(shown) for _ in line) + " |" for line in lines]
-    return "\n".join(text) + "\n"
+    return [[next(shown) for _ in line] for line in lines]
 
 
 def _text(cell: str | Shown | None, adjusted: Iterator[float]) -> str:

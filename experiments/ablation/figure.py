@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.ablation.run import gains
 from experiments.results import Results, pooled
 from experiments.statistics import Splits, resampled
-from experiments.tables import compare, render, values
+from experiments.tables import render, values
 
 ROOT = Path(__file__).parents[2]
 DPI = 200
@@ -126,12 +127,9 @@ def stored(protocol: str) -> Results:
 
 
 def table() -> str:
-    """Differences in points with their CIs, bold where they hold for the whole table."""
-    found = [stored(protocol) for protocol in PROTOCOLS]
-    lines = [
-        [words, *(compare(results, name, reference) for results in found)]
-        for words, (name, reference) in DIFFERENCES.items()
-    ]
+    """Differences in points with their CIs, as the tables of all parts show them."""
+    found = [gains(stored(protocol)) for protocol in PROTOCOLS]
+    lines = [[words, *(each[pair] for each in found)] for words, pair in DIFFERENCES.items()]
     return render(["", *PROTOCOLS.values()], lines)
 
 

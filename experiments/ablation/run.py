@@ -14,7 +14,16 @@ from pathlib import Path
 from experiments.protocols import CLASSICAL, LOSSES, MAIN, PROTOCOLS, ROWS, Trial, stage_one
 from experiments.results import Results, of_store, pooled, results
 from experiments.store import Rows, read
-from experiments.tables import Cell, accuracy_table, compare, percent, rarest, render, values
+from experiments.tables import (
+    Cell,
+    accuracy_table,
+    compare,
+    percent,
+    rarest,
+    render,
+    texts,
+    values,
+)
 from experiments.trials import run_and_store, standard_arguments
 
 STORED = Path(__file__).parent / "results"
@@ -124,6 +133,8 @@ CLAIMS = {
     "whitening, logit-adjusted loss": ("cw_la", "logit_adjustment"),
     "whitening instead of BatchNorm, plain loss": ("cw", "bn"),
     "whitening instead of BatchNorm, logit-adjusted loss": ("cw_la", "bn_la"),
+    "BatchNorm with a slower classifier instead of BatchNorm": ("bn_la_slow", "bn_la"),
+    "whitening instead of BatchNorm with a slower classifier": ("cw_la", "bn_la_slow"),
     "logit adjustment on whitening": ("cw_la", "cw"),
     "B3RS alone": ("ce_b3rs", "ce"),
     "B3RS and BET alone": ("ce_b3rs_bet", "ce"),
@@ -131,6 +142,14 @@ CLAIMS = {
     "B3RS and BET on whitening": ("cw_b3rs_bet", "cw"),
     "B3RS on whitening and logit adjustment": ("cw_la_b3rs", "cw_la"),
     "B3RS and BET on whitening and logit adjustment": ("cw_la_b3rs_bet", "cw_la"),
+    "B3RS with the prior of its batches instead of the data's": (
+        "cw_la_b3rs",
+        "cw_la_b3rs loss.prior=data",
+    ),
+    "B3RS and BET with the prior of their batches instead of the data's": (
+        "cw_la_b3rs_bet",
+        "cw_la_b3rs_bet loss.prior=data",
+    ),
     "the whole method instead of cRT": ("cw_la_b3rs_bet", "crt"),
     "the whole method instead of post-hoc LA": ("cw_la_b3rs_bet", "posthoc_la"),
     "the whole method instead of cRT on whitening": ("cw_la_b3rs_bet", "cw_crt"),
@@ -141,13 +160,28 @@ CLAIMS = {
 
 def claims(found: Results) -> str:
     """What each part adds to top-1 and to the rare classes, as Markdown."""
+    lines: list[list[Cell]] = [
+        [words, f"`{name}` − `{reference}`", *cells]
+        for words, (name, reference), cells in _claimed(found)
+    ]
+    return render(["part", "rows", "top-1", rarest(found.rows)], lines)
+
+
+def gains(found: Results) -> dict[tuple[str, str], str]:
+    """What each part adds to top-1, as `claims` shows it, by its rows with and without it."""
+    claimed = _claimed(found)
+    shown = texts([cells for _, _, cells in claimed])
+    return {pair: text for (_, pair, _), (text, _) in zip(claimed, shown, strict=True)}
+
+
+def _claimed(found: Results) -> list[tuple[str, tuple[str, str], list[Cell]]]:
+    """Words, rows, and differences in top-1 and in the rarest group, of the parts there are."""
     columns = ("accuracy", rarest(found.rows))
-    lines: list[list[Cell]] = []
-    for words, (name, reference) in CLAIMS.items():
-        if name in found.rows and reference in found.rows:
-            cells = [compare(found, name, reference, column) for column in columns]
-            lines.append([words, f"`{name}` − `{reference}`", *cells])
-    return render(["part", "rows", "top-1", columns[1]], lines)
+    return [
+        (words, pair, [compare(found, *pair, column) for column in columns])
+        for words, pair in CLAIMS.items()
+        if set(pair) <= found.rows.keys()
+    ]
 
 
 def replication(path: Path) -> str:
