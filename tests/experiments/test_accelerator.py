@@ -61,5 +61,5 @@ def test_a_compiler_that_is_absent_is_a_row(monkeypatch):
 def test_the_readme_has_the_table():
     folder = run.Path(run.__file__).parent
     text = (folder / "README.md").read_text()
-    shown = text.split("<!-- compiled -->\n")[1].split("<!-- end -->")[0]
+    shown = text.split("compiled.md -->\n")[1].split("<!-- end -->")[0]
     assert shown == run.table(run.read(folder / "results" / run.FILE))
