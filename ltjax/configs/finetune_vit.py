@@ -4,8 +4,8 @@ Command:   ltjax --config finetune_vit --data TFDS_DIR
            (TFDS's imagenet_lt in array_record files; the first use says how the weights are
            fetched; for Places-LT --config.data.name=list --config.data.path=Places_LT_train.txt
            --config.data.test_path=Places_LT_test.txt --config.finetune.adapter_width=8)
-Time:      for GPUs and TPUs; not measured here. --config.runlocal=True takes a few minutes, with
-           random numbers instead of the weights.
+Time:      for GPUs and TPUs; not measured here. --config.runlocal=True shrinks the run, and starts
+           from random numbers instead of the weights.
 Accuracy:  published top-1 of LIFT with this network: ImageNet-LT 77.0, with test-time ensembling
            78.3; Places-LT 51.5, and 52.2 (Shi et al., Long-Tail Learning with Foundation Model,
            ICML 2024, https://arxiv.org/abs/2309.10019, tables 1 and 2); of this code: not yet run

@@ -100,6 +100,11 @@ class EfficientNetLite(nn.Module):
         """Channels of the output."""
         return TOP
 
+    @property
+    def momentum(self) -> float:
+        """Part of the running statistics of batch norm that a step keeps."""
+        return MOMENTUM
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images `[B, H, W, C] -> features [B, 1280]`."""

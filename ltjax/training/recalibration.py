@@ -100,7 +100,10 @@ def make_measurement_step(
         blank = jax.tree.map(jnp.zeros_like, measured.sums)
         variables = {**measured.variables, "batch_stats": blank}
         _, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
-        found = _of_batch(updates.get("batch_stats", {}))
+        found = {
+            part: _of_batch(stats, _momentum(model, part))
+            for part, stats in updates.get("batch_stats", {}).items()
+        }
         sums = jax.tree.map(jnp.add, measured.sums, found)
         return Measured(measured.step + 1, measured.variables, sums)
 
@@ -142,13 +145,18 @@ def recalibrated(
 _MOMENTS = ("mean", "covariance", "shrinkage")
 
 
-def _of_batch(stats: Any) -> Any:
+def _momentum(model: Classifier, part: str) -> float:
+    """The momentum of the batch norms in a part of the network."""
+    return float(getattr(getattr(model, part), "momentum", BATCH_NORM_MOMENTUM))
+
+
+def _of_batch(stats: Any, momentum: float) -> Any:
     """A batch's own statistics, of running ones that were 0 before it."""
     if "var" in stats:  # of a batch norm
-        return {name: x / (1 - BATCH_NORM_MOMENTUM) for name, x in stats.items()}
+        return {name: x / (1 - momentum) for name, x in stats.items()}
     if "covariance" in stats:  # of a whitening, which is corrected for its start
         return stats
-    return {name: _of_batch(layer) for name, layer in stats.items()}
+    return {name: _of_batch(layer, momentum) for name, layer in stats.items()}
 
 
 def _means(sums: Any, before: Any, count: jax.Array) -> Any:

@@ -8,15 +8,17 @@ import pytest
 
 from ltjax import config as configs
 from ltjax.data.loader import train_batch
-from ltjax.models import make_model
+from ltjax.models import ModelConfig, make_model
 from ltjax.serving.evaluate import evaluate
 from ltjax.serving.load import load
+from ltjax.training import recalibration
 from ltjax.training.build import build
 from ltjax.training.checkpoint import Checkpoints
 from ltjax.training.devices import Engine, Mapping, choose_engine
 from ltjax.training.multi_seed import Seeds
 from ltjax.training.run import run
 from ltjax.whitening.linen import ChannelWhitening
+from ltjax.whitening.options import WhiteningConfig
 from tests.helpers import tiny_config
 
 PLAIN = {
@@ -188,3 +190,13 @@ def test_seeds_in_one_program_and_streamed_images(devices):
         seeds.close()
     for other in found[1:]:
         close(other, found[0], 1e-3)
+
+
+def test_batch_norms_are_measured_with_the_momentum_of_their_network():
+    stats = {"block": {"norm": {"mean": jnp.array([0.2]), "var": jnp.array([0.5])}}}
+    for name, momentum in (("resnet8_cifar", 0.9), ("efficientnet_lite0", 0.99)):
+        model = make_model(ModelConfig(name=name, head="linear"), WhiteningConfig(method="none"), 3)
+        assert recalibration._momentum(model, "backbone") == momentum
+        found = recalibration._of_batch(stats, momentum)["block"]["norm"]
+        np.testing.assert_allclose(found["mean"], 0.2 / (1 - momentum), rtol=1e-6)
+        np.testing.assert_allclose(found["var"], 0.5 / (1 - momentum), rtol=1e-6)
