@@ -4,8 +4,9 @@ Command:   pip install 'ltjax[pretrained]'
            ltjax --config finetune_folder --data IMAGES
            IMAGES/CLASS/*.jpg holds images out for the test; IMAGES/train/CLASS/ and
            IMAGES/test/CLASS/ are taken as they are
-Time:      not yet measured as a whole; a pass of the network takes 13 ms of one core an image
-Accuracy:  that of your images. The network itself has 75.1% on ImageNet
+Time:      2.5 minutes for 2,000 images on two shared cores, 2.4 minutes of CPU time
+Accuracy:  that of your images; 81.3% on such a part of CIFAR-10-LT (factor 100, 300 test images,
+           enlarged to 128 pixels). The network itself has 75.1% on ImageNet
            (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite)
 
 EfficientNet-Lite0 from ImageNet, frozen: its features are computed once, and whitening and

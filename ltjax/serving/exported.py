@@ -6,6 +6,7 @@ for pictures. This file, `model.json` and `model.stablehlo` are all of it.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -133,4 +134,9 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output went away, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -3,6 +3,8 @@
 import json
 import os
 import runpy
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -99,3 +101,13 @@ def test_any_numbers_become_features(program, tmp_path, capsys):
     program("features", tmp_path / "in.npy", tmp_path / "out.npy")
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), [[2, -2], [7, -7]])
     assert [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()] == ["a", "a"]
+
+
+def test_a_reader_that_goes_away_is_no_traceback(folders, tmp_path):
+    saved(tmp_path / "in.npy", PIXELS)
+    command = [sys.executable, str(folders["pictures"] / "run.py"), str(tmp_path / "in.npy")]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=100)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
