@@ -19,6 +19,9 @@ _ADVICE = {
 }
 
 
+_UNLOADED = ("failed to map segment", "cannot allocate memory")
+
+
 def advice(error: BaseException) -> str:
     """What to do about an error of the operating system.
 
@@ -62,6 +65,8 @@ def exhausted(error: BaseException) -> str | None:
 
     >>> exhausted(RuntimeError("can't start new thread")).split("; ")[0]
     "can't start new thread"
+    >>> exhausted(ImportError("x.so: failed to map segment from shared object")).split("; ")[1]
+    'raise the limit (ulimit -v)'
     """
     text = str(error)
     if isinstance(error, MemoryError) or text.startswith("RESOURCE_EXHAUSTED"):
@@ -69,6 +74,9 @@ def exhausted(error: BaseException) -> str | None:
             f"there is not enough memory ({text or 'MemoryError'}); lower config.train.batch_size, "
             "config.evaluation.batch_size or the number of seeds, or use smaller images"
         )
+    # Of the loader of shared libraries; there are no numbers for these.
+    if isinstance(error, ImportError) and any(words in text.lower() for words in _UNLOADED):
+        return f"there is not enough memory to load a library ({text}); raise the limit (ulimit -v)"
     if text.startswith("can't start new thread"):
         return f"{text}; raise the limit on processes (ulimit -u), or on memory (ulimit -v)"
     return None
