@@ -49,7 +49,9 @@ def shrunk(name, **overrides):
     """A recipe with `runlocal` and a small network."""
     config = load(name)
     config.runlocal = True
-    for key, value in {**SMALL, **overrides}.items():
+    # The small network has no weights of others, and too few blocks to freeze some.
+    whole = {"model__weights": "", "finetune__train": "all"}
+    for key, value in {**SMALL, **whole, **overrides}.items():
         configs.put(config, key.replace("__", "."), value)
     return config
 

@@ -157,7 +157,8 @@ def test_a_head_of_given_vectors(tmp_path):
     given = {"model__head": "cosine", "model__head_init": str(tmp_path / "v.npy")}
     run(tmp_path / "run", "last_1", optimizer__learning_rate=1e-9, **given)
     kernel = final(tmp_path / "run").params["head"]["kernel"]
-    np.testing.assert_allclose(kernel.T, vectors / np.linalg.norm(vectors, axis=1)[:, None], 1e-4)
+    units = vectors / np.linalg.norm(vectors, axis=1)[:, None]
+    np.testing.assert_allclose(kernel.T, units, rtol=1e-4, atol=1e-6)
     np.save(tmp_path / "v.npy", vectors[:, :15])
     with pytest.raises(InputError, match=r"has the shape \(10, 15\); 10 classes .* \(10, 16\)"):
         run(tmp_path / "other", "last_1", **given)
