@@ -68,16 +68,7 @@ def _contrast(config: Config) -> Contrast | None:
 
 def augment_of(config: Config) -> Augment:
     """The augmentation on the devices."""
-    augment = config.augment
-    return Augment(
-        max_shift=augment.max_shift,
-        flip=augment.flip,
-        rand_ops=augment.rand_ops,
-        rand_magnitude=augment.rand_magnitude,
-        cutout=augment.cutout,
-        policy=augment.policy,
-        erasing=augment.erasing,
-    )
+    return Augment(**{name: getattr(config.augment, name) for name in Augment._fields})
 
 
 def loss_of(config: Config, total_steps: int, seed: int) -> LossTransform:

@@ -112,17 +112,15 @@ def make_train_step(
       contrast: adds a contrastive loss, for which every image is augmented twice; None adds none.
     """
 
+    # How the images of a batch are mixed and augmented, each time that the step sees them.
+    ways = [*([(None, 0)] * regmixup), (mixing, 0), *([(mixing, 1)] * (contrast is not None))]
+
     def step(state: TrainState, data: Resident, batch: Batch):
-        images, targets = training_inputs(data, batch, state.step, augment, mixing)
-        if regmixup:
-            plain, labels = training_inputs(data, batch, state.step, augment, None)
-            single = jax.nn.one_hot(labels, targets.shape[1], dtype=targets.dtype)
-            images, targets = jnp.concatenate([plain, images]), jnp.concatenate([single, targets])
-            batch = batch._replace(**_twice(batch))
-        if contrast is not None:
-            other, _ = training_inputs(data, batch, state.step, augment, mixing, view=1)
-            images, targets = jnp.concatenate([images, other]), jnp.tile(targets, 2)
-            batch = batch._replace(**_twice(batch))
+        views = [
+            training_inputs(data, batch, state.step, augment, way, view=number)
+            for way, number in ways
+        ]
+        images, targets, batch = _together(views, batch)
         learned, fixed = split(state.params, trainable)
 
         def loss_fn(learned):
@@ -172,14 +170,19 @@ def make_train_step(
     return step
 
 
-def _twice(batch: Batch) -> dict[str, jax.Array | None]:
-    """What the loss reads of a batch, for two views of every image."""
-    weights = None if batch.weights is None else jnp.tile(batch.weights, 2)
-    return {
-        "labels": jnp.tile(batch.labels, 2),
-        "embedded": jnp.tile(batch.embedded, 2),
-        "weights": weights,
-    }
+def _together(
+    views: list[tuple[jax.Array, jax.Array]], batch: Batch
+) -> tuple[jax.Array, jax.Array, Batch]:
+    """Images and targets of one or several views of a batch, and what the loss reads of it."""
+    if len(views) == 1:
+        return *views[0], batch
+    classes = next((t.shape[1] for _, t in views if t.ndim == 2), None)
+    if classes is not None:  # labels of images that are not mixed, beside the targets of others
+        views = [(x, t if t.ndim == 2 else jax.nn.one_hot(t, classes)) for x, t in views]
+    images, targets = (jnp.concatenate(parts) for parts in zip(*views, strict=True))
+    read = {"labels": batch.labels, "embedded": batch.embedded, "weights": batch.weights}
+    tiled = {name: x if x is None else jnp.tile(x, len(views)) for name, x in read.items()}
+    return images, targets, batch._replace(**tiled)
 
 
 def _contrasted(contrast: Contrast, found: Projection | None, labels: jax.Array) -> jax.Array:
