@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for editors and type checkers
     from ltjax.losses import deferred as deferred
     from ltjax.losses import equalization as equalization
     from ltjax.losses import focal as focal
+    from ltjax.losses import influence_balanced as influence_balanced
     from ltjax.losses import inverse_frequency_weights as inverse_frequency_weights
     from ltjax.losses import label_aware_smoothing as label_aware_smoothing
     from ltjax.losses import label_smoothing as label_smoothing
@@ -79,6 +80,7 @@ _HOME = {
     "focal": "ltjax.losses",
     "fold_into_dense": "ltjax.whitening",
     "freeze": "ltjax.whitening.linen",
+    "influence_balanced": "ltjax.losses",
     "inverse_frequency_weights": "ltjax.losses",
     "inverse_sqrt": "ltjax.whitening",
     "label_aware_smoothing": "ltjax.losses",

@@ -18,6 +18,7 @@ from ltjax.losses.focal import (
     sigmoid_focal,
     sigmoid_focal_transform,
 )
+from ltjax.losses.influence import influence_balanced, influence_balanced_transform
 from ltjax.losses.lade import lade, lade_transform
 from ltjax.losses.logit_adjustment import (
     adjusted_logits,
@@ -78,6 +79,8 @@ __all__ = [
     "focal",
     "focal_transform",
     "identity",
+    "influence_balanced",
+    "influence_balanced_transform",
     "inverse_frequency_transform",
     "inverse_frequency_weights",
     "label_aware_smoothing",

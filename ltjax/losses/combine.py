@@ -25,12 +25,14 @@ class LossInputs(NamedTuple):
       weights: `[B]`; the batch loss is the mean of `weights * cross entropy`.
       divisor: `[B]`, by whose mean the batch loss is divided; None is 1. Losses that average by
         their class weights set it.
+      features: inputs of the classifier `[B, D]`, for losses that need them, or None.
     """
 
     logits: jax.Array
     targets: jax.Array
     weights: jax.Array
     divisor: jax.Array | None = None
+    features: jax.Array | None = None
 
     def soft_targets(self) -> jax.Array:
         """Targets as probabilities `[B, C]`, in the dtype of the logits.
@@ -98,12 +100,15 @@ _ORDER = {
 }
 
 
-def loss_inputs(logits: ArrayLike, targets: ArrayLike) -> LossInputs:
+def loss_inputs(
+    logits: ArrayLike, targets: ArrayLike, features: ArrayLike | None = None
+) -> LossInputs:
     """Makes `LossInputs` in which every example has weight 1.
 
     Args:
       logits: `[B, C]`, any float dtype; half precision is cast to float32.
       targets: class numbers, int `[B]`, or probabilities `[B, C]`.
+      features: inputs of the classifier, `[B, D]`, which `influence_balanced` needs, or None.
 
     Returns:
       The inputs of an untransformed loss.
@@ -118,7 +123,8 @@ def loss_inputs(logits: ArrayLike, targets: ArrayLike) -> LossInputs:
     """
     wide = widened(logits)
     weights = jnp.ones(wide.shape[:1], wide.dtype)
-    return LossInputs(wide, checked_targets(wide, targets), weights)
+    given = None if features is None else jnp.asarray(features)
+    return LossInputs(wide, checked_targets(wide, targets), weights, features=given)
 
 
 def of_logits(

@@ -13,6 +13,11 @@ from ltjax.losses.bet import EMBEDDED_WEIGHT
 from ltjax.losses.combine import MARGIN, ONE_CLASS, LossTransform, chain, identity
 from ltjax.losses.contrastive import CONTRASTIVE, TEMPERATURE
 from ltjax.losses.focal import FOCAL_GAMMA, focal_transform, sigmoid_focal_transform
+from ltjax.losses.influence import (
+    INFLUENCE_ALPHA,
+    INFLUENCE_START,
+    influence_balanced_transform,
+)
 from ltjax.losses.lade import LADE_ALPHA, LADE_PENALTY, lade_transform
 from ltjax.losses.logit_adjustment import (
     TAU,
@@ -94,7 +99,15 @@ WEIGHTINGS: dict[str, Builder] = {
     "drw": lambda c, run: drw_transform(
         round(c.drw_start * run.total_steps), c.beta, weighted_mean=c.weighted_mean
     ),
+    "influence_balanced": lambda c, run: influence_balanced_transform(
+        round(c.influence_start * run.total_steps), c.influence_alpha
+    ),
+    "influence_balanced_published": lambda c, run: influence_balanced_transform(
+        round(c.influence_start * run.total_steps), c.influence_alpha, published=True
+    ),
 }
+# Those that set in at a share of the training's steps.
+DEFERRED = ("drw", "influence_balanced", "influence_balanced_published")
 # Transforms of the targets.
 SMOOTHINGS: dict[str, Builder] = {
     "none": lambda c, run: identity(),
@@ -133,6 +146,8 @@ class LossConfig:
     drw_start: float = option(
         0.8, number(0, 1), "drw: share of the training steps without class weights"
     )
+    influence_start: float = INFLUENCE_START.field()
+    influence_alpha: float = INFLUENCE_ALPHA.field()
     modulation: str = option(
         "auto",
         one_of("auto", *MODULATIONS),

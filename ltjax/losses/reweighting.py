@@ -143,14 +143,26 @@ def weighted_cross_entropy(
     """
     z = widened(logits)
     t = checked_targets(z, labels)
-    factor, t = _by_class_weights(z, t, jnp.asarray(class_weights))
+    factor, t = by_class_weights(z, t, jnp.asarray(class_weights))
     return factor * cross_entropy(z, t)
 
 
-def _by_class_weights(
+def by_class_weights(
     logits: jax.Array, targets: jax.Array, class_weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """A factor for every example's loss, and the targets to compute it from."""
+    """A factor for every example's loss, and the targets to compute it from.
+
+    Args:
+      logits: `[B, C]`; only their shape and dtype are used.
+      targets: class numbers, int `[B]`, or probabilities `[B, C]`.
+      class_weights: `[C]`.
+
+    Returns:
+      The weights of the examples' classes, `[B]`, and the targets; or 1, and the targets times the
+      weights where they are probabilities.
+
+    Source: ours.
+    """
     if targets.ndim == logits.ndim:
         return jnp.ones((), logits.dtype), targets * by_class(class_weights, logits)
     return of_classes(class_weights, logits)[targets], targets
@@ -181,7 +193,7 @@ def class_weights_transform(
         w = state.astype(inputs.weights.dtype)
         if schedule is not None:
             w = scheduled_weights(w, schedule(step))
-        factor, targets = _by_class_weights(inputs.logits, inputs.targets, w)
+        factor, targets = by_class_weights(inputs.logits, inputs.targets, w)
         divisor = inputs.divisor
         if weighted_mean:
             soft = targets.ndim == inputs.logits.ndim

@@ -12,7 +12,7 @@ import optax
 from ltjax.augment.mixing import make_mixing
 from ltjax.config import Config
 from ltjax.losses import RunFacts, make_loss
-from ltjax.losses.registry import LossConfig
+from ltjax.losses.registry import DEFERRED, LossConfig
 from ltjax.models import Classifier, ModelConfig, Outputs, make_head
 from ltjax.models.mlp import MLP
 from ltjax.models.registry import make_whitening
@@ -84,7 +84,7 @@ def kind_of(
     """The kind of heads of a resolved configuration."""
     train, loss = config.train, config.loss
     facts = RunFacts(
-        total_steps=total_steps if loss.weighting == "drw" else 0,
+        total_steps=total_steps if loss.weighting in DEFERRED else 0,
         head=config.model.head,
         head_scale=config.model.head_scale,
         mixing=train.mixing,

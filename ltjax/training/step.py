@@ -134,7 +134,7 @@ def make_train_step(
             bet = None
             if embedded_weight is not None:
                 bet = bet_weights(batch.embedded, embedded_weight, axis_name=AXIS)
-            inputs = loss_inputs(out.logits, targets)
+            inputs = loss_inputs(out.logits, targets, out.whitened)
             if batch.weights is not None:
                 inputs = inputs._replace(weights=batch.weights)
             value = batch_loss(

@@ -1,5 +1,7 @@
 """The balanced contrastive loss against loops in NumPy, on one device and on four."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,3 +68,17 @@ def test_gradients_are_finite_for_equal_vectors():
     same = jnp.ones((3, 2)) / jnp.sqrt(2.0)
     slope = jax.grad(lambda z: balanced_contrastive(z, jnp.zeros(3, int), same[:1]).sum())(same)
     assert np.isfinite(slope).all()
+
+
+def test_numbers_of_the_published_code():
+    golden = np.load(Path(__file__).parent / "golden" / "balanced.npz")
+    labels = np.tile(golden["labels"], 2)
+
+    def loss(views, centers):  # [B, 2, P]: the code has all first views before all second ones
+        vectors = views.swapaxes(0, 1).reshape(-1, views.shape[2])
+        return jnp.mean(balanced_contrastive(vectors, labels, centers, temperature=0.1))
+
+    value, slopes = jax.value_and_grad(loss, (0, 1))(golden["vectors"], golden["centers"])
+    np.testing.assert_allclose(value, golden["value"], rtol=1e-6)
+    for name, found in zip(("by_vectors", "by_centers"), slopes, strict=True):
+        np.testing.assert_allclose(found, golden[name], rtol=1e-4, atol=1e-6)

@@ -29,7 +29,10 @@ def draw():
 def gradient(loss, step=9):
     z, y = draw()
     bet, state = bet_weights(np.arange(12) >= 8), loss.init(COUNTS)
-    return jax.grad(lambda z: batch_loss(loss, loss_inputs(z, y), state, step=step, bet=bet))(z)
+    features = np.random.default_rng(8).normal(size=(12, 5)).astype(np.float32)
+    return jax.grad(
+        lambda z: batch_loss(loss, loss_inputs(z, y, features), state, step=step, bet=bet)
+    )(z)
 
 
 TABLES = {
@@ -130,6 +133,8 @@ def test_functions_and_configuration_have_one_default():
         },
         losses.class_balanced_weights: {"beta": "beta"},
         losses.drw_transform: {"beta": "beta"},
+        losses.influence_balanced: {"alpha": "influence_alpha"},
+        losses.influence_balanced_transform: {"alpha": "influence_alpha"},
         losses.focal: {"gamma": "focal_gamma"},
         losses.label_smoothing: {"epsilon": "smoothing_epsilon"},
         losses.label_aware_smoothing: {"head": "smoothing_head", "tail": "smoothing_tail"},

@@ -1,0 +1,145 @@
+"""Makes the golden files of losses with PyTorch and checkouts of the published code.
+
+    pip install torch scipy
+    git clone https://github.com/pseulki/IB-Loss                              # at b29b8b0
+    git clone https://github.com/FlamieZhu/Balanced-Contrastive-Learning      # at f72d070
+    git clone https://github.com/LeapLabTHU/ProCo                             # at af9e78e
+    python -m tests.losses.golden.make IB-Loss Balanced-Contrastive-Learning ProCo
+
+`influence.npz`, `balanced.npz` and `probabilistic.npz` hold the inputs of a loss, its value, and
+its gradients; the last one also the class statistics before and after. None of that code is part of
+ltjax: it is imported from where it lies. Its calls of CUDA are left out, and the gathering over
+processes, of which there is one.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+FOLDER = Path(__file__).parent
+COUNTS = np.array([500, 300, 180, 100, 60, 35, 20, 12, 8, 5])  # IB-Loss knows 10 classes
+
+
+def published(folder, name):
+    """A module of a checkout; those of IB-Loss read the command line when they are imported."""
+    before, sys.argv = sys.argv, ["made"]
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.argv = before
+        sys.path.pop(0)
+        for known in list(sys.modules):  # another checkout has them too
+            if known.split(".")[0] in ("loss", "losses", "models", "opts"):
+                del sys.modules[known]
+
+
+def drawn(*shape, seed=0, unit=False):
+    """Random numbers, of norm 1 along the last axis if asked for."""
+    x = np.random.RandomState(seed).standard_normal(shape)
+    x = x / np.linalg.norm(x, axis=-1, keepdims=True) if unit else x
+    return x.astype(np.float32)
+
+
+def leaf(array):
+    """A tensor whose gradient is kept."""
+    return torch.tensor(array, requires_grad=True)
+
+
+def influence(folder):
+    """IBLoss with the class weights of cifar_train.py, `--train_rule IBReweight`."""
+    labels = np.random.RandomState(1).randint(0, 10, 12)
+    logits, features = leaf(2 * drawn(12, 10)), leaf(drawn(12, 6, seed=2))
+    weight = torch.tensor(1 / COUNTS / np.sum(1 / COUNTS) * 10, dtype=torch.float32)
+    loss = published(folder, "losses").IBLoss(weight=weight, alpha=1000)
+    size = features.abs().sum(1, keepdim=True)  # what its network returns beside the logits
+    value = loss(logits, torch.tensor(labels), size)
+    value.backward()
+    return {
+        "logits": logits.detach(),
+        "features": features.detach(),
+        "labels": labels,
+        "counts": COUNTS,
+        "value": value.detach(),
+        "by_logits": logits.grad,
+        "by_features": features.grad,
+    }
+
+
+def balanced(folder):
+    """BalSCL on two views of eight images, of which one class has none."""
+    labels = np.array([0, 0, 0, 1, 1, 2, 0, 4])
+    vectors, centers = leaf(drawn(8, 2, 6, unit=True)), leaf(drawn(5, 6, seed=1, unit=True))
+    loss = published(folder, "loss.contrastive").BalSCL([9, 5, 3, 2, 1], 0.1)
+    value = loss(centers, vectors, torch.tensor(labels))
+    value.backward()
+    return {
+        "vectors": vectors.detach(),
+        "centers": centers.detach(),
+        "labels": labels,
+        "value": value.detach(),
+        "by_vectors": vectors.grad,
+        "by_centers": centers.grad,
+    }
+
+
+def probabilistic(folder):
+    """ProCoLoss and its estimator in the second epoch, then LogitAdjust, on ten images."""
+    module = published(folder / "ProCo_cifar", "loss.proco")
+    module.dist.all_gather = lambda parts, own: parts[0].copy_(own)
+    torch.Tensor.cuda = lambda self, *_: self
+    torch.cuda.FloatTensor = lambda values: torch.tensor(values, dtype=torch.float32)
+    adjusted = published(folder / "ProCo_cifar", "loss.logitadjust").LogitAdjust([9, 5, 3, 2])
+    loss = module.ProCoLoss(contrast_dim=32, temperature=0.1, num_classes=4)
+    one = argparse.Namespace(world_size=1)
+    loss._hook_before_epoch(0, 2)
+    near = drawn(4, 32, seed=3, unit=True)
+
+    def batch(seed):
+        labels = np.r_[0:4, np.random.RandomState(seed).randint(0, 4, 6)]
+        vectors = near[labels] + 0.25 * drawn(10, 32, seed=seed)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), torch.tensor(labels)
+
+    for seed in (4, 5):
+        vectors, labels = batch(seed)
+        loss(torch.tensor(vectors), labels, args=one)
+    loss._hook_before_epoch(1, 2)
+    before = {"mean": loss.estimator_old.Ave.clone(), "count": loss.estimator_old.Amount.clone()}
+    vectors, labels = batch(6)
+    vectors = leaf(vectors)
+    logits = loss(vectors, labels, args=one)
+    value = adjusted(logits, labels)
+    value.backward()
+    return {
+        **before,
+        "vectors": vectors.detach(),
+        "labels": labels,
+        "class_counts": np.array([9, 5, 3, 2]),
+        "mean_after": loss.estimator_old.Ave,
+        "mean_of_epoch": loss.estimator.Ave,
+        "kappa": loss.estimator_old.kappa,
+        "logits": logits.detach(),
+        "value": value.detach(),
+        "by_vectors": vectors.grad,
+    }
+
+
+def main():
+    """Writes the files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    makers = {"influence": influence, "balanced": balanced, "probabilistic": probabilistic}
+    for name in makers:
+        parser.add_argument(name, type=Path, help="a checkout of the published code")
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    for name, make in makers.items():
+        found = {key: np.asarray(x) for key, x in make(getattr(given, name)).items()}
+        np.savez_compressed(FOLDER / f"{name}.npz", **found)
+
+
+if __name__ == "__main__":
+    main()
