@@ -268,7 +268,7 @@ def make_config(
     stage = trial.overrides.get("stage", "one")
     if stage != "one":
         changes["init_from"] = init_from
-    if stage in ("crt", "lws", "marc"):
+    if stage in ("crt", "lws", "marc", "max_norm"):
         changes |= {"train.epochs": protocol.stage_two_epochs, "optimizer.warmup_epochs": 0}
     if stage == "tau_norm" and tau is not None:
         changes["decoupled.tau"] = tau

@@ -45,7 +45,7 @@ def _check_stage(flat: FlatConfig) -> None:
             f"config.model.head = {flat['model.head']} is not allowed with config.stage = {stage}; "
             f"use {head} or auto"
         )
-    if stage == "one" and flat["model.head"] in ("tau_norm", "lws", "marc"):
+    if stage == "one" and flat["model.head"] in ("tau_norm", "lws", "marc", "max_norm"):
         raise InputError(
             f"config.model.head = {flat['model.head']} is not allowed in stage one, since it is "
             "made from a trained linear head; use linear or cosine"

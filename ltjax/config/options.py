@@ -6,6 +6,7 @@ from typing import Any
 from ltjax.augment.mixing import MIXING_ALPHA, MIXINGS, REMIX_KAPPA, REMIX_TAU
 from ltjax.data.longtail import FEW_BELOW, MANY_ABOVE
 from ltjax.errors import FLAG, Allowed, integer, number, one_of, option
+from ltjax.models.max_norm import MAX_NORM
 
 # More than anybody trains, and a count of steps that an int32 holds.
 MOST_EPOCHS = 100_000
@@ -160,6 +161,7 @@ class DecoupledConfig:
         "tau_norm: exponent of the norms; None: the best on the validation images, see "
         "data.validation_fraction",
     )
+    max_norm: float = MAX_NORM.field()
 
 
 @dataclass(frozen=True)

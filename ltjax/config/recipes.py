@@ -61,6 +61,11 @@ STAGES: dict[str, dict[str, str]] = {
     },
     "lws": {**_HEAD_ONLY, "plan.name": "class_balanced", "model.head": "lws"},
     "marc": {**_HEAD_ONLY, "loss.weighting": "inverse", "model.head": "marc"},
+    "max_norm": {
+        **_HEAD_ONLY,
+        "loss.weighting": "class_balanced",
+        "model.head": "max_norm",
+    },
     "tau_norm": {**_HEAD_ONLY, "model.head": "tau_norm"},
     "ncm": {**_HEAD_ONLY, "model.head": "cosine"},
     "posthoc_la": _HEAD_ONLY,

@@ -21,6 +21,7 @@ from ltjax.models.heads import (
 )
 from ltjax.models.initialization import INIT, INITIALIZATIONS
 from ltjax.models.layers import DTYPES, Computation
+from ltjax.models.max_norm import MaxNormHead
 from ltjax.models.mlp import HIDDEN, MLP
 from ltjax.models.projector import PROJECTION
 from ltjax.models.resnet import ResNet, Shape
@@ -109,6 +110,10 @@ def _marc(config: "ModelConfig", num_classes: int) -> MarginCalibrationHead:
     return MarginCalibrationHead(num_classes)
 
 
+def _max_norm(config: "ModelConfig", num_classes: int) -> MaxNormHead:
+    return MaxNormHead(num_classes)
+
+
 # Functions that build a head from the options of a network and the number of classes.
 HEADS: dict[str, Callable[["ModelConfig", int], nn.Module]] = {
     "linear": _linear,
@@ -116,6 +121,7 @@ HEADS: dict[str, Callable[["ModelConfig", int], nn.Module]] = {
     "tau_norm": _tau_norm,
     "lws": _lws,
     "marc": _marc,
+    "max_norm": _max_norm,
 }
 
 DTYPE = Option("float32", one_of(*DTYPES), "dtype of the backbone's computation")

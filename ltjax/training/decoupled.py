@@ -3,6 +3,7 @@
     crt         a fresh head, trained on class-balanced batches
     lws         stage one's head with a learned scale per class, trained on class-balanced batches
     marc        stage one's head with a learned scale and margin per class, trained with weights
+    max_norm    stage one's head, trained on within a ball of every class, with weights
     tau_norm    stage one's head with weights w_c / |w_c|^tau
     ncm         the cosine to each class's mean feature
     posthoc_la  stage one's head with biases b_c - tau log pi_c, pi of stage one's batches
@@ -13,8 +14,9 @@ has as many steps as one of stage one, `ceil(N / batch_size)`, unless `plan.epoc
 that of Kang et al.; the last three methods compute their head and take no steps.
 
 Source: Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition (ICLR
-2020), https://arxiv.org/abs/1910.09217; marc: see `MarginCalibrationHead`; posthoc_la: Menon et
-al., Long-tail learning via logit adjustment (ICLR 2021), https://arxiv.org/abs/2007.07314.
+2020), https://arxiv.org/abs/1910.09217; marc: see `MarginCalibrationHead`; max_norm:
+see `ltjax.models.max_norm`; posthoc_la: Menon et al., Long-tail learning via logit adjustment (ICLR
+2021), https://arxiv.org/abs/2007.07314.
 """
 
 import warnings
@@ -31,6 +33,7 @@ from ltjax.data.sources import Source
 from ltjax.errors import InputError
 from ltjax.evaluation.metrics import summarize
 from ltjax.losses import adjusted_logits
+from ltjax.models.max_norm import radius_of
 from ltjax.training.build import samplers_of
 from ltjax.training.finetune import means_of
 from ltjax.training.multi_seed import Seeds
@@ -40,7 +43,7 @@ from ltjax.training.state import TrainState
 from ltjax.training.workdir import FinishedRun, read_finished
 
 TAUS = np.arange(0.0, 5.01, 0.05)
-NEEDS_LINEAR = ("lws", "marc", "tau_norm", "posthoc_la")
+NEEDS_LINEAR = ("lws", "marc", "max_norm", "tau_norm", "posthoc_la")
 # What both stages must agree on: these keys make the data and the features.
 SHARED = ("seeds", "data.", "model.", "finetune.", "whitening.")
 OWN = ("model.head", "model.head_scale", "model.head_init")
@@ -190,6 +193,11 @@ def _calibrated(start: Start) -> Head:
     return Head({**start.fresh, "dense": start.linear}, {})
 
 
+def _bounded(start: Start) -> Head:
+    radius = radius_of(start.linear["kernel"], start.config.decoupled.max_norm)
+    return Head({"dense": start.linear, "radius": radius}, {"radius": float(radius)})
+
+
 def _tau_normalized(start: Start) -> Head:
     tau, tried = choose_tau(start)
     head = {"kernel": start.linear["kernel"], "tau": jnp.asarray(tau, jnp.float32)}
@@ -211,6 +219,7 @@ HEAD_OF_STAGE: dict[str, Callable[[Start], Head]] = {
     "crt": _retrained,
     "lws": _scaled,
     "marc": _calibrated,
+    "max_norm": _bounded,
     "tau_norm": _tau_normalized,
     "ncm": _nearest_mean,
     "posthoc_la": _logit_adjusted,

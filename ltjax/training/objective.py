@@ -7,6 +7,7 @@ from ltjax.augment.mixing import BatchMixing, make_mixing
 from ltjax.config import Config
 from ltjax.losses import LossTransform, RunFacts, make_loss
 from ltjax.models import Classifier
+from ltjax.models.max_norm import projected
 from ltjax.samplers import BatchSampler
 from ltjax.training.optimizer import averaging_of, features_stay, trained_part
 from ltjax.training.prior import embedded_weight
@@ -58,6 +59,7 @@ def train_step_of(
         trainable=trained_part(config),
         features_stay=features_stay(config),
         contrast=_contrast(config),
+        projection=projected if config.stage == "max_norm" else None,
     )
 
 

@@ -120,6 +120,7 @@ TRAINED_IN_STAGE: dict[str, Path] = {
     "crt": ("head",),
     "lws": ("head", "scale"),
     "marc": ("head", "calibration"),
+    "max_norm": ("head", "dense"),
     "tau_norm": ("head",),
     "ncm": ("head",),
     "posthoc_la": ("head",),

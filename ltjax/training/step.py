@@ -85,6 +85,7 @@ def make_train_step(
     trainable: Trainable = None,
     features_stay: bool = False,
     contrast: Contrast | None = None,
+    projection: Callable[[Any, Any], Any] | None = None,
 ) -> TrainStep:
     """The step of one device and one seed, to be mapped over the axis `AXIS`.
 
@@ -110,6 +111,7 @@ def make_train_step(
       features_stay: whether backbone and whitening are not trained at all: the statistics of both
         are used and not updated, and `Resident.frozen` holds the matrices.
       contrast: adds a contrastive loss, for which every image is augmented twice; None adds none.
+      projection: `(trained parameters, others) -> trained parameters` after every update, or None.
     """
 
     # How the images of a batch are mixed and augmented, each time that the step sees them.
@@ -152,6 +154,8 @@ def make_train_step(
             grads = jax.lax.pmean(jax.grad(loss_fn, has_aux=True)(higher)[0], AXIS)
         updates, opt_state = optimizer.update(grads, state.opt_state, learned)
         learned = optax.apply_updates(learned, updates)
+        if projection is not None:
+            learned = projection(learned, fixed)
         params, ema = joined(learned, fixed), state.ema
         if averaging is not None:
             averaged, rest = split(ema, trainable)

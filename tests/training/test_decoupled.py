@@ -81,7 +81,7 @@ def test_backbone_and_statistics_stay_as_they_were(first, second, stage):
     assert read_run(outcome.workdir).name == f"cw + {stage}"
 
 
-TRAINED = ("crt", "lws", "marc")
+TRAINED = ("crt", "lws", "marc", "max_norm")
 
 
 def test_lws_trains_the_scales_alone(first, second):
@@ -95,6 +95,19 @@ def test_marc_trains_the_calibration_alone(first, second):
     jax.tree.map(np.testing.assert_array_equal, head["dense"], old["dense"])
     assert np.ptp(head["calibration"]["scale"]) > 1e-3
     assert np.ptp(head["calibration"]["margin"]) > 1e-3
+
+
+def test_max_norm_keeps_the_class_vectors_within_their_ball(first, second):
+    outcome = second("max_norm")
+    head, old = final(outcome.workdir)[0]["head"], final(first)[0]["head"]["dense"]
+    norms = np.linalg.norm(old["kernel"].astype(np.float64), axis=0)
+    radius = norms.min() + 0.1 * (norms.max() - norms.min())
+    assert head["radius"] == pytest.approx(radius, rel=1e-6)
+    assert outcome.result["stage"]["radius"] == pytest.approx(radius, rel=1e-6)
+    found = np.linalg.norm(head["dense"]["kernel"].astype(np.float64), axis=0)
+    assert found.max() <= radius * (1 + 1e-6)
+    assert found.max() >= radius * (1 - 1e-6)  # they grow, and are held there
+    assert np.abs(head["dense"]["bias"] - old["bias"]).max() > 1e-3
 
 
 def test_crt_trains_a_fresh_head(first, second):
