@@ -10,6 +10,9 @@ os.environ.setdefault(
     os.environ.get("LTJAX_TEST_CACHE", os.path.join(tempfile.gettempdir(), "ltjax-test-cache")),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Compiling takes most of the tests' time, and this halves it. With XLA_FLAGS set, even to nothing,
+# the tests run as the environment says, as a user's program does.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Caches the labels of shared datasets here, not beside the datasets.
 os.environ.setdefault("LTJAX_CACHE_DIR", os.environ["JAX_COMPILATION_CACHE_DIR"] + "-labels")
 
