@@ -21,8 +21,9 @@ from ltjax.data.sources import EncodedSource
 from ltjax.training.build import Job, build, initial_state, keys
 from ltjax.training.data import RunData
 from ltjax.training.devices import Mapping, choose_engine
+from ltjax.training.inputs import AXIS, Resident
 from ltjax.training.recalibration import Measured
-from ltjax.training.step import AXIS, Resident, Variables, make_eval_step, make_freeze
+from ltjax.training.step import Variables, make_eval_step, make_freeze
 from ltjax.whitening.linen import FROZEN
 
 

@@ -37,7 +37,7 @@ from ltjax.config.command_line import override
 from ltjax.data.loader import Batch, TrainLoader
 from ltjax.errors import InputError, one_line
 from ltjax.training.build import Job, build, initial_state, keys
-from ltjax.training.step import AXIS, Resident
+from ltjax.training.inputs import AXIS, Resident
 
 # Of computing; a configuration that takes longer is as good as one that hangs.
 SECONDS = 2.0

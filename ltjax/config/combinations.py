@@ -6,7 +6,7 @@ from ltjax.config.recipes import STAGES
 from ltjax.data.vectors import VECTOR_FILES
 from ltjax.errors import InputError, one_line
 from ltjax.models.pretrained import entry_of
-from ltjax.models.registry import TAKE_FEATURES
+from ltjax.models.registry import TAKE_FEATURES, WITHOUT_DEPTH
 
 FlatConfig = dict[str, Any]  # dotted keys to values
 
@@ -26,6 +26,7 @@ def check_combinations(flat: FlatConfig) -> None:
     _check_averages(flat)
     _check_mixing(flat)
     _check_contrastive(flat)
+    _check_depth(flat)
     if flat["model.weights"]:
         entry_of(flat["model.weights"], flat["model.name"])
     _check_finetune(flat)
@@ -120,6 +121,16 @@ def _check_contrastive(flat: FlatConfig) -> None:
             f"config.loss.contrastive = {flat['loss.contrastive']} is not allowed with "
             f"config.{wrong[0]} = {flat[wrong[0]]}: the features of two views of every image are "
             "trained; use 0"
+        )
+
+
+def _check_depth(flat: FlatConfig) -> None:
+    """Refuses stochastic depth in networks that do not drop branches."""
+    drop, name = flat["model.stochastic_depth"], flat["model.name"]
+    if drop and name in WITHOUT_DEPTH:
+        raise InputError(
+            f"config.model.stochastic_depth = {drop} is not allowed with config.model.name = "
+            f"{name}; use 0, a ResNet or a Vision Transformer"
         )
 
 

@@ -10,6 +10,7 @@ import flax.linen as nn
 from ltjax.errors import FLAG, TEXT, Option, integer, one_of, option, require
 from ltjax.models.classifier import Classifier
 from ltjax.models.convnet import ConvNet
+from ltjax.models.depth import STOCHASTIC_DEPTH
 from ltjax.models.efficientnet_lite import EfficientNetLite
 from ltjax.models.heads import (
     HEAD_SCALE,
@@ -47,11 +48,13 @@ def _convnet(config: "ModelConfig", by: Computation) -> ConvNet:
 
 
 def _resnet_cifar(depth: int, config: "ModelConfig", by: Computation) -> ResNetCifar:
-    return ResNetCifar(depth, zero_residual=config.zero_residual, **_how(by))
+    drop = config.stochastic_depth
+    return ResNetCifar(depth, zero_residual=config.zero_residual, stochastic_depth=drop, **_how(by))
 
 
 def _resnet(shape: Shape, config: "ModelConfig", by: Computation) -> ResNet:
-    return ResNet(shape, zero_residual=config.zero_residual, **_how(by))
+    drop = config.stochastic_depth
+    return ResNet(shape, zero_residual=config.zero_residual, stochastic_depth=drop, **_how(by))
 
 
 def _efficientnet_lite(config: "ModelConfig", by: Computation) -> EfficientNetLite:
@@ -59,7 +62,8 @@ def _efficientnet_lite(config: "ModelConfig", by: Computation) -> EfficientNetLi
 
 
 def _vit(shape: ViTShape, config: "ModelConfig", by: Computation) -> VisionTransformer:
-    return VisionTransformer(shape, by.dtype, config.remat)
+    drop = config.stochastic_depth
+    return VisionTransformer(shape, by.dtype, config.remat, stochastic_depth=drop)
 
 
 def _mlp(config: "ModelConfig", by: Computation) -> MLP:
@@ -85,6 +89,8 @@ BACKBONES: dict[str, Callable[["ModelConfig", Computation], nn.Module]] = {
     **{name: partial(_vit, shape) for name, shape in VITS.items()},
     "mlp": _mlp,
 }
+# Those without residual branches that stochastic depth could drop.
+WITHOUT_DEPTH = ("convnet", "efficientnet_lite0", "mlp")
 # Those that take features `[B, D]` too; the others take only images `[B, H, W, C]`.
 TAKE_FEATURES = ("mlp",)
 
@@ -158,6 +164,7 @@ class ModelConfig:
         "vit: gradient checkpointing: compute each block again in the backward pass instead of "
         "keeping its values; more time for less memory, on GPUs and TPUs only",
     )
+    stochastic_depth: float = STOCHASTIC_DEPTH.field()
     init: str = INIT.field()
     head: str = option("auto", one_of("auto", *HEADS), "head, the classifier on the features")
     head_scale: float = HEAD_SCALE.field()

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ltjax.models.depth import STOCHASTIC_DEPTH, branch_scales, residual
 from ltjax.models.initialization import Initializer
 from ltjax.models.layers import (
     FAN_OUT,
@@ -47,7 +48,7 @@ class ImageNetBlock(nn.Module):
     zero_residual: bool
 
     @nn.compact
-    def __call__(self, x: Normed, *, train: bool) -> Normed:
+    def __call__(self, x: Normed, *, train: bool, scale: jax.Array | None = None) -> Normed:
         """`[B, H, W, C] -> [B, H / stride, W / stride, width or 4 width]`."""
         width, stride, shape, by = self.width, self.stride, self.shape, self.by
         last: Any = {"zero_scale": self.zero_residual}
@@ -62,7 +63,7 @@ class ImageNetBlock(nn.Module):
         if shortcut.shape != y.x.shape:
             projected = conv_norm(shortcut, y.x.shape[-1], 1, stride, "shortcut", train, by)
             shortcut = projected.value()
-        return y._replace(shortcut=shortcut, relu=True)
+        return residual(y, shortcut, scale)
 
 
 class ResNet(nn.Module):
@@ -75,6 +76,8 @@ class ResNet(nn.Module):
       zero_residual: whether every block is initialized as the identity.
       native: whether to use native kernels where they are available.
       kernel_init: initializer of the convolutions' kernels.
+      stochastic_depth: probability of dropping the last residual branch in training; see
+        `ltjax.models.depth`.
 
     Source: He et al., Deep Residual Learning (CVPR 2016, https://arxiv.org/abs/1512.03385); Xie et
     al., Aggregated Residual Transformations (CVPR 2017, https://arxiv.org/abs/1611.05431).
@@ -86,6 +89,7 @@ class ResNet(nn.Module):
     zero_residual: bool = False
     native: bool = False
     kernel_init: Initializer = FAN_OUT
+    stochastic_depth: float = STOCHASTIC_DEPTH.default
 
     @property
     def features(self) -> int:
@@ -97,11 +101,15 @@ class ResNet(nn.Module):
         """Images `[B, H, W, C] -> features [B, 512 or 2048]`."""
         by = Computation(self.axis_name, self.dtype, self.native, self.kernel_init)
         y = max_pool(conv_norm(x, 64, 7, 2, "stem", train, by, relu=True, images=True))
+        scales = iter(
+            branch_scales(self, self.stochastic_depth, sum(self.shape.blocks), train=train)
+        )
         for stage, blocks in enumerate(self.shape.blocks):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
                 width = 64 * 2**stage
                 layer = ImageNetBlock(width, stride, self.shape, by, self.zero_residual, name=name)
-                y = layer(y, train=train)
+                (scale,) = next(scales)
+                y = layer(y, train=train, scale=scale)
         return jnp.mean(y.value(), axis=(1, 2))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.errors import require
+from ltjax.models.depth import STOCHASTIC_DEPTH, branch_scales, residual
 from ltjax.models.initialization import Initializer
 from ltjax.models.layers import FAN_OUT, Computation, Normed, branching_conv_norm, conv_norm
 
@@ -24,7 +25,7 @@ class CifarBlock(nn.Module):
     zero_residual: bool
 
     @nn.compact
-    def __call__(self, x: Normed, *, train: bool) -> Normed:
+    def __call__(self, x: Normed, *, train: bool, scale: jax.Array | None = None) -> Normed:
         """`[B, H, W, C] -> [B, H / stride, W / stride, width]`."""
         y, shortcut = branching_conv_norm(
             x, self.width, 3, self.stride, "1", train, self.by, relu=True
@@ -34,7 +35,7 @@ class CifarBlock(nn.Module):
         if self.stride > 1 or new:
             shortcut = shortcut[:, :: self.stride, :: self.stride]
             shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
-        return y._replace(shortcut=shortcut, relu=True)
+        return residual(y, shortcut, scale)
 
 
 class ResNetCifar(nn.Module):
@@ -47,6 +48,8 @@ class ResNetCifar(nn.Module):
       zero_residual: whether every block is initialized as the identity.
       native: whether to use native kernels where they are available.
       kernel_init: initializer of the convolutions' kernels.
+      stochastic_depth: probability of dropping the last residual branch in training; see
+        `ltjax.models.depth`.
 
     Source: He et al., Deep Residual Learning (CVPR 2016, https://arxiv.org/abs/1512.03385),
     section 4.2.
@@ -58,6 +61,7 @@ class ResNetCifar(nn.Module):
     zero_residual: bool = False
     native: bool = False
     kernel_init: Initializer = FAN_OUT
+    stochastic_depth: float = STOCHASTIC_DEPTH.default
 
     @property
     def features(self) -> int:
@@ -70,9 +74,13 @@ class ResNetCifar(nn.Module):
         require(self.depth % 6 == 2 and self.depth >= 8, "depth", self.depth, "6 n + 2")
         by = Computation(self.axis_name, self.dtype, self.native, self.kernel_init)
         y = conv_norm(x, 16, 3, 1, "stem", train, by, relu=True, images=True)
+        each = (self.depth - 2) // 6
+        scales = branch_scales(self, self.stochastic_depth, 3 * each, train=train)
         for stage, width in enumerate((16, 32, 64)):
-            for block in range((self.depth - 2) // 6):
+            for block in range(each):
+                (scale,) = scales[stage * each + block]
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
-                y = CifarBlock(width, stride, by, self.zero_residual, name=name)(y, train=train)
+                layer = CifarBlock(width, stride, by, self.zero_residual, name=name)
+                y = layer(y, train=train, scale=scale)
         return jnp.mean(y.value(), axis=(1, 2))

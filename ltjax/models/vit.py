@@ -1,5 +1,6 @@
 """Vision Transformers, as AugReg, DINOv2 and CLIP publish them."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 
 from ltjax.errors import InputError
 from ltjax.models.adapters import Adapter, AdapterSize
+from ltjax.models.depth import STOCHASTIC_DEPTH, branch_scales, scaled
 
 # Width of the hidden layer of a block's MLP, per channel.
 EXPANSION = 4
@@ -186,6 +188,8 @@ class Block(nn.Module):
         x <- x + scale1 attention(norm1(x))
         x <- x + scale2 mlp(norm2(x))
 
+    Stochastic depth multiplies what is added by further scales, one for each example.
+
     Attributes:
       shape: of the whole network.
       dtype: of the computation; layer norm computes in float32.
@@ -197,16 +201,16 @@ class Block(nn.Module):
     adapter: AdapterSize | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, N, D] -> [B, N, D]`."""
+    def __call__(self, x: jax.Array, scales: Sequence[jax.Array | None]) -> jax.Array:
+        """`[B, N, D] -> [B, N, D]`; the scales are `[B]`, or None for 1."""
         shape, dtype = self.shape, self.dtype
         y = Attention(shape.heads, dtype, name="attention")(_norm(x, "norm1", shape, dtype))
-        x = x + self._scaled(y, "scale1")
+        x = x + scaled(self._scaled(y, "scale1"), scales[0])
         normed = _norm(x, "norm2", shape, dtype)
         y = self._scaled(FeedForward(shape.quick_gelu, dtype, name="mlp")(normed), "scale2")
         if self.adapter is not None:
             y = y + Adapter(*self.adapter, dtype, name="adapter")(normed)
-        return x + y
+        return x + scaled(y, scales[1])
 
     def _scaled(self, y: jax.Array, name: str) -> jax.Array:
         if not self.shape.layer_scale:
@@ -229,6 +233,8 @@ class VisionTransformer(nn.Module):
       remat: whether the backward pass computes each block again instead of keeping its values, for
         GPUs and TPUs; on a CPU, XLA orders the operations so that it saves no memory.
       adapter: size of the adapters of fine-tuning, or None for none.
+      stochastic_depth: probability of dropping the last block's branches in training; see
+        `ltjax.models.depth`.
 
     Source: Dosovitskiy et al., An Image Is Worth 16x16 Words (ICLR 2021,
     https://arxiv.org/abs/2010.11929); pre-norm and quick GELU are from Radford et al., CLIP (ICML
@@ -242,6 +248,7 @@ class VisionTransformer(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     adapter: AdapterSize | None = None
+    stochastic_depth: float = STOCHASTIC_DEPTH.default
 
     @property
     def features(self) -> int:
@@ -256,8 +263,9 @@ class VisionTransformer(nn.Module):
         if shape.pre_norm:
             x = _norm(x, "pre_norm", shape, self.dtype)
         block = nn.remat(Block) if self.remat else Block
+        scales = branch_scales(self, self.stochastic_depth, shape.depth, train=train, branches=2)
         for number in range(shape.depth):
-            x = block(shape, self.dtype, self.adapter, name=f"block{number}")(x)
+            x = block(shape, self.dtype, self.adapter, name=f"block{number}")(x, scales[number])
         if shape.token:
             return _norm(x[:, 0], "norm", shape, self.dtype)
         patches = _norm(x[:, shape.registers :], "norm", shape, self.dtype)

@@ -20,7 +20,8 @@ from ltjax.evaluation.target import under_prior
 from ltjax.models import Outputs
 from ltjax.serving.load import Trained, corrections, load_all
 from ltjax.serving.target import read_prior
-from ltjax.training.step import Resident, make_eval_step
+from ltjax.training.inputs import Resident
+from ltjax.training.step import make_eval_step
 
 
 def evaluate(

@@ -19,6 +19,7 @@ from ltjax.models.pretrained import Weights
 from ltjax.models.projector import Projector
 from ltjax.samplers import BatchSampler, index_labels, make_sampler
 from ltjax.training.data import RunData, num_blocks_of, read_data
+from ltjax.training.inputs import AXIS
 from ltjax.training.native import Native, choose_native
 from ltjax.training.objective import augment_of, loss_of, mixing_of, train_step_of
 from ltjax.training.optimizer import (
@@ -35,7 +36,7 @@ from ltjax.training.recalibration import (
     recalibration_batches,
 )
 from ltjax.training.state import TrainState, init_state, with_backbone
-from ltjax.training.step import AXIS, TrainStep
+from ltjax.training.step import TrainStep
 
 
 class Job(NamedTuple):

@@ -17,8 +17,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ltjax.data.loader import Batch
 from ltjax.errors import InputError, one_line, require
 from ltjax.models import Outputs
+from ltjax.training.inputs import AXIS, Resident
 from ltjax.training.state import TrainState
-from ltjax.training.step import AXIS, EvalStep, Resident, TrainStep, Variables
+from ltjax.training.step import EvalStep, TrainStep, Variables
 
 # Which parts of `Resident` differ between seeds, as axes of `jax.vmap`.
 _RESIDENT_SEEDS = Resident(None, None, None, loss_state=0, key=0, mixing_state=None, frozen=0)  # type: ignore[arg-type]

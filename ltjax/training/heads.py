@@ -17,11 +17,11 @@ from ltjax.data.loader import Batch, train_batch
 from ltjax.errors import InputError
 from ltjax.kernels.allocator import give_back
 from ltjax.samplers import BatchSampler, PrefetchSampler
+from ltjax.training.inputs import Resident
 from ltjax.training.prior import class_statistics
 from ltjax.training.program import FUSED, Program, kind_of, program_of
 from ltjax.training.schedule import Due, Schedule
 from ltjax.training.state import TrainState, unstack
-from ltjax.training.step import Resident
 from ltjax.training.steps import StepLoop
 from ltjax.training.window import DeviceMetrics
 from ltjax.whitening.classwise import Basis

@@ -12,9 +12,10 @@ from ltjax.evaluation.outputs import collect_outputs
 from ltjax.models import Outputs
 from ltjax.training.build import Job, initial_state, keys
 from ltjax.training.devices import Mapping
+from ltjax.training.inputs import Resident
 from ltjax.training.recalibration import recalibrated
 from ltjax.training.state import TrainState, state_at, unstack
-from ltjax.training.step import Resident, make_eval_step, make_freeze
+from ltjax.training.step import make_eval_step, make_freeze
 from ltjax.training.window import DeviceMetrics, HostMetrics
 from ltjax.whitening.linen import FROZEN
 

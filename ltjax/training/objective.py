@@ -9,9 +9,10 @@ from ltjax.losses import LossTransform, RunFacts, make_loss
 from ltjax.models import Classifier
 from ltjax.models.max_norm import projected
 from ltjax.samplers import BatchSampler
+from ltjax.training.inputs import AXIS
 from ltjax.training.optimizer import averaging_of, features_stay, trained_part
 from ltjax.training.prior import embedded_weight
-from ltjax.training.step import AXIS, Contrast, TrainStep, make_train_step
+from ltjax.training.step import Contrast, TrainStep, make_train_step
 
 
 def mixing_of(config: Config) -> BatchMixing | None:

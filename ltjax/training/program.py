@@ -17,10 +17,11 @@ from ltjax.models import Classifier, ModelConfig, Outputs, make_head
 from ltjax.models.mlp import MLP
 from ltjax.models.registry import make_whitening
 from ltjax.training.devices import Engine, Mapping
+from ltjax.training.inputs import AXIS
 from ltjax.training.optimizer import learning_rate_schedule, make_optimizer
 from ltjax.training.prior import embedded_weight
 from ltjax.training.state import TrainState, hasty, init_state
-from ltjax.training.step import AXIS, make_train_step
+from ltjax.training.step import make_train_step
 from ltjax.whitening.options import WhiteningConfig
 
 # Steps of a schedule in units of which the optimizer counts, so that one program serves all.

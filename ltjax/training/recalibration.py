@@ -24,7 +24,8 @@ from ltjax.data.loader import Batch
 from ltjax.models import Classifier
 from ltjax.models.layers import BATCH_NORM_MOMENTUM
 from ltjax.training.devices import Mapping
-from ltjax.training.step import Resident, Variables, training_inputs
+from ltjax.training.inputs import Resident, training_inputs
+from ltjax.training.step import Variables
 
 
 class Measured(NamedTuple):

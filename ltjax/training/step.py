@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict
 
 from ltjax.augment.device import Augment, normalize
-from ltjax.augment.device import augment as augment_images
-from ltjax.augment.mixing import BatchMixing, draw_boxes, draw_shares, mix, partners
+from ltjax.augment.mixing import BatchMixing
 from ltjax.data.loader import Batch, gather
 from ltjax.losses import (
     LossTransform,
@@ -22,35 +20,13 @@ from ltjax.losses import (
 )
 from ltjax.models import Classifier, Outputs
 from ltjax.models.adapters import merged
+from ltjax.models.depth import DEPTH
 from ltjax.models.layers import norms_in_evaluation
 from ltjax.models.projector import CONTRAST, Projection
+from ltjax.training.inputs import AXIS, Resident, seen
 from ltjax.training.optimizer import Trainable, ascended, joined, split
 from ltjax.training.state import TrainState
 from ltjax.whitening.linen import FROZEN, freeze
-
-AXIS = "batch"
-
-
-class Resident(NamedTuple):
-    """What stays on the devices during training.
-
-    Attributes:
-      images: uint8 `[N, H, W, C]`, or given features `[N, D]`.
-      mean: float32 `[C]`, of the training pixels, or `[D]`, of the features.
-      std: float32 `[C]` or `[D]`.
-      loss_state: constants of the loss.
-      key: PRNG key of the augmentation.
-      mixing_state: constants of the mixing.
-      frozen: matrices of a whitening that is used and not trained, as `freeze` makes them.
-    """
-
-    images: chex.Array
-    mean: chex.Array
-    std: chex.Array
-    loss_state: Any
-    key: jax.Array
-    mixing_state: Any = ()
-    frozen: Any = ()
 
 
 class Contrast(NamedTuple):
@@ -116,23 +92,22 @@ def make_train_step(
 
     # How the images of a batch are mixed and augmented, each time that the step sees them.
     ways = [*([(None, 0)] * regmixup), (mixing, 0), *([(mixing, 1)] * (contrast is not None))]
+    drops = getattr(model.backbone, "stochastic_depth", 0.0) > 0 and not features_stay
 
     def step(state: TrainState, data: Resident, batch: Batch):
-        views = [
-            training_inputs(data, batch, state.step, augment, way, view=number)
-            for way, number in ways
-        ]
-        images, targets, batch = _together(views, batch)
+        images, targets, batch, depth_keys = seen(
+            data, batch, state.step, augment, ways, drops=drops
+        )
         learned, fixed = split(state.params, trainable)
 
         def loss_fn(learned):
             params = merged(joined(learned, fixed))
             if features_stay:
                 stats = state.batch_stats
-                out, projection = _evaluated(model, params, stats, data.frozen, images), None
+                out, found = _evaluated(model, params, stats, data.frozen, images), None
             else:
                 with norms_in_evaluation(_without(learned)):
-                    out, stats, projection = _forward(model, params, state, images)
+                    out, stats, found = _forward(model, params, state, images, depth_keys)
             bet = None
             if embedded_weight is not None:
                 bet = bet_weights(batch.embedded, embedded_weight, axis_name=AXIS)
@@ -143,7 +118,7 @@ def make_train_step(
                 loss, inputs, data.loss_state, step=state.step, bet=bet, axis_name=AXIS
             )
             if contrast is not None:
-                value += contrast.weight * _contrasted(contrast, projection, targets)
+                value += contrast.weight * _contrasted(contrast, found, targets)
             hits = jnp.argmax(out.logits, axis=-1) == batch.labels
             return value, (stats, jnp.mean(hits.astype(jnp.float32)))
 
@@ -174,21 +149,6 @@ def make_train_step(
     return step
 
 
-def _together(
-    views: list[tuple[jax.Array, jax.Array]], batch: Batch
-) -> tuple[jax.Array, jax.Array, Batch]:
-    """Images and targets of one or several views of a batch, and what the loss reads of it."""
-    if len(views) == 1:
-        return *views[0], batch
-    classes = next((t.shape[1] for _, t in views if t.ndim == 2), None)
-    if classes is not None:  # labels of images that are not mixed, beside the targets of others
-        views = [(x, t if t.ndim == 2 else jax.nn.one_hot(t, classes)) for x, t in views]
-    images, targets = (jnp.concatenate(parts) for parts in zip(*views, strict=True))
-    read = {"labels": batch.labels, "embedded": batch.embedded, "weights": batch.weights}
-    tiled = {name: x if x is None else jnp.tile(x, len(views)) for name, x in read.items()}
-    return images, targets, batch._replace(**tiled)
-
-
 def _contrasted(contrast: Contrast, found: Projection | None, labels: jax.Array) -> jax.Array:
     assert found is not None  # the network has a projector
     each = balanced_contrastive(
@@ -201,41 +161,6 @@ def _without(learned: Any) -> Callable[[tuple[str, ...]], bool]:
     """Says of a layer whether none of its parameters is among those that are trained."""
     layers = {path[:-1] for path in flatten_dict(learned)}
     return lambda path: path not in layers
-
-
-def training_inputs(
-    data: Resident,
-    batch: Batch,
-    step: jax.Array,
-    augment: Augment | None,
-    mixing: BatchMixing | None,
-    *,
-    view: int = 0,
-) -> tuple[jax.Array, jax.Array]:
-    """What the network and the loss see of a training batch; to be mapped over the axis `AXIS`.
-
-    Args:
-      data: what stays on the devices.
-      batch: this device's part of the batch.
-      step: of the batch, `[]` int32; the randomness is a function of it.
-      augment: see `make_train_step`.
-      mixing: see `make_train_step`.
-      view: number of the augmentation of the same images, from 0.
-
-    Returns:
-      Normalized images `[B, H, W, C]`, and labels `[B]` or, with mixing, targets `[B, classes]`.
-    """
-    step_key = jax.random.fold_in(data.key, step)
-    keys = jax.vmap(lambda slot: jax.random.fold_in(step_key, slot))(batch.slots)
-    if view:
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, 2**31 + view))(keys)
-    images = gather(data.images, batch)
-    if augment is not None:
-        images = augment_images(images, keys, augment)
-    images, targets = normalize(images, data.mean, data.std), batch.labels
-    if mixing is not None:
-        images, targets = _mixed(mixing, data, images, batch, keys, step_key)
-    return images, targets
 
 
 def make_freeze(
@@ -251,10 +176,16 @@ def make_freeze(
 
 
 def _forward(
-    model: Classifier, params: Any, state: TrainState, images: jax.Array
+    model: Classifier,
+    params: Any,
+    state: TrainState,
+    images: jax.Array,
+    depth_keys: jax.Array | None,
 ) -> tuple[Outputs, Any, Projection | None]:
     """Outputs in training mode, new batch statistics, and the projection if there is one."""
     variables = {"params": params, "batch_stats": state.batch_stats}
+    if depth_keys is not None:
+        variables[DEPTH] = {"backbone": {"keys": depth_keys}}
     out, new = model.apply(variables, images, train=True, mutable=["batch_stats", CONTRAST])
     found = new[CONTRAST]["found"] if CONTRAST in new else None
     return out, new.get("batch_stats", state.batch_stats), found
@@ -268,34 +199,6 @@ def _evaluated(
     out = model.apply(variables, images, train=False)
     assert isinstance(out, Outputs)  # a pair only where variables are mutable
     return out
-
-
-def _mixed(
-    mixing: BatchMixing,
-    data: Resident,
-    images: jax.Array,
-    batch: Batch,
-    keys: jax.Array,
-    step_key: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Images and targets mixed with partners from the whole batch, whatever the devices."""
-    everyone = (images, batch.labels, batch.embedded)
-    all_images, all_labels, all_embedded = jax.lax.all_gather(everyone, AXIS, tiled=True)
-    # Slots count from 0, so this key is none of theirs.
-    order = partners(jax.random.fold_in(step_key, 2**31), all_embedded)[batch.slots]
-    shares = draw_shares(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), mixing.alpha)
-    own = None
-    if mixing.boxes:
-        places = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
-        own, shares = draw_boxes(places, shares, *images.shape[1:3])
-    return mix(
-        mixing,
-        data.mixing_state,
-        (images, all_images[order]),
-        (batch.labels, all_labels[order]),
-        shares,
-        own,
-    )
 
 
 def make_eval_step(model: Classifier) -> EvalStep:

@@ -177,6 +177,7 @@ def test_unknown_and_missing_keys():
 TOGETHER = {
     "swa_epochs": {"optimizer.ema_decay": 0.9, "optimizer.swa_epochs": 2},
     "train.mixing = none": {"train.regmixup": True},
+    "model.name = convnet": {"model.stochastic_depth": 0.1},
     "train.mixing = mixup": {"loss.contrastive": 1.0, "method": "mixup"},
     "finetune.train = head": {
         "loss.contrastive": 1.0,

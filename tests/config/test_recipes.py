@@ -12,7 +12,7 @@ from ltjax import config as configs
 from ltjax.config.recipes import METHODS, STAGES
 from ltjax.data.loader import Batch
 from ltjax.training.build import build, initial_state, keys
-from ltjax.training.step import AXIS, Resident
+from ltjax.training.inputs import AXIS, Resident
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| `(--config\.method=.*?)` \|", re.MULTILINE)

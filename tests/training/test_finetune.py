@@ -15,9 +15,10 @@ from ltjax.models import ConvNet, make_head
 from ltjax.models.classifier import Classifier
 from ltjax.models.registry import ModelConfig
 from ltjax.training.build import optimizer_of
+from ltjax.training.inputs import AXIS, Resident
 from ltjax.training.optimizer import averaging_of, features_stay, trained_part
 from ltjax.training.state import hasty, init_state
-from ltjax.training.step import AXIS, Resident, make_train_step
+from ltjax.training.step import make_train_step
 from tests.helpers import CONVNET, small_config
 
 SHAPE, DEVICES, EACH, CLASSES = (8, 8, 3), 2, 3, 4

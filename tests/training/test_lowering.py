@@ -16,7 +16,7 @@ from ltjax import config as configs
 from ltjax.config.recipes import METHODS, STAGES
 from ltjax.losses import batch_loss, bet_weights, loss_inputs
 from ltjax.serving.load import Trained, features_function, folded_function, logits_function
-from ltjax.training.step import AXIS
+from ltjax.training.inputs import AXIS
 from ltjax.whitening import whiten
 from ltjax.whitening.methods import DIAGONAL, WHITENINGS
 from tests.helpers import tiny_config

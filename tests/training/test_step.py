@@ -197,6 +197,16 @@ def test_two_views_are_compared_on_one_device_as_on_four(devices):
 
 
 @pytest.mark.slow
+def test_stochastic_depth_draws_for_each_view_of_each_image(devices):
+    settings = {"method": "ce", "model__name": "vit_tiny", "model__hidden": ()}
+    settings |= {"loss__contrastive": 0.5, "model__projection": 8, "optimizer__warmup_epochs": 0}
+    one, losses = train(1, 2, **settings, model__stochastic_depth=0.5)
+    four, four_losses = train(4, 2, **settings, model__stochastic_depth=0.5)
+    np.testing.assert_allclose(losses, four_losses, rtol=2e-4)
+    assert_close(one.stacked(), four.stacked())
+
+
+@pytest.mark.slow
 def test_skipped_update_changes_nothing_but_the_step(devices):
     seeds, _ = train(2, 1, train__on_nan="skip")
     before = jax.tree.map(np.array, seeds.states[0])

@@ -1,0 +1,185 @@
+"""What the network and the loss see of a training batch, on each device."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ltjax.augment.device import Augment, normalize
+from ltjax.augment.device import augment as augment_images
+from ltjax.augment.mixing import BatchMixing, draw_boxes, draw_shares, mix, partners
+from ltjax.data.loader import Batch, gather
+
+AXIS = "batch"
+
+
+class Resident(NamedTuple):
+    """What stays on the devices during training.
+
+    Attributes:
+      images: uint8 `[N, H, W, C]`, or given features `[N, D]`.
+      mean: float32 `[C]`, of the training pixels, or `[D]`, of the features.
+      std: float32 `[C]` or `[D]`.
+      loss_state: constants of the loss.
+      key: PRNG key of the augmentation.
+      mixing_state: constants of the mixing.
+      frozen: matrices of a whitening that is used and not trained, as `freeze` makes them.
+    """
+
+    images: chex.Array
+    mean: chex.Array
+    std: chex.Array
+    loss_state: Any
+    key: jax.Array
+    mixing_state: Any = ()
+    frozen: Any = ()
+
+
+# How the images of a batch are mixed, and the number of their augmentation.
+Way = tuple[BatchMixing | None, int]
+
+
+class Seen(NamedTuple):
+    """What a step sees of a batch, in one or several views one after another.
+
+    Attributes:
+      images: normalized, `[V B, H, W, C]`.
+      targets: labels `[V B]`, or probabilities `[V B, classes]`.
+      batch: the batch; what the loss reads of it is repeated for every view.
+      depth_keys: PRNG keys of stochastic depth, `[V B]`, or None.
+    """
+
+    images: jax.Array
+    targets: jax.Array
+    batch: Batch
+    depth_keys: jax.Array | None = None
+
+
+def seen(
+    data: Resident,
+    batch: Batch,
+    step: jax.Array,
+    augment: Augment | None,
+    ways: Sequence[Way],
+    *,
+    drops: bool = False,
+) -> Seen:
+    """The views of a batch; to be mapped over the axis `AXIS`.
+
+    Args:
+      data: what stays on the devices.
+      batch: this device's part of the batch.
+      step: of the batch, `[]` int32.
+      augment: see `training_inputs`.
+      ways: one for each view.
+      drops: whether the network draws which residual branches it drops.
+
+    Returns:
+      What the step sees.
+    """
+    views = [
+        training_inputs(data, batch, step, augment, mixing, view=view) for mixing, view in ways
+    ]
+    found = _together(views, batch)
+    if not drops:
+        return found
+    # Of every view by its place; other draws fold smaller or larger numbers into these keys.
+    keys = example_keys(data, batch, step)
+    folded = [
+        jax.vmap(lambda key, n=2**30 + place: jax.random.fold_in(key, n))(keys)
+        for place in range(len(ways))
+    ]
+    return found._replace(depth_keys=jnp.concatenate(folded))
+
+
+def _together(views: list[tuple[jax.Array, jax.Array]], batch: Batch) -> Seen:
+    """Images and targets of one or several views of a batch, and what the loss reads of it."""
+    if len(views) == 1:
+        return Seen(*views[0], batch)
+    classes = next((t.shape[1] for _, t in views if t.ndim == 2), None)
+    if classes is not None:  # labels of images that are not mixed, beside the targets of others
+        views = [(x, t if t.ndim == 2 else jax.nn.one_hot(t, classes)) for x, t in views]
+    images, targets = (jnp.concatenate(parts) for parts in zip(*views, strict=True))
+    read = {"labels": batch.labels, "embedded": batch.embedded, "weights": batch.weights}
+    tiled = {name: x if x is None else jnp.tile(x, len(views)) for name, x in read.items()}
+    return Seen(images, targets, batch._replace(**tiled))
+
+
+def example_keys(data: Resident, batch: Batch, step: jax.Array) -> jax.Array:
+    """A PRNG key for each image of a batch, a function of the key, the step and the slot.
+
+    Args:
+      data: what stays on the devices.
+      batch: this device's part of the batch.
+      step: of the batch, `[]` int32.
+
+    Returns:
+      Keys `[B]`.
+    """
+    step_key = jax.random.fold_in(data.key, step)
+    return jax.vmap(lambda slot: jax.random.fold_in(step_key, slot))(batch.slots)
+
+
+def training_inputs(
+    data: Resident,
+    batch: Batch,
+    step: jax.Array,
+    augment: Augment | None,
+    mixing: BatchMixing | None,
+    *,
+    view: int = 0,
+) -> tuple[jax.Array, jax.Array]:
+    """What the network and the loss see of a training batch; to be mapped over the axis `AXIS`.
+
+    Args:
+      data: what stays on the devices.
+      batch: this device's part of the batch.
+      step: of the batch, `[]` int32; the randomness is a function of it.
+      augment: see `make_train_step`.
+      mixing: see `make_train_step`.
+      view: number of the augmentation of the same images, from 0.
+
+    Returns:
+      Normalized images `[B, H, W, C]`, and labels `[B]` or, with mixing, targets `[B, classes]`.
+    """
+    step_key = jax.random.fold_in(data.key, step)
+    keys = example_keys(data, batch, step)
+    if view:
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, 2**31 + view))(keys)
+    images = gather(data.images, batch)
+    if augment is not None:
+        images = augment_images(images, keys, augment)
+    images, targets = normalize(images, data.mean, data.std), batch.labels
+    if mixing is not None:
+        images, targets = _mixed(mixing, data, images, batch, keys, step_key)
+    return images, targets
+
+
+def _mixed(
+    mixing: BatchMixing,
+    data: Resident,
+    images: jax.Array,
+    batch: Batch,
+    keys: jax.Array,
+    step_key: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Images and targets mixed with partners from the whole batch, whatever the devices."""
+    everyone = (images, batch.labels, batch.embedded)
+    all_images, all_labels, all_embedded = jax.lax.all_gather(everyone, AXIS, tiled=True)
+    # Slots count from 0, so this key is none of theirs.
+    order = partners(jax.random.fold_in(step_key, 2**31), all_embedded)[batch.slots]
+    shares = draw_shares(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), mixing.alpha)
+    own = None
+    if mixing.boxes:
+        places = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
+        own, shares = draw_boxes(places, shares, *images.shape[1:3])
+    return mix(
+        mixing,
+        data.mixing_state,
+        (images, all_images[order]),
+        (batch.labels, all_labels[order]),
+        shares,
+        own,
+    )
