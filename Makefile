@@ -1,6 +1,7 @@
 # make demo       trains the default method on scikit-learn's digits and writes a report
 # make test       runs the linters, the type checker, the import contracts and every test
 # make test-fast  runs the tests that are not marked slow, of every room, in under a minute
+# make test-few   runs the demo for one epoch and a few tests, as on a second Python
 # make coverage   runs every test and lists the lines of ltjax/ that no test reached
 # make lint       runs only the linters, the type checker and the import contracts
 # make docs       builds the documentation as a site in .site/; a warning is an error
@@ -8,7 +9,8 @@
 # make hashes     writes requirements-hashes.txt anew, from the pins
 # make core       runs the README's snippet in a new environment without extras
 PYTHON ?= python3
-VENV := .venv
+# The environment of another Python, such as PYTHON=python3.13, is a folder of its own.
+VENV := .venv$(if $(filter-out python python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 CORE := .venv-core
 DEMO_DIR ?= runs/demo
@@ -17,8 +19,9 @@ AUDIT := .venv-audit
 HASHES ?=
 LICENSES = $(AUDIT)/bin/pip-licenses --python=$(BIN)/python --from=mixed --order=license
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist worksteal
+FEW := tests/test_init.py tests/whitening/test_methods.py tests/losses/test_logit_adjustment.py
 
-.PHONY: demo test test-fast coverage lint docs audit hashes core clean
+.PHONY: demo test test-fast test-few coverage lint docs audit hashes core clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m ltjax.main --config digits_lt --workdir $(DEMO_DIR)
@@ -28,6 +31,12 @@ test: $(VENV)/.dev lint
 
 test-fast: $(VENV)/.dev
 	$(PYTEST) -m "not slow"
+
+test-few: $(VENV)/.few
+	$(BIN)/python -m pytest -q -m "not slow" $(FEW)
+	rm -rf $(VENV)/demo
+	$(BIN)/python -m ltjax.main --config digits_lt --config.train.epochs=1 \
+		--workdir $(VENV)/demo
 
 coverage: $(VENV)/.dev
 	$(PYTEST) --cov=ltjax --cov-report=term-missing:skip-covered
@@ -72,10 +81,15 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install -q -r requirements-dev.txt
 	touch $@
 
+# Only what a few tests need: the rest of requirements-dev.txt takes minutes.
+$(VENV)/.few: requirements-dev.txt $(VENV)/.run
+	$(BIN)/python -m pip install -q -c requirements-dev.txt pytest pytest-timeout hypothesis
+	touch $@
+
 $(AUDIT)/.done: Makefile
 	$(PYTHON) -m venv --clear $(AUDIT)
 	$(AUDIT)/bin/python -m pip install -q pip-audit==2.10.1 pip-licenses==5.5.5 uv==0.13.9
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(CORE) $(AUDIT) runs .site .coverage
+	rm -rf .venv .venv-python* $(CORE) $(AUDIT) runs .site .coverage

@@ -20,7 +20,7 @@ _OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # Sizes of the description of the tensors. Those of a thousand tensors take 50,000 instructions;
 # millions of them, which a hostile file may have, would take minutes.
 _MOST_BYTES, _MOST_STEPS = 2**24, 2**19
-_DTYPES = {
+_DTYPES: dict[str, np.dtype] = {
     "torch DoubleStorage": np.dtype("<f8"),
     "torch FloatStorage": np.dtype("<f4"),
     "torch HalfStorage": np.dtype("<f2"),

@@ -27,7 +27,7 @@ from ltjax.models.pretrained import (
 
 # More than any backbone here has, in float64.
 MAX_BYTES = 2**33
-_DTYPES = {
+_DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),

@@ -105,8 +105,8 @@ def test_the_notebook_installs_jax_with_its_tpu_library():
     needed = setup["options"]["install_requires"].split()
     (bound,) = [one.removeprefix("jax") for one in needed if re.match(r"jax\W", one)]
     assert setup["options.extras_require"]["tpu"].split() == ["ltjax[train]", f"jax[tpu]{bound}"]
-    pins = dict(re.findall(r"^([\w.-]+)==(.+)$", (ROOT / "requirements.txt").read_text(), re.M))
     least = tuple(map(int, bound.removeprefix(">=").split(".")))
-    assert pins["jax"] == pins["jaxlib"]
-    assert tuple(map(int, pins["jax"].split(".")))[: len(least)] >= least
+    pins = re.findall(r"^jax==([\d.]+)", (ROOT / "requirements.txt").read_text(), re.M)
+    assert pins
+    assert all(tuple(map(int, pin.split(".")))[: len(least)] >= least for pin in pins)
     assert "v5e-1" in source
