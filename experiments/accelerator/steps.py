@@ -152,6 +152,7 @@ def _resident(job: Job, variables: Variables) -> Resident:
         jax.eval_shape(lambda: keys(0)[1]),
         mixed,
         variables.get(FROZEN, ()) if job.trainable is not None else (),
+        () if (contrast := job.contrast) is None else jax.eval_shape(contrast.init, *classes),
     )
 
 

@@ -282,6 +282,7 @@ def trace_step(job: Job) -> None:
             job.losses[0].init(*classes),
             keys(job.seeds[0])[1],
             mixed,
+            contrast_state=() if job.contrast is None else job.contrast.init(*classes),
         )
         state = initial_state(job, job.seeds[0])
         return jax.vmap(lambda one: job.train_step(state, data, one), axis_name=AXIS)(batch)

@@ -5,6 +5,7 @@ from typing import Any
 from ltjax.config.recipes import STAGES
 from ltjax.data.vectors import VECTOR_FILES
 from ltjax.errors import InputError, one_line
+from ltjax.losses.probabilistic import SMALLEST_SIZE
 from ltjax.models.pretrained import entry_of
 from ltjax.models.registry import TAKE_FEATURES, WITHOUT_DEPTH
 
@@ -121,6 +122,12 @@ def _check_contrastive(flat: FlatConfig) -> None:
             f"config.loss.contrastive = {flat['loss.contrastive']} is not allowed with "
             f"config.{wrong[0]} = {flat[wrong[0]]}: the features of two views of every image are "
             "trained; use 0"
+        )
+    size = flat["model.projection"]
+    if flat["loss.contrastive"] and flat["loss.contrast"] == "proco" and size < SMALLEST_SIZE:
+        raise InputError(
+            f"config.model.projection = {size} is not allowed with config.loss.contrast = proco; "
+            f"use {SMALLEST_SIZE} or more"
         )
 
 

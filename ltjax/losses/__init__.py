@@ -30,6 +30,13 @@ from ltjax.losses.logit_adjustment import (
     vector_scaling_transform,
 )
 from ltjax.losses.margins import ldam, ldam_transform
+from ltjax.losses.probabilistic import (
+    ClassDirections,
+    follow_directions,
+    no_directions,
+    probabilistic_contrastive,
+    probabilistic_logits,
+)
 from ltjax.losses.registry import LossConfig, RunFacts, make_loss
 from ltjax.losses.reweighting import (
     class_balanced_transform,
@@ -56,6 +63,7 @@ from ltjax.losses.softmax_weights import (
 )
 
 __all__ = [
+    "ClassDirections",
     "LossConfig",
     "LossInputs",
     "LossTransform",
@@ -78,6 +86,7 @@ __all__ = [
     "equalization_transform",
     "focal",
     "focal_transform",
+    "follow_directions",
     "identity",
     "influence_balanced",
     "influence_balanced_transform",
@@ -96,6 +105,9 @@ __all__ = [
     "logit_adjustment_transform",
     "loss_inputs",
     "make_loss",
+    "no_directions",
+    "probabilistic_contrastive",
+    "probabilistic_logits",
     "ramp",
     "scheduled_weights",
     "seesaw",

@@ -4,12 +4,18 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax.errors import Option, number
+from ltjax.errors import Option, number, one_of
 
 CONTRASTIVE = Option(
     0.0,
     number(0),
-    "weight of the balanced contrastive loss, which sees every image twice; 0 turns it off",
+    "weight of the contrastive loss, which sees every image twice; 0 turns it off",
+)
+CONTRAST = Option(
+    "bcl",
+    one_of("bcl", "proco"),
+    "contrastive: what images are compared with; bcl: the batch's others and learned centers; "
+    "proco: a distribution of each class",
 )
 TEMPERATURE = Option(
     0.1,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ltjax.errors import InputError, number, one_of, option, options_of, require
 from ltjax.losses.bet import EMBEDDED_WEIGHT
 from ltjax.losses.combine import MARGIN, ONE_CLASS, LossTransform, chain, identity
-from ltjax.losses.contrastive import CONTRASTIVE, TEMPERATURE
+from ltjax.losses.contrastive import CONTRAST, CONTRASTIVE, TEMPERATURE
 from ltjax.losses.focal import FOCAL_GAMMA, focal_transform, sigmoid_focal_transform
 from ltjax.losses.influence import (
     INFLUENCE_ALPHA,
@@ -167,6 +167,7 @@ class LossConfig:
     )
     embedded_weight: float = EMBEDDED_WEIGHT.field()
     contrastive: float = CONTRASTIVE.field()
+    contrast: str = CONTRAST.field()
     temperature: float = TEMPERATURE.field()
 
 

@@ -1,7 +1,7 @@
 """Builds the parts of a run from its configuration; nothing is written here."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -16,8 +16,8 @@ from ltjax.losses import LossTransform
 from ltjax.models import MLP, Classifier, make_backbone, make_model
 from ltjax.models.adapters import AdapterSize, LowRank, with_adapters
 from ltjax.models.pretrained import Weights
-from ltjax.models.projector import Projector
 from ltjax.samplers import BatchSampler, index_labels, make_sampler
+from ltjax.training.contrast import Contrast, carried_of, contrast_of, projector_of
 from ltjax.training.data import RunData, num_blocks_of, read_data
 from ltjax.training.inputs import AXIS
 from ltjax.training.native import Native, choose_native
@@ -56,6 +56,7 @@ class Job(NamedTuple):
       classes: what the constants of each seed's loss are made from.
       embedded_weight: BET's weight of the embedded mean; None where the sampler embeds nothing.
       mixing: of the images of a batch, or None.
+      contrast: the contrastive loss, or None.
       train_step: step of one device and one seed.
       optimizer: optax transformation.
       learning_rate: of a step.
@@ -69,6 +70,7 @@ class Job(NamedTuple):
       caches_features: whether the step takes features of the backbone, which are computed once.
       total_steps: steps of the training; 0 for a stage that only computes its head.
       eval_batch_size: images of a batch of the evaluation, over all devices.
+      carried: what the contrastive loss carries from step to step, before the first one.
     """
 
     data: RunData
@@ -84,6 +86,7 @@ class Job(NamedTuple):
     classes: list[ClassStatistics]
     embedded_weight: float | None
     mixing: BatchMixing | None
+    contrast: Contrast | None
     train_step: TrainStep
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
@@ -96,6 +99,8 @@ class Job(NamedTuple):
     caches_features: bool
     total_steps: int
     eval_batch_size: int
+
+    carried: Any
 
     @property
     def steps_per_epoch(self) -> int:
@@ -127,6 +132,7 @@ def build(config: Config, *, data: RunData | None = None, began_native: bool | N
     ]
     learning_rate = learning_rate_of(config, samplers[0].steps_per_epoch)
     optimizer, mixing = optimizer_of(config, learning_rate), mixing_of(config)
+    contrast = contrast_of(config, classes[0], samplers[0].steps_per_epoch)
     caches = caches_features(config, len(labels), model)
     stepped = Classifier(MLP(), model.head, model.whitening) if caches else model
     return Job(
@@ -145,7 +151,10 @@ def build(config: Config, *, data: RunData | None = None, began_native: bool | N
         classes=classes,
         embedded_weight=embedded_weight(config),
         mixing=mixing,
-        train_step=train_step_of(config, stepped, losses[0], optimizer, mixing, samplers[0]),
+        contrast=contrast,
+        train_step=train_step_of(
+            config, stepped, losses[0], optimizer, mixing, samplers[0], contrast
+        ),
         optimizer=optimizer,
         learning_rate=learning_rate,
         averaged=config.optimizer.averaged,
@@ -157,6 +166,7 @@ def build(config: Config, *, data: RunData | None = None, began_native: bool | N
         caches_features=caches,
         total_steps=total,
         eval_batch_size=config.evaluation.batch_size,
+        carried=carried_of(config, len(data.train.class_names)),
     )
 
 
@@ -209,6 +219,7 @@ def initial_state(job: Job, seed: int) -> TrainState:
         recalibrated=job.recalibration_batches > 0,
         trainable=job.trainable,
         lora=job.lora,
+        contrast=job.carried,
     )
     return state if job.pretrained is None else with_backbone(state, job.pretrained.backbone)
 
@@ -217,7 +228,7 @@ def model_of(config: Config, num_classes: int, *, native: bool = False) -> Class
     """The network of a configuration, with the adapters of its fine-tuning."""
     model = make_model(config.model, config.whitening, num_classes, axis_name=AXIS, native=native)
     if config.loss.contrastive:
-        model = model.clone(projector=Projector(num_classes, config.model.projection))
+        model = model.clone(projector=projector_of(config, num_classes))
     finetune = config.finetune
     if finetune.train != "adapter":
         return model

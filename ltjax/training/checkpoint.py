@@ -237,11 +237,12 @@ def _check_regular(folder: Path) -> None:
 def _fields(state: TrainState) -> dict[str, Any]:
     """The parts of a state as they are stored.
 
-    Checkpoints of earlier versions have no `ema_stats`; it is absent wherever it is empty, so that
-    they can still be read.
+    Checkpoints of earlier versions have no `ema_stats` and no `contrast`; these are absent wherever
+    they are empty, so that such checkpoints can still be read.
     """
+    later = ("ema_stats", "contrast")
     found = state._asdict()
-    return found if state.ema_stats else {k: x for k, x in found.items() if k != "ema_stats"}
+    return {name: part for name, part in found.items() if name not in later or part}
 
 
 # Key of the digests among what is stored beside the arrays, and of what every checkpoint that has

@@ -22,7 +22,14 @@ from ltjax.training.state import TrainState
 from ltjax.training.step import EvalStep, TrainStep, Variables
 
 # Which parts of `Resident` differ between seeds, as axes of `jax.vmap`.
-_RESIDENT_SEEDS = Resident(None, None, None, loss_state=0, key=0, mixing_state=None, frozen=0)  # type: ignore[arg-type]
+_RESIDENT_SEEDS = Resident(
+    *(None, None, None),
+    loss_state=0,
+    key=0,  # type: ignore[arg-type]
+    mixing_state=None,
+    frozen=0,
+    contrast_state=0,
+)
 
 
 class Engine(NamedTuple):

@@ -26,6 +26,7 @@ class Resident(NamedTuple):
       key: PRNG key of the augmentation.
       mixing_state: constants of the mixing.
       frozen: matrices of a whitening that is used and not trained, as `freeze` makes them.
+      contrast_state: constants of the contrastive loss.
     """
 
     images: chex.Array
@@ -35,6 +36,7 @@ class Resident(NamedTuple):
     key: jax.Array
     mixing_state: Any = ()
     frozen: Any = ()
+    contrast_state: Any = ()
 
 
 # How the images of a batch are mixed, and the number of their augmentation.

@@ -263,6 +263,10 @@ def _constants(job: Job, mapping: Mapping, *, together: bool) -> tuple[list[Resi
         loss.init(*map(jnp.asarray, found))
         for loss, found in zip(job.losses, job.classes, strict=True)
     ]
+    contrasts = [
+        () if job.contrast is None else job.contrast.init(*map(jnp.asarray, found))
+        for found in job.classes
+    ]
     augment_keys = [keys(seed)[1] for seed in job.seeds]
     mixed = () if job.mixing is None else job.mixing.init(jnp.asarray(data.train.class_counts))
     images = [
@@ -271,10 +275,11 @@ def _constants(job: Job, mapping: Mapping, *, together: bool) -> tuple[list[Resi
     ]
     shared = mapping.replicate((*images, data.mean, data.std, mixed))
     train_images, test_images, mean, std, mixed = shared
-    each = list(zip(losses, augment_keys, strict=True))
+    each = list(zip(losses, augment_keys, contrasts, strict=True))
     train = []
     for group in [_stack(each)] if together else each:
-        loss_state, key = mapping.replicate(group)
-        train.append(Resident(train_images, mean, std, loss_state, key, mixed))
-    loss_state, key = mapping.replicate(each[0])
+        loss_state, key, contrasted = mapping.replicate(group)
+        data_of_group = Resident(train_images, mean, std, loss_state, key, mixed)
+        train.append(data_of_group._replace(contrast_state=contrasted))
+    loss_state, key, _ = mapping.replicate(each[0])
     return train, Resident(test_images, mean, std, loss_state, key, mixed)

@@ -9,10 +9,11 @@ from ltjax.losses import LossTransform, RunFacts, make_loss
 from ltjax.models import Classifier
 from ltjax.models.max_norm import projected
 from ltjax.samplers import BatchSampler
+from ltjax.training.contrast import Contrast
 from ltjax.training.inputs import AXIS
 from ltjax.training.optimizer import averaging_of, features_stay, trained_part
 from ltjax.training.prior import embedded_weight
-from ltjax.training.step import Contrast, TrainStep, make_train_step
+from ltjax.training.step import TrainStep, make_train_step
 
 
 def mixing_of(config: Config) -> BatchMixing | None:
@@ -32,6 +33,7 @@ def train_step_of(
     optimizer: optax.GradientTransformation,
     mixing: BatchMixing | None,
     sampler: BatchSampler,
+    contrast: Contrast | None = None,
 ) -> TrainStep:
     """The step of one device and one seed.
 
@@ -42,6 +44,7 @@ def train_step_of(
       optimizer: optax transformation.
       mixing: see `mixing_of`.
       sampler: of the batches, which says how many steps an epoch has.
+      contrast: see `contrast_of`.
 
     Returns:
       See `make_train_step`.
@@ -59,14 +62,9 @@ def train_step_of(
         regmixup=config.train.regmixup,
         trainable=trained_part(config),
         features_stay=features_stay(config),
-        contrast=_contrast(config),
+        contrast=contrast,
         projection=projected if config.stage == "max_norm" else None,
     )
-
-
-def _contrast(config: Config) -> Contrast | None:
-    loss = config.loss
-    return Contrast(loss.contrastive, loss.temperature) if loss.contrastive else None
 
 
 def augment_of(config: Config) -> Augment:

@@ -6,6 +6,7 @@ import optax
 from ltjax.errors import InputError, require
 from ltjax.training.build import lora_of, model_of, optimizer_of
 from ltjax.training.checkpoint import Checkpoints
+from ltjax.training.contrast import carried_of
 from ltjax.training.devices import Mapping
 from ltjax.training.optimizer import trained_part
 from ltjax.training.recalibration import recalibrates
@@ -50,6 +51,7 @@ def restore_states(
             recalibrated=recalibrated,
             trainable=trained_part(config),
             lora=lora_of(config),
+            contrast=carried_of(config, run.num_classes),
         )
 
     keys = jax.random.split(jax.random.key(0), len(config.seeds))

@@ -17,7 +17,8 @@ class TrainState(NamedTuple):
 
     `ema` is the exponential moving average of the parameters, or `()` where none is kept.
     `ema_stats` are the batch statistics that belong to it, as `recalibration` last computed them,
-    or `()` where there are none of its own. Gradients depend on neither.
+    or `()` where there are none of its own. Gradients depend on neither. `contrast` is what a
+    contrastive loss carries from step to step, or `()`.
     """
 
     step: jax.Array
@@ -26,6 +27,7 @@ class TrainState(NamedTuple):
     opt_state: Any
     ema: Any = ()
     ema_stats: Any = ()
+    contrast: Any = ()
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -46,6 +48,7 @@ def init_state(
     recalibrated: bool = False,
     trainable: Trainable = None,
     lora: LowRank | None = None,
+    contrast: Any = (),
 ) -> TrainState:
     """The state at step 0, a function of the key.
 
@@ -58,6 +61,7 @@ def init_state(
       recalibrated: keep batch statistics of its own for it.
       trainable: what the optimizer has a state of; None is all.
       lora: size of the matrices of LoRA, or None.
+      contrast: see `ltjax.training.contrast.carried_of`.
     """
 
     def init(key):
@@ -73,6 +77,7 @@ def init_state(
             optimizer.init(split(params, trainable)[0]),
             ema=params if ema else (),
             ema_stats=stats if recalibrated else (),
+            contrast=contrast,
         )
 
     # Compiler options are not allowed for a function that is compiled as a part of another.

@@ -1,7 +1,7 @@
 """Per-device train and evaluation steps, to be mapped over devices by `devices.py`."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,6 @@ from ltjax.augment.mixing import BatchMixing
 from ltjax.data.loader import Batch, gather
 from ltjax.losses import (
     LossTransform,
-    balanced_contrastive,
     batch_loss,
     bet_weights,
     loss_inputs,
@@ -23,23 +22,11 @@ from ltjax.models.adapters import merged
 from ltjax.models.depth import DEPTH
 from ltjax.models.layers import norms_in_evaluation
 from ltjax.models.projector import CONTRAST, Projection
+from ltjax.training.contrast import Contrast
 from ltjax.training.inputs import AXIS, Resident, seen
 from ltjax.training.optimizer import Trainable, ascended, joined, split
 from ltjax.training.state import TrainState
 from ltjax.whitening.linen import FROZEN, freeze
-
-
-class Contrast(NamedTuple):
-    """How two views of every image are compared; see `balanced_contrastive`.
-
-    Attributes:
-      weight: of the contrastive loss, beside that of the classifier on both views.
-      temperature: of the contrastive loss.
-    """
-
-    weight: float
-    temperature: float
-
 
 TrainStep = Callable[[TrainState, Resident, Batch], tuple[TrainState, dict[str, jax.Array]]]
 Variables = dict[str, Any]
@@ -108,21 +95,25 @@ def make_train_step(
             else:
                 with norms_in_evaluation(_without(learned)):
                     out, stats, found = _forward(model, params, state, images, depth_keys)
-            bet = None
-            if embedded_weight is not None:
-                bet = bet_weights(batch.embedded, embedded_weight, axis_name=AXIS)
             inputs = loss_inputs(out.logits, targets, out.whitened)
             if batch.weights is not None:
                 inputs = inputs._replace(weights=batch.weights)
+            bet = _bet(batch, embedded_weight)
             value = batch_loss(
                 loss, inputs, data.loss_state, step=state.step, bet=bet, axis_name=AXIS
             )
+            carried = state.contrast
             if contrast is not None:
-                value += contrast.weight * _contrasted(contrast, found, targets)
+                assert found is not None  # the network has a projector
+                constants = data.contrast_state
+                extra, carried = contrast.compare(found, targets, carried, constants, state.step)
+                value += contrast.weight * extra
             hits = jnp.argmax(out.logits, axis=-1) == batch.labels
-            return value, (stats, jnp.mean(hits.astype(jnp.float32)))
+            return value, (stats, carried, jnp.mean(hits.astype(jnp.float32)))
 
-        (value, (stats, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(learned)
+        (value, (stats, carried, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            learned
+        )
         grads, value, accuracy = jax.lax.pmean((grads, value, accuracy), AXIS)
         if sam_rho:
             higher = ascended(learned, grads, sam_rho)
@@ -136,7 +127,7 @@ def make_train_step(
             averaged, rest = split(ema, trainable)
             weight = averaging(state.step)
             ema = joined(optax.incremental_update(learned, averaged, weight), rest)
-        new = TrainState(state.step + 1, params, stats, opt_state, ema, state.ema_stats)
+        new = TrainState(state.step + 1, params, stats, opt_state, ema, state.ema_stats, carried)
         norm = optax.tree.norm(grads)
         metrics = {"loss": value, "accuracy": accuracy, "grad_norm": norm}
         if skip_nonfinite:
@@ -149,12 +140,10 @@ def make_train_step(
     return step
 
 
-def _contrasted(contrast: Contrast, found: Projection | None, labels: jax.Array) -> jax.Array:
-    assert found is not None  # the network has a projector
-    each = balanced_contrastive(
-        found.vectors, labels, found.centers, temperature=contrast.temperature, axis_name=AXIS
-    )
-    return jnp.mean(each)
+def _bet(batch: Batch, embedded_weight: float | None) -> jax.Array | None:
+    if embedded_weight is None:
+        return None
+    return bet_weights(batch.embedded, embedded_weight, axis_name=AXIS)
 
 
 def _without(learned: Any) -> Callable[[tuple[str, ...]], bool]:
