@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for editors and type checkers
     from ltjax.losses import cross_entropy as cross_entropy
     from ltjax.losses import deferred as deferred
     from ltjax.losses import equalization as equalization
+    from ltjax.losses import expert_diversity as expert_diversity
     from ltjax.losses import focal as focal
     from ltjax.losses import influence_balanced as influence_balanced
     from ltjax.losses import inverse_frequency_weights as inverse_frequency_weights
@@ -76,6 +77,7 @@ _HOME = {
     "deferred": "ltjax.losses",
     "embed": "ltjax.samplers",
     "equalization": "ltjax.losses",
+    "expert_diversity": "ltjax.losses",
     "exposure": "ltjax.samplers",
     "fit": "ltjax.training.memory",
     "focal": "ltjax.losses",

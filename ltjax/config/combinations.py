@@ -28,6 +28,7 @@ def check_combinations(flat: FlatConfig) -> None:
     _check_mixing(flat)
     _check_contrastive(flat)
     _check_depth(flat)
+    _check_experts(flat)
     if flat["model.weights"]:
         entry_of(flat["model.weights"], flat["model.name"])
     _check_finetune(flat)
@@ -138,6 +139,22 @@ def _check_depth(flat: FlatConfig) -> None:
         raise InputError(
             f"config.model.stochastic_depth = {drop} is not allowed with config.model.name = "
             f"{name}; use 0, a ResNet or a Vision Transformer"
+        )
+
+
+def _check_experts(flat: FlatConfig) -> None:
+    """Refuses several heads where the head is made from another one, or is trained alone."""
+    allowed = {
+        "stage": flat["stage"] == "one",
+        "model.head_init": flat["model.head_init"] == "random",
+        "data.name": flat["data.name"] != "features",
+        "finetune.train": flat["finetune.train"] != "head",
+    }
+    wrong = [key for key, fits in allowed.items() if not fits]
+    if flat["model.experts"] > 1 and wrong:
+        raise InputError(
+            f"config.model.experts = {flat['model.experts']} is not allowed with config.{wrong[0]} "
+            f"= {flat[wrong[0]]}; use 1"
         )
 
 

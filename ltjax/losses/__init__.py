@@ -12,6 +12,7 @@ from ltjax.losses.combine import (
     loss_inputs,
 )
 from ltjax.losses.contrastive import balanced_contrastive
+from ltjax.losses.experts import expert_diversity
 from ltjax.losses.focal import (
     focal,
     focal_transform,
@@ -84,6 +85,7 @@ __all__ = [
     "drw_transform",
     "equalization",
     "equalization_transform",
+    "expert_diversity",
     "focal",
     "focal_transform",
     "follow_directions",

@@ -12,6 +12,7 @@ from ltjax.errors import InputError, number, one_of, option, options_of, require
 from ltjax.losses.bet import EMBEDDED_WEIGHT
 from ltjax.losses.combine import MARGIN, ONE_CLASS, LossTransform, chain, identity
 from ltjax.losses.contrastive import CONTRAST, CONTRASTIVE, TEMPERATURE
+from ltjax.losses.experts import DIVERSITY
 from ltjax.losses.focal import FOCAL_GAMMA, focal_transform, sigmoid_focal_transform
 from ltjax.losses.influence import (
     INFLUENCE_ALPHA,
@@ -169,6 +170,7 @@ class LossConfig:
     contrastive: float = CONTRASTIVE.field()
     contrast: str = CONTRAST.field()
     temperature: float = TEMPERATURE.field()
+    diversity: float = DIVERSITY.field()
 
 
 def make_loss(config: LossConfig, run: RunFacts | None = None) -> LossTransform:

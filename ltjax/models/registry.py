@@ -12,6 +12,7 @@ from ltjax.models.classifier import Classifier
 from ltjax.models.convnet import ConvNet
 from ltjax.models.depth import STOCHASTIC_DEPTH
 from ltjax.models.efficientnet_lite import EfficientNetLite
+from ltjax.models.experts import EXPERTS, Experts
 from ltjax.models.heads import (
     HEAD_SCALE,
     CosineHead,
@@ -168,6 +169,7 @@ class ModelConfig:
     init: str = INIT.field()
     head: str = option("auto", one_of("auto", *HEADS), "head, the classifier on the features")
     head_scale: float = HEAD_SCALE.field()
+    experts: int = EXPERTS.field()
     projection: int = PROJECTION.field()
     head_init: str = option(
         "random",
@@ -229,7 +231,9 @@ def make_head(config: ModelConfig, num_classes: int) -> nn.Module:
     one_of_them = one_of(*HEADS)
     require(one_of_them.check(config.head), "model.head", config.head, one_of_them.words)
     HEAD_SCALE.check("model.head_scale", config.head_scale)
-    return HEADS[config.head](config, num_classes)
+    EXPERTS.check("model.experts", config.experts)
+    heads = tuple(HEADS[config.head](config, num_classes) for _ in range(config.experts))
+    return heads[0] if len(heads) == 1 else Experts(heads)
 
 
 def make_whitening(

@@ -33,6 +33,7 @@ from ltjax.data.sources import Source
 from ltjax.errors import InputError
 from ltjax.evaluation.metrics import summarize
 from ltjax.losses import adjusted_logits
+from ltjax.models import make_head
 from ltjax.models.max_norm import radius_of
 from ltjax.training.build import samplers_of
 from ltjax.training.finetune import means_of
@@ -46,7 +47,7 @@ TAUS = np.arange(0.0, 5.01, 0.05)
 NEEDS_LINEAR = ("lws", "marc", "max_norm", "tau_norm", "posthoc_la")
 # What both stages must agree on: these keys make the data and the features.
 SHARED = ("seeds", "data.", "model.", "finetune.", "whitening.")
-OWN = ("model.head", "model.head_scale", "model.head_init")
+OWN = ("model.head", "model.head_scale", "model.head_init", "model.experts")
 
 
 def read_stage_one(config: Config) -> FinishedRun:
@@ -115,7 +116,7 @@ def begin(
         raise InputError(f"config.init_from = {first.path}: the training images have changed")
     priors = _priors(first.config, config, seeds.job.data.train)
     begun = [
-        _begin_seed(trained, seeds.state_of(index), priors[index], config, seeds)
+        _begin_seed(first.config, trained, seeds.state_of(index), priors[index], config, seeds)
         for index, trained in enumerate(restore_states(first, seeds.mapping))
     ]
     states, found = zip(*begun, strict=True)
@@ -166,19 +167,33 @@ def _priors(first: Config, second: Config, train: Source) -> list[np.ndarray]:
 
 
 def _begin_seed(
-    trained: TrainState, own: TrainState, prior: np.ndarray, config: Config, seeds: Seeds
+    first: Config,
+    trained: TrainState,
+    own: TrainState,
+    prior: np.ndarray,
+    config: Config,
+    seeds: Seeds,
 ) -> tuple[TrainState, dict[str, Any]]:
     """One seed's state, and what there is to tell of it."""
     learned, fresh = trained.variables["params"], own.params["head"]
     # The head's inputs need only the backbone and the whitening.
     stats = trained.variables["batch_stats"]
     state = own._replace(params={**learned, "head": fresh}, batch_stats=stats, ema=())
-    start = Start(learned["head"].get("dense"), fresh, state, prior, config, seeds)
+    start = Start(_linear_of(first, learned["head"]), fresh, state, prior, config, seeds)
     head = HEAD_OF_STAGE[config.stage](start)
     params = {**learned, "head": head.params}
     # A copy, as a step gives the buffers of both away.
     average = jax.tree.map(jnp.copy, params) if own.ema else ()
     return state._replace(params=params, ema=average), head.facts
+
+
+def _linear_of(first: Config, head: dict[str, Any]) -> dict[str, Any] | None:
+    """Stage one's linear head; several of them as the one that they are on average."""
+    if first.model.experts == 1 or first.model.head != "linear":
+        return head.get("dense")
+    bias: jax.Array = head["heads_0"]["dense"]["bias"]
+    kernel, bias = make_head(first.model, len(bias)).as_dense(head)
+    return {"kernel": kernel, "bias": bias}
 
 
 def _retrained(start: Start) -> Head:

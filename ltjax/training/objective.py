@@ -63,6 +63,7 @@ def train_step_of(
         trainable=trained_part(config),
         features_stay=features_stay(config),
         contrast=contrast,
+        diversity=config.loss.diversity,
         projection=projected if config.stage == "max_norm" else None,
     )
 

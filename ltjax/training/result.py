@@ -106,7 +106,7 @@ def write_details(folder: Path, test: Source, first: Outputs, params: Mapping[st
     )
     features, whitened = np.asarray(first.features), np.asarray(first.whitened)
     kernels = [x for x in jax.tree.leaves(params["head"]) if x.ndim == 2]
-    kernel = np.asarray(kernels[0]) if kernels else None
+    kernel = np.mean(kernels, axis=0) if kernels else None  # of several heads their average
     diagnostics = {
         "before_whitening": describe(features),
         "after_whitening": describe(whitened),

@@ -12,14 +12,17 @@ from ltjax.augment.device import Augment, normalize
 from ltjax.augment.mixing import BatchMixing
 from ltjax.data.loader import Batch, gather
 from ltjax.losses import (
+    LossInputs,
     LossTransform,
     batch_loss,
     bet_weights,
+    expert_diversity,
     loss_inputs,
 )
 from ltjax.models import Classifier, Outputs
 from ltjax.models.adapters import merged
 from ltjax.models.depth import DEPTH
+from ltjax.models.experts import EACH
 from ltjax.models.layers import norms_in_evaluation
 from ltjax.models.projector import CONTRAST, Projection
 from ltjax.training.contrast import Contrast
@@ -49,6 +52,7 @@ def make_train_step(
     features_stay: bool = False,
     contrast: Contrast | None = None,
     projection: Callable[[Any, Any], Any] | None = None,
+    diversity: float = 0.0,
 ) -> TrainStep:
     """The step of one device and one seed, to be mapped over the axis `AXIS`.
 
@@ -75,6 +79,7 @@ def make_train_step(
         are used and not updated, and `Resident.frozen` holds the matrices.
       contrast: adds a contrastive loss, for which every image is augmented twice; None adds none.
       projection: `(trained parameters, others) -> trained parameters` after every update, or None.
+      diversity: weight of the diversity of several heads, which is subtracted from their loss.
     """
 
     # How the images of a batch are mixed and augmented, each time that the step sees them.
@@ -90,21 +95,21 @@ def make_train_step(
         def loss_fn(learned):
             params = merged(joined(learned, fixed))
             if features_stay:
-                stats = state.batch_stats
-                out, found = _evaluated(model, params, stats, data.frozen, images), None
+                out = _evaluated(model, params, state.batch_stats, data.frozen, images)
+                new: dict[str, Any] = {}
             else:
                 with norms_in_evaluation(_without(learned)):
-                    out, stats, found = _forward(model, params, state, images, depth_keys)
+                    out, new = _forward(model, params, state, images, depth_keys)
+            stats = new.get("batch_stats", state.batch_stats)
+            experts = new.get(EACH, {}).get("head", {}).get("found")
             inputs = loss_inputs(out.logits, targets, out.whitened)
             if batch.weights is not None:
                 inputs = inputs._replace(weights=batch.weights)
             bet = _bet(batch, embedded_weight)
-            value = batch_loss(
-                loss, inputs, data.loss_state, step=state.step, bet=bet, axis_name=AXIS
-            )
+            value = _of_experts(loss, inputs, experts, data, state.step, bet, diversity)
             carried = state.contrast
             if contrast is not None:
-                assert found is not None  # the network has a projector
+                found: Projection = new[CONTRAST]["found"]
                 constants = data.contrast_state
                 extra, carried = contrast.compare(found, targets, carried, constants, state.step)
                 value += contrast.weight * extra
@@ -140,6 +145,26 @@ def make_train_step(
     return step
 
 
+def _of_experts(
+    loss: LossTransform,
+    inputs: LossInputs,
+    experts: jax.Array | None,
+    data: Resident,
+    step: jax.Array,
+    bet: jax.Array | None,
+    diversity: float,
+) -> jax.Array:
+    """The classifier's loss; of several heads the mean of theirs, less their diversity."""
+
+    def of(given: LossInputs) -> jax.Array:
+        return batch_loss(loss, given, data.loss_state, step=step, bet=bet, axis_name=AXIS)
+
+    if experts is None:
+        return of(inputs)
+    each = [of(inputs._replace(logits=logits)) for logits in experts]
+    return jnp.mean(jnp.stack(each)) - diversity * jnp.mean(expert_diversity(experts))
+
+
 def _bet(batch: Batch, embedded_weight: float | None) -> jax.Array | None:
     if embedded_weight is None:
         return None
@@ -170,14 +195,14 @@ def _forward(
     state: TrainState,
     images: jax.Array,
     depth_keys: jax.Array | None,
-) -> tuple[Outputs, Any, Projection | None]:
-    """Outputs in training mode, new batch statistics, and the projection if there is one."""
+) -> tuple[Outputs, dict[str, Any]]:
+    """Outputs in training mode, new batch statistics, and what the network leaves for the loss."""
     variables = {"params": params, "batch_stats": state.batch_stats}
     if depth_keys is not None:
         variables[DEPTH] = {"backbone": {"keys": depth_keys}}
-    out, new = model.apply(variables, images, train=True, mutable=["batch_stats", CONTRAST])
-    found = new[CONTRAST]["found"] if CONTRAST in new else None
-    return out, new.get("batch_stats", state.batch_stats), found
+    left = ["batch_stats", CONTRAST, EACH]
+    out, new = model.apply(variables, images, train=True, mutable=left)
+    return out, dict(new)
 
 
 def _evaluated(
