@@ -1,6 +1,7 @@
 """Every method of docs/recipes.md and of docs/losses.md is one that runs."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -74,3 +75,33 @@ def test_losses_document_names_every_setting():
             assert f"{key}={name}" in text or f"| `{name}` |" in text, f"{key}={name}"
     for stage in set(STAGES) - {"one"}:
         assert f"| `{stage}` |" in text
+
+
+SWITCH = re.compile(
+    r"^\| [^|]* \| ([^|]*) \| `--config\.(\S+?)=(\S+)` \| [a-z]* ?\|$", re.MULTILINE
+)
+STRONG = ("cifar10_lt_strong", "cifar100_lt_strong", "imagenet_lt_strong")
+
+
+@pytest.mark.parametrize("name", STRONG)
+def test_every_part_of_a_strong_recipe_is_on_and_has_its_switch(name):
+    text = (ROOT / "docs" / "recipes.md").read_text().split("## Strong recipes")[1]
+    rows = SWITCH.findall(text.split("## The keys")[0])
+    mine = [row[1:] for row in rows if name in row[0] or row[0] == "all"]
+    assert len(rows) == 9
+    assert len(mine) == 7
+    make = importlib.import_module(f"ltjax.configs.{name}").get_config
+    on = configs.resolve(make())
+    for key, off in mine:
+        config = make()
+        value = off if isinstance(configs.get(on, key), str) else ast.literal_eval(off)
+        assert configs.get(on, key) != value
+        configs.put(config, key, value)
+        assert configs.get(configs.resolve(config), key) == value
+    plain = importlib.import_module(f"ltjax.configs.{name.removesuffix('_strong')}").get_config()
+    assert on.data == configs.resolve(plain).data
+    everything_off = make()
+    for key, off in mine:
+        text = isinstance(configs.get(on, key), str)
+        configs.put(everything_off, key, off if text else ast.literal_eval(off))
+    configs.resolve(everything_off)
