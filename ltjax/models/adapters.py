@@ -1,7 +1,8 @@
 """Small layers beside frozen ones: LoRA as a function of parameters, and AdaptFormer's adapters."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -147,6 +148,46 @@ def merged(params: Mapping[str, Any]) -> Mapping[str, Any]:
         flat[kernel] = flat[kernel] + scale * (added[*layer, "a"] @ added[*layer, "b"])
     found: dict[str, Any] = unflatten_dict(flat)
     return found
+
+
+def beside(params: Mapping[str, Any]) -> tuple[dict[str, Any], AbstractContextManager[Any]]:
+    """The network's own parameters, and what LoRA adds, computed beside its layers.
+
+        x W + alpha / r (x A) B
+
+    Up to rounding it is the network of `merged`. There the gradient of A and B passes through one
+    of the whole kernel, which is of no use where the kernel is frozen; here it does not.
+
+    Args:
+      params: of a network, with or without a part "lora".
+
+    Returns:
+      The parameters without that part, and a context; networks that are applied to them in it add
+      the products to the outputs of their layers.
+
+    Source: Hu et al., LoRA (ICLR 2022, https://arxiv.org/abs/2106.09685), eq. 3.
+
+    >>> lora = {"scale": jnp.array(0.5), "a": jnp.ones((2, 1)), "b": jnp.ones((1, 3))}
+    >>> own, added = beside({"kernel": jnp.zeros((2, 3)), "lora": lora})
+    >>> with added:
+    ...     y = nn.Dense(3, use_bias=False).apply({"params": own}, jnp.ones((1, 2)))
+    >>> y.tolist()
+    [[1.0, 1.0, 1.0]]
+    """
+    own = {name: part for name, part in params.items() if name != LORA}
+    if LORA not in params:
+        return own, nullcontext()
+    added = flatten_dict(params[LORA])
+
+    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        y, layer = call(*args, **kwargs), context.module
+        a, b = (added.get((*layer.path, name)) for name in ("a", "b"))
+        if a is None or b is None or context.method_name != "__call__":
+            return y
+        x, a, b, scale = (each.astype(y.dtype) for each in (args[0], a, b, added["scale",]))
+        return y + scale * ((x @ a) @ b)
+
+    return own, nn.intercept_methods(intercept)
 
 
 class Adapter(nn.Module):

@@ -20,7 +20,7 @@ from ltjax.losses import (
     loss_inputs,
 )
 from ltjax.models import Classifier, Outputs
-from ltjax.models.adapters import merged
+from ltjax.models.adapters import beside
 from ltjax.models.depth import DEPTH
 from ltjax.models.experts import EACH
 from ltjax.models.layers import norms_in_evaluation
@@ -93,12 +93,12 @@ def make_train_step(
         learned, fixed = split(state.params, trainable)
 
         def loss_fn(learned):
-            params = merged(joined(learned, fixed))
+            params, low_rank = beside(joined(learned, fixed))
             if features_stay:
                 out = _evaluated(model, params, state.batch_stats, data.frozen, images)
                 new: dict[str, Any] = {}
             else:
-                with norms_in_evaluation(_without(learned)):
+                with norms_in_evaluation(_without(learned)), low_rank:
                     out, new = _forward(model, params, state, images, depth_keys)
             stats = new.get("batch_stats", state.batch_stats)
             experts = new.get(EACH, {}).get("head", {}).get("found")

@@ -1,12 +1,14 @@
 """LoRA and AdaptFormer leave a network as it is at first, and compute what their papers say."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ltjax.errors import InputError
-from ltjax.models.adapters import Adapter, LowRank, merged, with_lora
+from ltjax.models.adapters import Adapter, LowRank, beside, merged, with_lora
+from ltjax.models.vit import Attention
 
 
 def params():
@@ -58,6 +60,65 @@ def test_networks_without_attention_or_without_matrices():
 def test_merging_nothing():
     before = params()
     assert merged(before) is before
+
+
+class Backbone(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Attention(2, x.dtype, name="attention")(x)
+
+
+class Network(nn.Module):
+    checkpointed: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        kind = nn.remat(Backbone) if self.checkpointed else Backbone
+        return nn.Dense(3, dtype=x.dtype, name="head")(kind(name="backbone")(x))
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_beside_a_network_it_is_the_merged_one_without_the_gradient_of_kernels(checkpointed):
+    network, (first, second) = Network(checkpointed), jax.random.split(jax.random.key(0))
+    x = jax.random.normal(first, (8, 9, 64))
+    params = with_lora(network.init(second, x)["params"], LowRank(2, 6.0), second)
+    lora = jax.tree.map(
+        lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params["lora"]
+    )
+    rest = {name: part for name, part in params.items() if name != "lora"}
+
+    def joined(lora):
+        own, added = beside({**rest, "lora": lora})
+        with added:
+            return jnp.mean(network.apply({"params": own}, x) ** 2)
+
+    def whole(lora):
+        return jnp.mean(network.apply({"params": merged({**rest, "lora": lora})}, x) ** 2)
+
+    (one, other), work = ({}, {}), []
+    for found, function in ((one, joined), (other, whole)):
+        gradient = jax.jit(jax.value_and_grad(function))
+        found["loss"], found["gradient"] = gradient(lora)
+        work.append(gradient.lower(lora).cost_analysis()["flops"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), one, other)
+    kernels = 4 * 2 * 8 * 9 * 64 * 64  # operations of the gradients of four kernels
+    assert work[0] < work[1] - 0.5 * kernels
+
+
+def test_half_precision_stays_half():
+    network, x = Network(), jnp.ones((2, 3, 16), jnp.bfloat16)
+    params = with_lora(network.init(jax.random.key(0), x)["params"], LowRank(2), jax.random.key(1))
+    own, added = beside(params)
+    with added:
+        assert network.apply({"params": own}, x).dtype == jnp.bfloat16
+
+
+def test_without_matrices_nothing_is_added():
+    before = params()
+    own, added = beside(before)
+    assert own == before
+    with added:
+        pass
 
 
 def test_an_adapter():
