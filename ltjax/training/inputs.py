@@ -88,7 +88,7 @@ def seen(
     if not drops:
         return found
     # Of every view by its place; other draws fold smaller or larger numbers into these keys.
-    keys = example_keys(data, batch, step)
+    keys = example_keys(jax.random.fold_in(data.key, step), batch)
     folded = [
         jax.vmap(lambda key, n=2**30 + place: jax.random.fold_in(key, n))(keys)
         for place in range(len(ways))
@@ -109,18 +109,16 @@ def _together(views: list[tuple[jax.Array, jax.Array]], batch: Batch) -> Seen:
     return Seen(images, targets, batch._replace(**tiled))
 
 
-def example_keys(data: Resident, batch: Batch, step: jax.Array) -> jax.Array:
-    """A PRNG key for each image of a batch, a function of the key, the step and the slot.
+def example_keys(step_key: jax.Array, batch: Batch) -> jax.Array:
+    """A PRNG key for each image of a batch, a function of the step's key and the slot.
 
     Args:
-      data: what stays on the devices.
+      step_key: of the step, `[]`.
       batch: this device's part of the batch.
-      step: of the batch, `[]` int32.
 
     Returns:
       Keys `[B]`.
     """
-    step_key = jax.random.fold_in(data.key, step)
     return jax.vmap(lambda slot: jax.random.fold_in(step_key, slot))(batch.slots)
 
 
@@ -147,7 +145,7 @@ def training_inputs(
       Normalized images `[B, H, W, C]`, and labels `[B]` or, with mixing, targets `[B, classes]`.
     """
     step_key = jax.random.fold_in(data.key, step)
-    keys = example_keys(data, batch, step)
+    keys = example_keys(step_key, batch)
     if view:
         keys = jax.vmap(lambda key: jax.random.fold_in(key, 2**31 + view))(keys)
     images = gather(data.images, batch)

@@ -102,10 +102,10 @@ def make_train_step(
                     out, new = _forward(model, params, state, images, depth_keys)
             stats = new.get("batch_stats", state.batch_stats)
             experts = new.get(EACH, {}).get("head", {}).get("found")
+            bet = _bet(batch, embedded_weight)
             inputs = loss_inputs(out.logits, targets, out.whitened)
             if batch.weights is not None:
                 inputs = inputs._replace(weights=batch.weights)
-            bet = _bet(batch, embedded_weight)
             value = _of_experts(loss, inputs, experts, data, state.step, bet, diversity)
             carried = state.contrast
             if contrast is not None:
