@@ -1,4 +1,4 @@
-"""Speed of training on a CPU: this package against PyTorch, its overheads, its start.
+"""Speed of training on a CPU or a GPU: this package against PyTorch, its overheads, its start.
 
     python -m experiments.train_speed.run [--parts steps overhead startup] [--cores 1]
                                           [--networks resnet32_cifar resnet8_cifar resnet50]
@@ -7,7 +7,8 @@
 
 Contenders are processes of their own, since the thread pools of two libraries in one process
 disturb each other. They take turns on the same pinned cores; figures are medians of the rounds, and
-ratios are medians of the ratios within a round. PyTorch is optional: `pip install torch`.
+ratios are medians of the ratios within a round. PyTorch is optional: `pip install torch`. On a GPU
+the steps alone are measured, and PyTorch only with CUDA.
 """
 
 from experiments import timing  # pins threads, so it comes before NumPy and JAX
@@ -34,20 +35,33 @@ REFERENCE = "torch eager"
 EAGER = (REFERENCE, "torch eager, channels last")
 COMPILED = ("torch.compile", "torch.compile, channels last")
 OURS = ("ltjax by XLA", "ltjax, allocator", "ltjax, allocator, kernels")
+OURS_ON_GPU = OURS[:1]  # the others are of CPUs
+# How many times more steps a turn has there.
+MORE_ON_GPU = 30
 # Steps of one turn; the networks differ by a factor of a hundred.
 STEPS = {"resnet32_cifar": 3, "resnet8_cifar": 20, "resnet50": 1}
 
 
-def contenders(network: str, work: str, *, compiled: bool) -> tuple[str, ...]:
+def contenders(
+    network: str, work: str, *, compiled: bool, platform: str = "cpu"
+) -> tuple[str, ...]:
     """Names of the contenders; the first is the reference. PyTorch's are left out without it.
 
-    `torch.compile` is left out of ResNet-50, where it takes longer than all that is measured of
-    it, and of evaluation.
+    `torch.compile` is left out of ResNet-50 on a CPU, where it takes longer than all that is
+    measured of it, and of evaluation.
     """
+    ours = OURS if platform == "cpu" else OURS_ON_GPU
     if importlib.util.find_spec("torch") is None:
-        return OURS
-    compiled = compiled and network != "resnet50" and work == "training"
-    return (*EAGER, *(COMPILED if compiled else ()), *OURS)
+        say("PyTorch is not installed, and is left out")
+        return ours
+    if platform != "cpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            say("PyTorch is installed without CUDA, and is left out")
+            return ours
+    compiled = compiled and work == "training" and (network != "resnet50" or platform != "cpu")
+    return (*EAGER, *(COMPILED if compiled else ()), *ours)
 
 
 def say(text: str) -> None:
@@ -56,14 +70,22 @@ def say(text: str) -> None:
 
 
 def speed(
-    network: str, work: str, kinds: Sequence[str], rounds: int, cores: Sequence[int]
+    network: str,
+    work: str,
+    kinds: Sequence[str],
+    rounds: int,
+    cores: Sequence[int],
+    platform: str = "cpu",
 ) -> timing.Parts:
     """Numbers of every contender of a part, under the part's name.
 
     On one core, contenders compile on all that there are, one core each, and then move to it.
     """
     word = "core" if len(cores) == 1 else "cores"
-    part = f"{network}, {work}, {len(cores)} {word}"
+    place = f"{len(cores)} {word}" if platform == "cpu" else platform
+    part, steps = f"{network}, {work}, {place}", STEPS[network]
+    if platform != "cpu":
+        steps *= MORE_ON_GPU
     say(f"{part}: compiling")
     usable = sorted(os.sched_getaffinity(0))
     with contextlib.ExitStack() as stack:
@@ -84,7 +106,7 @@ def speed(
         for r in range(rounds):
             say(f"{part}: round {r + 1} of {rounds}")
             for kind, process in running.items():
-                turns[kind].append(process.turn(work, STEPS[network]))
+                turns[kind].append(process.turn(work, steps))
     first = np.array(turns[next(iter(turns))])
     numbers: dict[str, dict[str, float]] = {}
     for kind, found in turns.items():
@@ -92,7 +114,7 @@ def speed(
         numbers[kind] = {
             "batch_size": SHAPES[network][0],
             "rounds": rounds,
-            "steps": STEPS[network],
+            "steps": steps,
             "cpu_milliseconds": 1e3 * float(np.median(cpu)),
             "milliseconds": 1e3 * float(np.median(wall)),
             "images_per_second": SHAPES[network][0] / float(np.median(wall)),
@@ -144,9 +166,9 @@ def tables(parts: timing.Parts) -> str:
     return "\n".join(text).rstrip() + "\n"
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, platform: str = "cpu") -> None:
     """Writes the table of the stored results."""
-    (folder / "cpu.md").write_text(tables(timing.read(folder / "cpu.csv")))
+    (folder / f"{platform}.md").write_text(tables(timing.read(folder / f"{platform}.csv")))
 
 
 def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -164,9 +186,14 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 
 def main() -> None:
     """Measures the parts; prints each when it is done, writes it, and fills the documents."""
+    import jax
+
     parser, args = arguments()
-    about = records.environment("cpu")
-    file = args.out / "cpu.csv" if args.out else None
+    platform = jax.devices()[0].platform
+    about = records.environment("cpu" if platform == "cpu" else records.devices())
+    file = args.out / f"{platform}.csv" if args.out else None
+    if platform != "cpu" and args.parts != ["steps"]:
+        parser.error(f"--parts: on a {platform} the steps alone are measured; give --parts steps")
     if file:
         timing.check(parser, file, (), about)
 
@@ -174,14 +201,14 @@ def main() -> None:
         print(tables(part), flush=True)
         if file:
             timing.write(file, part, about)
-            write(args.out)
+            write(args.out, platform)
             documents.fill()
 
     cores = sorted(os.sched_getaffinity(0))[-args.cores :]
     for network in args.networks if "steps" in args.parts else ():
         for work in args.work:
-            kinds = contenders(network, work, compiled=not args.no_compile)
-            keep(speed(network, work, kinds, args.rounds, cores))
+            kinds = contenders(network, work, compiled=not args.no_compile, platform=platform)
+            keep(speed(network, work, kinds, args.rounds, cores, platform))
     if "overhead" in args.parts:
         from experiments.train_speed.overhead import overheads
 

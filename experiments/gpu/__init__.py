@@ -1,0 +1,1 @@
+"""What a GPU is to be asked when one is at hand; see README.md."""
