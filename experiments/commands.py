@@ -64,4 +64,5 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "sampler_speed": (command("sampler_speed"), command("sampler_speed", program="covariance")),
     "input_speed": tuple(command("input_speed", part=part) for part in ("streamed", "resident")),
     "predict_speed": (command("predict_speed"),),
+    "finetune_cost": (command("finetune_cost", rounds="5"),),
 }

@@ -10,6 +10,7 @@ from experiments.ablation import figure
 from experiments.ablation import run as ablation
 from experiments.baseline import run as baseline
 from experiments.embeddings import speed as embeddings_speed
+from experiments.finetune_cost import run as finetune_cost
 from experiments.kernel_accuracy import run as kernel_accuracy
 from experiments.mechanism import run as mechanism
 from experiments.results import files
@@ -29,6 +30,7 @@ def main() -> None:
     kernel_accuracy.write(folders / "kernel_accuracy" / "results")
     mechanism.write(folders / "mechanism" / "results")
     train_speed.write(folders / "train_speed" / "results")
+    finetune_cost.write(folders / "finetune_cost" / "results")
     embeddings_speed.write(folders / "embeddings" / "results")
     documents.fill()
 

@@ -8,6 +8,7 @@ import pytest
 from experiments import records, timing
 from experiments.crash import faults
 from experiments.crash import run as crash
+from experiments.finetune_cost import run as finetune_cost
 from experiments.input_speed import run as input_speed
 from experiments.kernel_accuracy import run as kernel_accuracy
 from experiments.predict_speed import run as predict_speed
@@ -86,3 +87,8 @@ def test_input_speed(part):
 def test_prediction_speed():
     made = predict_speed.table(stored("predict_speed/results/predict.csv"))
     assert (ROOT / "experiments/predict_speed/results/predict.md").read_text() == made
+
+
+def test_the_cost_of_fine_tuning():
+    made = finetune_cost.table(stored("finetune_cost/results/cost.csv"))
+    assert (ROOT / "experiments/finetune_cost/results/cost.md").read_text() == made

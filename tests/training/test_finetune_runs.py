@@ -126,7 +126,13 @@ def test_a_run_is_killed_resumed_and_exported(kind, tmp_path):
         run(tmp_path, kind, KillAt(6))
     assert (tmp_path / "checkpoints").exists()
     run(tmp_path, kind)
-    _export_has_the_logits(tmp_path, final(tmp_path))
+    state = final(tmp_path)
+    _export_has_the_logits(tmp_path, state)
+    second = tmp_path / "second"
+    head = {"model__head": "linear", "model__head_init": "random"}
+    run(second, kind, stage="crt", init_from=str(tmp_path), **head)
+    found = load(second).variables["params"]["backbone"]
+    jax.tree.map(np.testing.assert_array_equal, found, merged(state.params)["backbone"])
 
 
 def _export_has_the_logits(tmp_path, state):
