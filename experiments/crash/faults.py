@@ -245,7 +245,8 @@ class RunsInProcess(Runs):
             setattr(build, name, _once(getattr(build, name)))
         build.svg, build.png = functools.cache(build.svg), functools.cache(build.png)
         # The command line sets the number of devices, which stands once JAX has started.
-        os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1"
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=1"
 
     def _seeds(self, job: Any, mapping: Any) -> Any:
         import jax

@@ -270,7 +270,6 @@ def trace_step(job: Job) -> None:
     """
     images = job.data.train.images  # type: ignore[union-attr]  # the digits are an array
     loader = TrainLoader(job.data.train, job.samplers[0], job.epochs, seed=job.seeds[0])
-    batch = jax.tree.map(lambda x: x[None], loader[0])
     classes = [jnp.asarray(found) for found in job.classes[0]]
 
     def step(batch: Batch) -> Any:
@@ -285,9 +284,10 @@ def trace_step(job: Job) -> None:
             contrast_state=() if job.contrast is None else job.contrast.init(*classes),
         )
         state = initial_state(job, job.seeds[0])
-        return jax.vmap(lambda one: job.train_step(state, data, one), axis_name=AXIS)(batch)
+        return job.train_step(state, data, batch)
 
-    jax.eval_shape(step, batch)
+    # Native kernels have no rule for `vmap`, so that the axis of devices is only named.
+    jax.make_jaxpr(step, axis_env=[(AXIS, 1)])(loader[0])
 
 
 def run(numbers: Iterable[int], builds: float, seed: int) -> dict[str, int]:
