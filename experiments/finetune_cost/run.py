@@ -31,9 +31,8 @@ PART, FILE = "finetune", "cost"
 IMAGES, CLASSES = 64, 10
 
 
-def settings(kind: str, model: str, size: int, batch: int) -> Config:
-    """The configuration of a kind, on random images."""
-    images, labels = synthetic(size, IMAGES, CLASSES)
+def settings(kind: str, model: str, images: np.ndarray, labels: np.ndarray, batch: int) -> Config:
+    """The configuration of a kind, on these images."""
     return make_config(
         model,
         images,
@@ -68,7 +67,8 @@ def sizes(contender: Ours) -> dict[str, float]:
 def measure(kinds: Sequence[str], model: str, size: int, batch: int, rounds: int) -> timing.Parts:
     """Medians of the seconds of a step, ratios to the first kind, operations and memory."""
     device = jax.devices()[0]
-    configs = {kind: settings(kind, model, size, batch) for kind in kinds}
+    images, labels = synthetic(size, IMAGES, CLASSES)
+    configs = {kind: settings(kind, model, images, labels, batch) for kind in kinds}
     contenders = {
         kind: Ours(config, [device], Engine(False, False, 1)) for kind, config in configs.items()
     }

@@ -99,7 +99,6 @@ class Job(NamedTuple):
     caches_features: bool
     total_steps: int
     eval_batch_size: int
-
     carried: Any
 
     @property
