@@ -10,6 +10,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
+import contextlib
 import importlib
 import json
 import multiprocessing
@@ -160,14 +161,22 @@ def _start_worker(cores: "Queue[int] | None") -> None:
 
 
 def _work(
-    protocol: str, trials: Sequence[Trial], data_dir: str, extras: Extras
+    protocol: str,
+    trials: Sequence[Trial],
+    data_dir: str,
+    extras: Extras,
+    workdirs: Path | None = None,
 ) -> tuple[list[tuple[Trial, Run]], records.Line]:
     """Results of the trials of one seed that share a folder, and what computed them."""
     import jax
 
     about = records.environment(f"1 x {jax.local_devices()[0].device_kind}")
-    with tempfile.TemporaryDirectory() as folder:
-        runner = Runner(PROTOCOLS[protocol], Path(folder), data_dir, extras)
+    with contextlib.ExitStack() as stack:
+        if workdirs is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            folder = workdirs / protocol
+        runner = Runner(PROTOCOLS[protocol], folder, data_dir, extras)
         results = [(trial, runner(trial)) for trial in trials]
     # A worker would keep the programs of all its runs; after a hundred of them memory maps run out.
     jax.clear_caches()
@@ -205,6 +214,7 @@ def run_trials(
     processes: int,
     data_dir: str = "",
     extras: Extras | None = None,
+    workdirs: Path | None = None,
 ) -> None:
     """Runs what the store lacks, and prints a line for each.
 
@@ -214,6 +224,8 @@ def run_trials(
       processes: at once; several have a core each.
       data_dir: folder of the prepared TFDS data sets.
       extras: what is kept of each run besides.
+      workdirs: folder that keeps the runs, so that one that was stopped goes on from its last
+        checkpoint; without it a run that was stopped begins again.
 
     Raises:
       InputError: the store holds results of another configuration or device.
@@ -228,7 +240,7 @@ def run_trials(
             cores.put(available[index % len(available)])
     with ProcessPoolExecutor(processes, context, _start_worker, (cores,)) as pool:
         futures = [
-            pool.submit(_work, store.protocol, group, data_dir, extras or Extras())
+            pool.submit(_work, store.protocol, group, data_dir, extras or Extras(), workdirs)
             for group in groups
         ]
         try:
@@ -251,6 +263,9 @@ def standard_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=None, help="folder of the stored results")
     parser.add_argument("--processes", type=int, default=max(1, os.cpu_count() or 1))
     parser.add_argument("--data-dir", default="", help="folder of the prepared TFDS data sets")
+    parser.add_argument(
+        "--workdirs", type=Path, default=None, help="folder that keeps the runs, to resume them"
+    )
 
 
 def run_and_store(
@@ -268,7 +283,14 @@ def run_and_store(
     store = Store(args.out / f"{protocol}.csv" if args.out else None, protocol)
     try:
         store.check(list(dict.fromkeys(trial.row for trial in trials)))
-        run_trials(trials, store, processes=args.processes, data_dir=args.data_dir, extras=extras)
+        run_trials(
+            trials,
+            store,
+            processes=args.processes,
+            data_dir=args.data_dir,
+            extras=extras,
+            workdirs=args.workdirs,
+        )
     except InputError as error:
         parser.exit(2, f"{error}\n")
     return store

@@ -24,7 +24,7 @@ from experiments.tables import (
     texts,
     values,
 )
-from experiments.trials import run_and_store, standard_arguments
+from experiments.trials import Extras, run_and_store, standard_arguments
 
 STORED = Path(__file__).parent / "results"
 SHORT = {
@@ -40,6 +40,13 @@ SHORT = {
     "cifar100": "CIFAR-100-LT",
 }
 REFERENCES = ("ce", "logit_adjustment", "bn_la")
+# The field's protocol, whose runs are long: their learning curves are kept.
+FIELD = ("cifar10", "cifar100")
+CURVES = {
+    "test/balanced_accuracy": "top-1",
+    "before_whitening/effective_rank": "effective rank of the features",
+    "before_whitening/mean_abs_correlation": "mean correlation of the features",
+}
 GROUPS = {"digits": ("digits_10", "digits_20", "digits_50")}
 # Top-1 with ResNet-32 at imbalance factor 100, with the protocol. Cao et al. train for 200 epochs
 # and report the best epoch on the test images; Menon et al., whose code is logit_adjustment in
@@ -254,7 +261,8 @@ def main() -> None:
         count = args.seeds or (20 if protocol.startswith("digits") else 5)
         # Row by row for every seed, so that what there is at any time compares.
         trials = [Trial(name, seed) for seed in range(count) for name in names]
-        store = run_and_store(protocol, trials, args, parser)
+        extras = Extras(curve=tuple(CURVES)) if protocol in FIELD else None
+        store = run_and_store(protocol, trials, args, parser, extras)
         found = pooled(store.path) if store.path else of_store(store)
         print(f"\n{PROTOCOLS[protocol].words}\n\n{table(protocol, found)}\n{claims(found)}")
         if store.path:

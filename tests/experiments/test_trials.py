@@ -16,6 +16,10 @@ from experiments.results import Results, files
 from experiments.statistics import Difference, OneTest, Splits, resampled, unpaired
 from experiments.trials import Extras, Run, Runner
 from ltjax import config as configs
+from ltjax.training import progress
+from ltjax.training import run as training
+from ltjax.training.loop import Loop
+from tests.training.watchers import Killed, KillAt
 
 RESULTS = Path(__file__).parents[2] / "experiments/ablation/results"
 
@@ -142,6 +146,35 @@ def test_a_worker_does_not_keep_the_programs_of_its_runs(monkeypatch):
     trials._work("digits_50", [Trial("ce", seed) for seed in range(5)], "", Extras())
     assert len(kept) == 6
     assert programs() == before
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_where_its_folder_is_kept(tmp_path, monkeypatch):
+    small = PROTOCOLS["digits_50"]
+    shorter = {"train.epochs": 3, "checkpoint.every_epochs": 1, "train.log_every_steps": 1}
+    network = {"model.name": "mlp", "model.hidden": (8,), "optimizer.warmup_epochs": 0}
+    overrides = {**small.overrides, **shorter, **network}
+    monkeypatch.setitem(PROTOCOLS, "digits_50", small._replace(overrides=overrides))
+    resumed = []
+
+    class Recorded(Loop):
+        def restore(self):
+            resumed.append(super().restore())
+            return resumed[-1]
+
+    monkeypatch.setattr(training, "Loop", Recorded)
+
+    def work(workdirs):
+        found = trials._work("digits_50", [Trial("ce", 0)], "", Extras(), workdirs)
+        return {name: v for name, v in found[0][0][1].result.items() if name != "seconds"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "SilentWatcher", lambda: KillAt(10))
+        with pytest.raises(Killed):
+            work(tmp_path)
+    assert work(tmp_path) == work(None)
+    assert resumed == [False, True, False]
+    assert [path.name for path in (tmp_path / "digits_50").iterdir()] == ["ce 0"]
 
 
 def test_halves_know_where_the_classes_are():
