@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for editors and type checkers
     from ltjax.losses import lade as lade
     from ltjax.losses import ldam as ldam
     from ltjax.losses import logit_adjusted_cross_entropy as logit_adjusted_cross_entropy
+    from ltjax.losses import parametric_contrastive as parametric_contrastive
     from ltjax.losses import probabilistic_contrastive as probabilistic_contrastive
     from ltjax.losses import ramp as ramp
     from ltjax.losses import scheduled_weights as scheduled_weights
@@ -93,6 +94,7 @@ _HOME = {
     "logit_adjusted_cross_entropy": "ltjax.losses",
     "make_sampler": "ltjax.samplers",
     "mixup": "ltjax.augment.mixing",
+    "parametric_contrastive": "ltjax.losses",
     "probabilistic_contrastive": "ltjax.losses",
     "ramp": "ltjax.losses",
     "remix": "ltjax.augment.mixing",

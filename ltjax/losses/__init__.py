@@ -31,6 +31,7 @@ from ltjax.losses.logit_adjustment import (
     vector_scaling_transform,
 )
 from ltjax.losses.margins import ldam, ldam_transform
+from ltjax.losses.parametric import Queue, empty_queue, enqueued, parametric_contrastive
 from ltjax.losses.probabilistic import (
     ClassDirections,
     follow_directions,
@@ -68,6 +69,7 @@ __all__ = [
     "LossConfig",
     "LossInputs",
     "LossTransform",
+    "Queue",
     "RunFacts",
     "adjusted_logits",
     "balanced_contrastive",
@@ -83,6 +85,8 @@ __all__ = [
     "cross_entropy",
     "deferred",
     "drw_transform",
+    "empty_queue",
+    "enqueued",
     "equalization",
     "equalization_transform",
     "expert_diversity",
@@ -108,6 +112,7 @@ __all__ = [
     "loss_inputs",
     "make_loss",
     "no_directions",
+    "parametric_contrastive",
     "probabilistic_contrastive",
     "probabilistic_logits",
     "ramp",

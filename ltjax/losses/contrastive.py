@@ -13,9 +13,10 @@ CONTRASTIVE = Option(
 )
 CONTRAST = Option(
     "bcl",
-    one_of("bcl", "proco"),
+    one_of("bcl", "proco", "paco"),
     "contrastive: what images are compared with; bcl: the batch's others and learned centers; "
-    "proco: a distribution of each class",
+    "proco: a distribution of each class; paco: others of this batch and of earlier ones, and the "
+    "classifier's class vectors",
 )
 TEMPERATURE = Option(
     0.1,

@@ -28,6 +28,7 @@ from ltjax.losses.logit_adjustment import (
     vector_scaling_transform,
 )
 from ltjax.losses.margins import MAX_MARGIN, ldam_transform
+from ltjax.losses.parametric import PACO_ALPHA, PACO_BETA, PACO_GAMMA, PACO_QUEUE
 from ltjax.losses.reweighting import (
     BETA,
     WEIGHTED_MEAN,
@@ -170,6 +171,10 @@ class LossConfig:
     contrastive: float = CONTRASTIVE.field()
     contrast: str = CONTRAST.field()
     temperature: float = TEMPERATURE.field()
+    paco_alpha: float = PACO_ALPHA.field()
+    paco_beta: float = PACO_BETA.field()
+    paco_gamma: float = PACO_GAMMA.field()
+    paco_queue: int = PACO_QUEUE.field()
     diversity: float = DIVERSITY.field()
 
 

@@ -24,8 +24,8 @@ from ltjax.models.adapters import beside
 from ltjax.models.depth import DEPTH
 from ltjax.models.experts import EACH
 from ltjax.models.layers import norms_in_evaluation
-from ltjax.models.projector import CONTRAST, Projection
-from ltjax.training.contrast import Contrast
+from ltjax.models.projector import CONTRAST
+from ltjax.training.contrast import Contrast, Views
 from ltjax.training.inputs import AXIS, Resident, seen
 from ltjax.training.optimizer import Trainable, ascended, joined, split
 from ltjax.training.state import TrainState
@@ -109,9 +109,9 @@ def make_train_step(
             value = _of_experts(loss, inputs, experts, data, state.step, bet, diversity)
             carried = state.contrast
             if contrast is not None:
-                found: Projection = new[CONTRAST]["found"]
-                constants = data.contrast_state
-                extra, carried = contrast.compare(found, targets, carried, constants, state.step)
+                shifted = loss.apply(inputs, data.loss_state, step=state.step).logits
+                views = Views(new[CONTRAST]["found"], targets, shifted, bet)
+                extra, carried = contrast.compare(views, carried, data.contrast_state, state.step)
                 value += contrast.weight * extra
             hits = jnp.argmax(out.logits, axis=-1) == batch.labels
             return value, (stats, carried, jnp.mean(hits.astype(jnp.float32)))

@@ -4,12 +4,15 @@
     git clone https://github.com/pseulki/IB-Loss                              # at b29b8b0
     git clone https://github.com/FlamieZhu/Balanced-Contrastive-Learning      # at f72d070
     git clone https://github.com/LeapLabTHU/ProCo                             # at af9e78e
-    python -m tests.losses.golden.make IB-Loss Balanced-Contrastive-Learning ProCo
+    git clone https://github.com/dvlab-research/Parametric-Contrastive-Learning  # at fe56535
+    python -m tests.losses.golden.make --influence IB-Loss --probabilistic ProCo \
+        --balanced Balanced-Contrastive-Learning --parametric Parametric-Contrastive-Learning
 
-`influence.npz`, `balanced.npz` and `probabilistic.npz` hold the inputs of a loss, its value, and
-its gradients; the last one also the class statistics before and after. None of that code is part of
-ltjax: it is imported from where it lies. Its calls of CUDA are left out, and the gathering over
-processes, of which there is one.
+`influence.npz`, `balanced.npz`, `probabilistic.npz` and `parametric.npz` hold the inputs of a loss,
+its value, and its gradients; `probabilistic.npz` also the class statistics before and after. A file
+whose checkout is not given stays as it is. None of that code is part of ltjax: it is imported from
+where it lies. Its calls of CUDA are left out, and the gathering over processes, of which there is
+one.
 """
 
 import argparse
@@ -128,15 +131,59 @@ def probabilistic(folder):
     }
 
 
+def parametric(folder):
+    """PaCoLoss of GPaCo, then that of PaCo, on two views of eight images and a queue of six."""
+    weights = {"alpha": 0.05, "beta": 0.9, "gamma": 0.7, "temperature": 0.1}
+    labels, counts = np.array([0, 0, 0, 1, 1, 2, 0, 4]), np.array([9, 5, 3, 2, 1])
+    kept, kept_labels = drawn(6, 6, seed=2, unit=True), np.array([0, 3, 1, 0, 2, 4])
+    everyone = torch.tensor(np.concatenate([labels, labels, kept_labels]))
+
+    def of(method, vectors, rest, logits):
+        module = published(folder / method / "LT", "losses")
+        loss = module.PaCoLoss(**weights, K=len(kept), num_classes=len(counts))
+        loss.weight = torch.tensor(counts / counts.sum(), dtype=torch.float32)[None]
+        value = loss(torch.cat([vectors, *map(torch.tensor, rest)]), everyone, logits)
+        value.backward()
+        return value.detach()
+
+    both, logits = drawn(16, 6, unit=True), drawn(16, 5, seed=1)
+    vectors, of_both = leaf(both), leaf(logits)
+    value = of("GPaCo", vectors, [kept], of_both)
+    queries, of_queries = leaf(both[:8]), leaf(logits[:8])
+    value_of_queries = of("PaCo", queries, [both[8:], kept], of_queries)
+    return {
+        **weights,
+        "vectors": both,
+        "logits": logits,
+        "labels": labels,
+        "queue": kept,
+        "queue_labels": kept_labels,
+        "class_counts": counts,
+        "value": value,
+        "by_vectors": vectors.grad,
+        "by_logits": of_both.grad,
+        "value_of_queries": value_of_queries,
+        "by_queries": queries.grad,
+        "by_their_logits": of_queries.grad,
+    }
+
+
 def main():
     """Writes the files."""
     parser = argparse.ArgumentParser(description=__doc__)
-    makers = {"influence": influence, "balanced": balanced, "probabilistic": probabilistic}
+    makers = {
+        "influence": influence,
+        "balanced": balanced,
+        "probabilistic": probabilistic,
+        "parametric": parametric,
+    }
     for name in makers:
-        parser.add_argument(name, type=Path, help="a checkout of the published code")
+        parser.add_argument(f"--{name}", type=Path, help="a checkout of the published code")
     given = parser.parse_args()
     torch.manual_seed(0)
     for name, make in makers.items():
+        if getattr(given, name) is None:
+            continue
         found = {key: np.asarray(x) for key, x in make(getattr(given, name)).items()}
         np.savez_compressed(FOLDER / f"{name}.npz", **found)
 
