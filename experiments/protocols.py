@@ -100,6 +100,9 @@ _SMALL = {
 }
 
 
+_PROFILES = {10: (5000, 10, 100.0), 100: (500, 100, 100.0)}
+
+
 def _cifar(classes: int, small: bool) -> Protocol:
     words = f"CIFAR-{classes}-LT at imbalance factor 100, the field's subset; "
     words += (
@@ -114,7 +117,29 @@ def _cifar(classes: int, small: bool) -> Protocol:
         f"configs.cifar{classes}_lt",
         overrides | (_SMALL if small else {}),
         5 if small else 10,
-        profile=({10: 5000, 100: 500}[classes], classes, 100.0),
+        profile=_PROFILES[classes],
+    )
+
+
+def _finetuned(classes: int) -> Protocol:
+    """The last two stages of a pretrained network, five blocks, on enlarged images."""
+    return Protocol(
+        f"CIFAR-{classes}-LT at imbalance factor 100, the field's subset, enlarged to 128 pixels; "
+        "the last five blocks of EfficientNet-Lite0 from ImageNet learn for 6 epochs",
+        "configs.finetune_folder",
+        {
+            "data.name": f"cifar{classes}_lt",
+            "data.profile": "exponential",
+            "data.imbalance_factor": 100.0,
+            "data.seed": 0,
+            "finetune.train": "last_5",
+            "augment.flip": True,
+            "augment.max_shift": 8,
+            "train.epochs": 6,
+            "optimizer.warmup_epochs": 1,
+            "checkpoint.every_epochs": 1,
+        },
+        profile=_PROFILES[classes],
     )
 
 
@@ -154,6 +179,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "cifar100_small_subsets": _subsets(_cifar(100, True)),
     "cifar10": _cifar(10, False),
     "cifar100": _cifar(100, False),
+    "finetuned_cifar100": _finetuned(100),
 }
 
 # A row of a table: keys of the configuration. A row with a stage starts from `stage_one` of it.

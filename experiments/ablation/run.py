@@ -38,6 +38,7 @@ SHORT = {
     "cifar100_small_subsets": "CIFAR-100-LT, small network, own subsets",
     "cifar10": "CIFAR-10-LT",
     "cifar100": "CIFAR-100-LT",
+    "finetuned_cifar100": "CIFAR-100-LT, pretrained network",
 }
 REFERENCES = ("ce", "logit_adjustment", "bn_la")
 # The field's protocol, whose runs are long: their learning curves are kept.
@@ -75,7 +76,8 @@ PUBLISHED = {
 def table(protocol: str, found: Results) -> str:
     """The main rows of a protocol."""
     data = PROTOCOLS[protocol].overrides.get("data.name", "")
-    published = PUBLISHED.get(data.removesuffix("_lt"), {})
+    pretrained = protocol.startswith("finetuned")
+    published = {} if pretrained else PUBLISHED.get(data.removesuffix("_lt"), {})
     return accuracy_table(found, [*CLASSICAL, *MAIN], REFERENCES, published=published)
 
 

@@ -19,7 +19,7 @@ from ltjax import config as configs
 from ltjax.training import progress
 from ltjax.training import run as training
 from ltjax.training.loop import Loop
-from tests.training.watchers import Killed, KillAt
+from tests.training.watchers import KillAt, Killed
 
 RESULTS = Path(__file__).parents[2] / "experiments/ablation/results"
 
