@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ltjax.config import Config
 from ltjax.data.loader import Batch, train_batch
@@ -55,7 +56,7 @@ class Rows:
         weights: np.ndarray | None,
         basis: Basis,
     ):
-        self._features, self._index, self._basis = features, index, basis
+        self._features, self._index, self._basis = features, index, basis.single()
         self.labels, self.weights = labels, weights
         self._kept: np.ndarray | None = None
         if len(labels) * features.shape[1] * 4 <= KEPT_BYTES:
@@ -71,7 +72,7 @@ class Rows:
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
         taken = indices if self._index is None else self._index[indices]
-        return self._basis.coordinates(self._features[taken])
+        return self._basis.coordinates(self._features[taken], overwrite=True)
 
 
 class Training(NamedTuple):
@@ -256,7 +257,10 @@ def train(
     )
     schedule = Schedule(total, total, len(sampler) if watch else total, total)
     try:
-        HeadLoop(heads, schedule, fused, watch).take_all()
+        # The steps take all cores; BLAS's other threads, which wait in a loop, would take turns
+        # with them.
+        with threadpool_limits(1, "blas"):
+            HeadLoop(heads, schedule, fused, watch).take_all()
         variables = heads.variables()
     finally:
         heads.close()

@@ -23,7 +23,7 @@ AUTO = "auto"
 LDA = "lda"
 CLASSIFIERS = (*METHODS, LDA)
 # Rows that all epochs together see by default, and the fewest and most epochs for that.
-ROWS_SEEN, FEWEST_EPOCHS, MOST_EPOCHS = 300_000, 4, 60
+ROWS_SEEN, FEWEST_EPOCHS, MOST_EPOCHS = 300_000, 2, 60
 SMALLEST_BATCH, LARGEST_BATCH = 64, 1024
 
 

@@ -165,18 +165,26 @@ class Basis(NamedTuple):
     variances: np.ndarray
     spread: np.ndarray
 
-    def coordinates(self, rows: np.ndarray) -> np.ndarray:
+    def coordinates(self, rows: np.ndarray, *, overwrite: bool = False) -> np.ndarray:
         """`r` of rows.
 
         Args:
           rows: `[N, D]`, any float dtype.
+          overwrite: whether the rows may be changed, which spares a copy of them.
 
         Returns:
           float32 `[N, D]`.
         """
         wide = rows if rows.dtype.itemsize > 2 else rows.astype(np.float32)
-        centered = (wide - self.center.astype(wide.dtype)).astype(np.float32, copy=False)
-        return centered @ self.rotation.astype(np.float32)
+        center = self.center.astype(wide.dtype, copy=False)
+        centered = np.subtract(wide, center, out=wide if overwrite else None)
+        rotation = self.rotation.astype(np.float32, copy=False)
+        found: np.ndarray = centered.astype(np.float32, copy=False) @ rotation
+        return found
+
+    def single(self) -> "Basis":
+        """The same with a rotation in float32, for many small products."""
+        return self._replace(rotation=self.rotation.astype(np.float32))
 
     def inverse(self) -> np.ndarray:
         """The inverse of the rotation, `[D, D]`.

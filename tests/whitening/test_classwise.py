@@ -30,3 +30,21 @@ def test_scales_are_those_of_whitening():
         variances = basis.variances.astype(np.float32)
         inverse = whitening_matrix(variances, method="batch_norm", shrinkage=shrinkage)
         np.testing.assert_allclose(scale, 1 / np.asarray(inverse), rtol=1e-5)
+
+
+def test_coordinates_keep_the_digits_of_rows_far_from_zero():
+    rng = np.random.default_rng(2)
+    rows, labels = 1e7 + rng.normal(size=(200, 5)), rng.integers(0, 3, 200)
+    basis = within_class_basis(moments_of(rows, labels))
+    wanted = (rows - basis.center) @ basis.rotation
+    kept = rows.copy()
+    np.testing.assert_allclose(basis.single().coordinates(rows), wanted, atol=1e-5)
+    assert (rows == kept).all()
+    np.testing.assert_allclose(basis.coordinates(rows, overwrite=True), wanted, atol=1e-5)
+    assert (rows != kept).any()
+    for narrow in (np.float16, np.float32):
+        few = rng.normal(size=(10, 5)).astype(narrow)
+        wanted = (few - basis.center) @ basis.rotation
+        found = basis.single().coordinates(few.copy(), overwrite=True)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
