@@ -1,6 +1,7 @@
 """Augmentation on the device: what each does, and that it follows image and key alone."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,14 @@ import pytest
 from ltjax.augment.device import Augment, augment, cutout, random_erasing, random_flip
 from ltjax.augment.options import POLICY_NAMES, AugmentConfig
 from ltjax.augment.policies import DRAWN, OPERATIONS, apply, rand_augment
-from ltjax.augment.searched import CIFAR, IMAGENET, POLICIES, auto_augment, trivial_augment
+from ltjax.augment.searched import (
+    CIFAR,
+    IMAGENET,
+    POLICIES,
+    _strength,
+    auto_augment,
+    trivial_augment,
+)
 from ltjax.config.combinations import _OFF_FOR_FEATURES
 from tests.data.pictures import picture
 
@@ -115,6 +123,35 @@ def test_policies_name_operations():
             assert name in OPERATIONS
             assert 0 <= chance <= 1
             assert 0 <= magnitude <= 9
+
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "operations.npz")
+# Tables of 256 entries and nothing else, which are the same in integers.
+EXACT = {"equalize", "solarize", "posterize", "invert"}
+
+
+def test_operations_of_policies_by_numbers_of_torchvision():
+    """Within one of 256 levels, by which Pillow rounds down or interpolates in fixed point."""
+    cases = [key.split("/") for key in GOLDEN if key.split("/")[0] in OPERATIONS]
+    assert {name for name, _, _ in cases} == set(OPERATIONS) - {"identity"}
+    for name, magnitude, sign in cases:
+        # Both directions are drawn; those of translations go by other names.
+        direction = -int(sign) if name.startswith("translate") else int(sign)
+        strength = direction * _strength((name, 1.0, int(magnitude)))
+        found = np.round(by_name(name, strength, GOLDEN["image"])).astype(int)
+        wanted = GOLDEN[f"{name}/{magnitude}/{sign}"].astype(int)
+        far = np.abs(found - wanted).max()
+        assert far <= (0 if name in EXACT else 1), (name, magnitude, sign, far)
+
+
+@pytest.mark.parametrize(("key", "policy"), [("cifar", CIFAR), ("imagenet", IMAGENET)])
+def test_policies_are_those_of_torchvision(key, policy):
+    names, chances, magnitudes = zip(*(step for pair in policy for step in pair), strict=True)
+    assert list(names) == GOLDEN[f"{key}/names"].tolist()
+    assert list(chances) == GOLDEN[f"{key}/chances"].tolist()
+    # torchvision leaves out the magnitudes of operations that have none.
+    wanted = GOLDEN[f"{key}/magnitudes"]
+    np.testing.assert_array_equal(np.where(wanted < 0, -1, magnitudes), wanted)
 
 
 def test_a_pair_of_a_policy_is_applied_in_order_with_its_probabilities():

@@ -1,5 +1,8 @@
-"""Schedules at their corners; decay on kernels only."""
+"""Schedules at their corners; decay on kernels only; SAM by numbers of its published code."""
 
+from pathlib import Path
+
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,12 @@ import optax
 import pytest
 
 from ltjax.config.options import OptimizerConfig
+from ltjax.data.loader import Batch
+from ltjax.losses import identity
+from ltjax.models import Classifier
+from ltjax.models.heads import LinearHead
+from ltjax.models.mlp import MLP
+from ltjax.training.inputs import AXIS, Resident
 from ltjax.training.optimizer import (
     ascended,
     averaging_of,
@@ -14,6 +23,8 @@ from ltjax.training.optimizer import (
     learning_rate_schedule,
     make_optimizer,
 )
+from ltjax.training.state import init_state
+from ltjax.training.step import make_train_step
 
 
 def test_warmup_then_cosine():
@@ -64,6 +75,52 @@ def test_sam_ascends_by_its_radius():
     )
     still = ascended(to_jax(w), jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), g), 0.05)
     jax.tree.map(np.testing.assert_array_equal, still, to_jax(w))
+
+
+# Parameters by their names in PyTorch; it keeps the transposes of kernels.
+TORCH = {
+    "0.weight": ("backbone", "dense1", "kernel"),
+    "1.weight": ("backbone", "norm1", "scale"),
+    "1.bias": ("backbone", "norm1", "bias"),
+    "3.weight": ("head", "dense", "kernel"),
+    "3.bias": ("head", "dense", "bias"),
+}
+
+
+def of_torch(golden, step):
+    arrays = {path: golden[f"{step}/{name}"].T for name, path in TORCH.items()}
+    return flax.traverse_util.unflatten_dict(arrays)
+
+
+def test_sam_by_numbers_of_the_published_code():
+    golden = np.load(Path(__file__).parent / "golden" / "sam.npz")
+    optimizer = make_optimizer(
+        optax.constant_schedule(float(golden["rate"])),
+        name="sgd",
+        momentum=float(golden["momentum"]),
+        nesterov=False,
+        weight_decay=float(golden["weight_decay"]),
+        decay="all",
+        clip_norm=0.0,
+    )
+    model = Classifier(MLP((5,), AXIS), LinearHead(4))
+    rho = float(golden["rho"])
+    step = make_train_step(model, identity(), optimizer, embedded_weight=None, sam_rho=rho)
+    # A batch on two devices is one batch.
+    taken = jax.jit(jax.vmap(step, (None, None, 0), axis_size=2, axis_name=AXIS))
+    state = init_state(model, optimizer, jax.random.key(0), (6,))
+    state = state._replace(params=of_torch(golden, 0))
+    data = Resident(golden["images"], np.zeros(6), np.ones(6), ((),), jax.random.key(0))
+    none = np.zeros((2, 4), bool)
+    for number, rows in enumerate(golden["batches"].astype(np.int32).reshape(4, 2, 4), 1):
+        labels = golden["labels"].astype(np.int32)[rows]
+        both, _ = taken(state, data, Batch(rows, labels, rows, none, ~none))
+        state = jax.tree.map(lambda leaf: np.asarray(leaf)[0], both)
+        jax.tree.map(
+            lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6),
+            state.params,
+            of_torch(golden, number),
+        )
 
 
 def test_warmup_then_steps_down():

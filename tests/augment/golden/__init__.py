@@ -1,0 +1,1 @@
+"""Numbers that published code has computed once, and what makes them."""
