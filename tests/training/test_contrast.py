@@ -13,7 +13,7 @@ from ltjax.training.run import run
 from ltjax.training.workdir import read_finished
 from tests.helpers import small_config, tiny_config
 from tests.training.test_step import assert_close, train
-from tests.training.watchers import KillAt, Killed
+from tests.training.watchers import KillAt, Killed, saved
 
 PROCO = {
     "loss__contrastive": 0.5,
@@ -77,6 +77,7 @@ def killed_and_whole(tmp_path, settings):
     whole = run(config, tmp_path / "whole", watcher=SilentWatcher())
     with pytest.raises(Killed):
         run(config, tmp_path / "killed", watcher=KillAt(12))
+    assert saved(tmp_path / "killed")
     again = run(config, tmp_path / "killed", watcher=SilentWatcher())
     assert again.result["test"] == whole.result["test"]
     states = [

@@ -21,7 +21,7 @@ from ltjax.training.restore import restore_states
 from ltjax.training.run import run as train
 from ltjax.training.workdir import read_finished
 from tests.helpers import small_config
-from tests.training.watchers import KillAt, Killed
+from tests.training.watchers import KillAt, Killed, saved
 
 pytestmark = pytest.mark.slow
 HELD_OUT = {"data__validation_fraction": 0.2}
@@ -177,7 +177,7 @@ def test_resume_equals_no_resume_bit_for_bit(first, second, tmp_path):
     whole = second("crt")
     with pytest.raises(Killed):
         run(tmp_path, KillAt(12), stage="crt", init_from=str(first))
-    assert (tmp_path / "checkpoints").exists()
+    assert saved(tmp_path)
     resumed = run(tmp_path, stage="crt", init_from=str(first))
     assert resumed.result["test"] == whole.result["test"]
     jax.tree.map(np.testing.assert_array_equal, final(tmp_path), final(whole.workdir))

@@ -26,7 +26,7 @@ from ltjax.training.restore import restore_states
 from ltjax.training.run import run as train
 from ltjax.training.workdir import read_finished
 from ltjax.whitening import whiten
-from tests.training.watchers import KillAt, Killed
+from tests.training.watchers import KillAt, Killed, saved
 
 COUNTS, SIZE = (60, 40, 30, 20, 12), 12
 
@@ -123,6 +123,7 @@ def test_the_whole_command_line(file, tmp_path):
     assert result["test"]["balanced_accuracy"] > 0.75  # chance is 0.2
     with pytest.raises(Killed):
         run(file, killed, KillAt(18))
+    assert saved(killed)
     run(file, killed)
     same(final(one)[0].variables, final(killed)[0].variables)  # to the bit
     assert [evaluate(one)["test"][n] for n in ("accuracy", "few")] == pytest.approx(

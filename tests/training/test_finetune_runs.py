@@ -30,7 +30,7 @@ from ltjax.training.run import run as train
 from ltjax.training.state import with_backbone
 from ltjax.training.workdir import read_finished
 from tests.helpers import small_config
-from tests.training.watchers import KillAt, Killed
+from tests.training.watchers import KillAt, Killed, saved
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def tiny(monkeypatch):
 
 
 def config(kind, **overrides):
-    """Two epochs of four steps on images of digits."""
+    """Two epochs of 27 steps on images of digits, each with a checkpoint."""
     given = {
         "runlocal": True,
         "method": "ce",
@@ -61,6 +61,7 @@ def config(kind, **overrides):
         "finetune__train": kind,
         "train__batch_size": 16,
         "train__epochs": 2,
+        "checkpoint__every_epochs": 1,
         "optimizer__learning_rate": 0.05,
         "cpu_devices": 4,
     }
@@ -120,14 +121,18 @@ def _only_what_learns_has_moved(kind, before, whole):
     assert momentum == sum(old[path].size for path in chosen)
 
 
-@pytest.mark.parametrize("kind", ["lora", "adapter"])
+@pytest.mark.parametrize("kind", ["all", "head", "lora", "adapter"])
 def test_a_run_is_killed_resumed_and_exported(kind, tmp_path):
     with pytest.raises(Killed):
-        run(tmp_path, kind, KillAt(6))
-    assert (tmp_path / "checkpoints").exists()
+        run(tmp_path, kind, KillAt(30))
+    assert saved(tmp_path) == [27]
     run(tmp_path, kind)
+    run(tmp_path / "whole", kind)
     state = final(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, state, final(tmp_path / "whole"))
     _export_has_the_logits(tmp_path, state)
+    if kind not in ("lora", "adapter"):
+        return
     second = tmp_path / "second"
     head = {"model__head": "linear", "model__head_init": "random"}
     run(second, kind, stage="crt", init_from=str(tmp_path), **head)

@@ -15,7 +15,7 @@ from ltjax.training.held_out import Best
 from ltjax.training.run import run as train
 from ltjax.training.workdir import write_json
 from tests.helpers import tiny_config
-from tests.training.watchers import KillAt, Killed, Notes
+from tests.training.watchers import KillAt, Killed, Notes, saved
 
 # Held-out scores of the epochs; after the third nothing is better for two epochs.
 SCORES = [0.2, 0.5, 0.6, 0.6, 0.55, 0.9]
@@ -72,6 +72,7 @@ def test_killed_and_resumed_it_ends_the_same(stopped, tmp_path, monkeypatch):
     monkeypatch.setattr(held_out, "scored", scripted)
     with pytest.raises(Killed):
         train(config(), tmp_path / "early", watcher=KillAt(4 * STEPS))
+    assert saved(tmp_path / "early")
     shutil.copytree(folder, tmp_path / "late")  # killed after the training, before its result
     (tmp_path / "late" / "result.json").unlink()
     for name in ("early", "late"):

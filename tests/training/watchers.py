@@ -3,6 +3,11 @@
 from ltjax.training.progress import SilentWatcher
 
 
+def saved(workdir):
+    """The steps of a run's checkpoints: whether there is anything to resume from."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing catches it on purpose."""
 
