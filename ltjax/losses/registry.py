@@ -227,6 +227,11 @@ def _check_parts(config: LossConfig, loss: LossTransform, run: RunFacts) -> None
             f"loss.name = {name} with loss.modulation = {config.modulation} is meaningless: "
             f"{name} changes a softmax, and there is none; use loss.name = cross_entropy"
         )
+    if loss.each is not None and config.contrastive and config.contrast == "paco":
+        raise InputError(
+            f"loss.contrast = paco with loss.modulation = {config.modulation} is meaningless: it "
+            "adds examples to the softmax of the classifier, and there is none; use another loss"
+        )
     if MARGIN in loss.roles and run.head != "cosine":
         raise InputError(
             f"loss.name = {name} with model.head = {run.head} is meaningless: its margin is in "

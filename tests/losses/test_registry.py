@@ -105,6 +105,11 @@ BAD = {
         "changes a softmax, and there is none; use loss.name = cross_entropy",
     ),
     "sigmoid mixing": ({"modulation": "sigmoid_focal"}, {"mixing": "remix"}, "a mixed image has"),
+    "sigmoid paco": (
+        {"modulation": "sigmoid_focal", "contrastive": 1.0, "contrast": "paco"},
+        {},
+        "adds examples to the softmax of the classifier, and there is none",
+    ),
     "gamma": ({"modulation": "focal", "focal_gamma": -1.0}, {}, "loss.focal_gamma = -1.0"),
     "embedded": ({"embedded_weight": 2.0}, {}, "loss.embedded_weight = 2.0"),
 }
@@ -139,6 +144,14 @@ def test_functions_and_configuration_have_one_default():
         losses.label_smoothing: {"epsilon": "smoothing_epsilon"},
         losses.label_aware_smoothing: {"head": "smoothing_head", "tail": "smoothing_tail"},
         losses.bet_weights: {"weight": "embedded_weight"},
+        losses.balanced_contrastive: {"temperature": "temperature"},
+        losses.probabilistic_contrastive: {"temperature": "temperature"},
+        losses.parametric_contrastive: {
+            "alpha": "paco_alpha",
+            "beta": "paco_beta",
+            "gamma": "paco_gamma",
+            "temperature": "temperature",
+        },
     }.items():
         parameters = inspect.signature(function).parameters
         for own, key in names.items():
