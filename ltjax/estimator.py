@@ -34,7 +34,9 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
       method: one of `ltjax.config.METHODS` (the same names as on the command line), or "lda":
-        whitening, class means and prior in closed form, without any step.
+        whitening, class means and prior in closed form, without any step. "bn_la" is
+        "logit_adjustment" unless there are hidden layers: features that stay as they are are
+        standardized either way.
       shrinkage: ridge of the covariance, relative to the mean variance, in (0, 1], or "auto".
       weight_decay: of the mean loss, or "auto".
       tau: strength of the logit adjustment, or "auto".

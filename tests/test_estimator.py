@@ -52,6 +52,21 @@ def fitted():
     return LongTailClassifier(random_state=0).fit(*LONG_TAIL)
 
 
+def test_a_batch_norm_of_rows_standardizes_them():
+    settings = {"epochs": 2, "random_state": 0}
+    plain = LongTailClassifier("logit_adjustment", **settings).fit(*LONG_TAIL)
+    for other in (
+        LongTailClassifier("bn_la", **settings),
+        LongTailClassifier("logit_adjustment", shrinkage=0.1, **settings),
+    ):
+        other.fit(*LONG_TAIL)
+        np.testing.assert_allclose(other.coef_, plain.coef_, rtol=1e-5)
+        assert other.shrinkage_ == 1
+    white = LongTailClassifier("cw_la", shrinkage=0.1, **settings).fit(*LONG_TAIL)
+    assert white.shrinkage_ == 0.1
+    assert abs(white.coef_ - plain.coef_).max() > 1e-3
+
+
 @pytest.mark.slow
 def test_the_checks_of_scikit_learn_pass():
     with warnings.catch_warnings():

@@ -187,10 +187,8 @@ def unchosen(settings: Settings, rows: int) -> Candidate:
     Returns:
       The candidate.
     """
-    shrinkage, strength = (
-        UNCHOSEN if settings.whitens and not settings.hidden else (1.0, UNCHOSEN[1])
-    )
-    if not isinstance(settings.shrinkage, str):
+    shrinkage, strength = UNCHOSEN if settings.whitens else (1.0, UNCHOSEN[1])
+    if settings.whitens and not isinstance(settings.shrinkage, str):
         shrinkage = settings.shrinkage
     if not isinstance(settings.weight_decay, str):
         strength = settings.weight_decay * rows
@@ -200,11 +198,10 @@ def unchosen(settings: Settings, rows: int) -> Candidate:
 def _ranges(settings: Settings, rows: int) -> tuple[Sequence[float], Sequence[float]]:
     """Shrinkages and strengths to choose from."""
     shrinkages: Sequence[float] = (1.0,)
-    if settings.whitens and not settings.hidden:
-        closed = settings.method == LDA
-        shrinkages = CLOSED_FORM_SHRINKAGES if closed else SHRINKAGES
-    if not isinstance(settings.shrinkage, str):
+    if settings.whitens and not isinstance(settings.shrinkage, str):
         shrinkages = (settings.shrinkage,)
+    elif settings.whitens:
+        shrinkages = CLOSED_FORM_SHRINKAGES if settings.method == LDA else SHRINKAGES
     strengths: Sequence[float] = STRENGTHS
     if settings.method == LDA:
         strengths = (0.0,)

@@ -77,8 +77,15 @@ class Settings(NamedTuple):
 
     @property
     def whitens(self) -> bool:
-        """Whether heads see white features; otherwise standardized ones."""
-        return self.method == LDA or METHODS[self.method]["whitening.method"] != "none"
+        """Whether the rows are whitened; otherwise they are standardized.
+
+        They are standardized under `hidden` too, whose outputs are whitened in their place, and for
+        a BatchNorm, which does nothing else to rows that stay as they are.
+        """
+        if self.method == LDA:
+            return True
+        whitening = METHODS[self.method]["whitening.method"]
+        return not self.hidden and whitening not in ("none", "batch_norm")
 
     def config(self, rows: int, num_classes: int) -> Config:
         """The configuration of a training on so many rows."""
