@@ -2,13 +2,9 @@
 
 import contextlib
 import hashlib
-import inspect
 import json
-import logging
 import os
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,7 +71,7 @@ class Checkpoints:
             ]
         )
         self._directory = directory
-        hush_closed_loops()
+        unfinished.hush_closed_loops()
         with self._writing("opened"):
             self._manager = ocp.CheckpointManager(
                 directory.resolve(),
@@ -149,7 +145,8 @@ class Checkpoints:
     def _set_aside(self, bad: int, error: InputError, good: int) -> str:
         aside = self._directory.parent / "damaged"
         aside.mkdir(exist_ok=True)
-        (self._directory / str(bad)).rename(aside / f"{bad}-{int(time.time())}")
+        with contextlib.suppress(FileNotFoundError):  # another host has done so
+            (self._directory / str(bad)).rename(aside / f"{bad}-{int(time.time())}")
         reason = str(error).split("; ")[0]
         return f"{reason}; moved to {aside}; going on from step {good}"
 
@@ -202,6 +199,8 @@ class Checkpoints:
         try:
             yield
         except Exception as e:
+            if _of_another_host(e):
+                raise
             raise DamagedError(
                 f"checkpoint {path} cannot be read ({_first_line(e)}), nor one before it; delete "
                 f"{self._directory} to start again, or use another --workdir"
@@ -220,11 +219,18 @@ class Checkpoints:
         try:
             yield
         except Exception as e:  # a full disk surfaces as one of many types
+            if _of_another_host(e):
+                raise
             unfinished.release()
             raise InputError(
                 f"a checkpoint in {self._directory} cannot be {done} ({_first_line(e)}); "
                 f"{advice(e)}"
             ) from e
+
+
+def _of_another_host(error: Exception) -> bool:
+    """Whether an error means that another host is gone, which says nothing of a file."""
+    return jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def _check_regular(folder: Path) -> None:
@@ -290,37 +296,6 @@ def _verify_meta(step: int, meta: Any) -> None:
         return  # of an earlier version
     if meta[DIGEST]["meta"] != digest_of_meta(step, meta):
         raise ValueError("what is stored beside its arrays does not agree with its SHA-256")
-
-
-def hush_closed_loops() -> None:
-    """Keeps a failed read or write of a checkpoint to the one exception that it raises.
-
-    orbax closes its event loop at the first array that cannot be read or written; the others then
-    find it closed, or are dropped unfinished, and would print a traceback each, some of them after
-    the exception is out.
-    """
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # in a notebook too
-    if getattr(sys.unraisablehook, "hushed", False):
-        return
-    unraisable_hook, hook = sys.unraisablehook, sys.excepthook
-
-    def unraisable(found: Any) -> None:
-        closed = CLOSED in str(found.exc_value)
-        # A loop for which there were not enough files has nothing that it could close.
-        unmade = getattr(found.object, "__qualname__", "") == "BaseEventLoop.__del__"
-        if not (closed or unmade or inspect.iscoroutine(found.object)):
-            unraisable_hook(found)
-
-    def uncaught(kind: Any, value: Any, trace: Any) -> None:
-        if CLOSED not in str(value):
-            hook(kind, value, trace)
-
-    warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
-    unraisable.hushed = True  # type: ignore[attr-defined]
-    sys.unraisablehook, sys.excepthook = unraisable, uncaught
-
-
-CLOSED = "Event loop is closed"
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ltjax.data.loader import Batch
 from ltjax.errors import InputError, one_line, require
 from ltjax.models import Outputs
+from ltjax.training.hosts import wait_for_all
 from ltjax.training.inputs import AXIS, Resident
 from ltjax.training.state import TrainState
 from ltjax.training.step import EvalStep, TrainStep, Variables
@@ -135,6 +136,20 @@ class Mapping:
         if self.hosts == 1:
             return number
         return int(multihost_utils.process_allgather(np.array(number)).max())
+
+    def meet(self) -> None:
+        """Waits for the other hosts, and connects with them.
+
+        A collective operation waits for the last host, but what it needs before, a connection,
+        the CPU's library makes at the first operation of the same devices, and gives up after 30
+        seconds. To be called after what takes one host longer than another, such as loading data.
+        """
+        if self.hosts == 1:
+            return
+        wait_for_all("ltjax: loaded")
+        self.any_host(0)
+        ones = np.ones(len(self.devices), np.int32)
+        jax.block_until_ready(jax.pmap(lambda x: jax.lax.psum(x, AXIS), AXIS)(ones))
 
     def split(self, batch: Batch, *, lead: int = 0) -> Batch:
         """Gives every device its slice: `[lead..., B] -> [devices, lead..., B / devices]`.

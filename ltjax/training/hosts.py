@@ -8,7 +8,10 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,10 @@ from ltjax.errors import InputError, Interrupted, one_line, require, shown
 # A host that is silent for so long counts as lost; JAX's own 100 seconds are long for a run that
 # loses only the steps since its last checkpoint.
 SILENCE_SECONDS = 20
+# The first host waits so long for the last one to start: five minutes, and one for the imports.
+START_SECONDS = 360
+# So much longer than another may a host need to load its data. One that is lost is noticed anyhow.
+LOADING_SECONDS = 3600
 # Functions that the C library calls must not be collected.
 _kept: list[Any] = []
 
@@ -27,10 +34,11 @@ _kept: list[Any] = []
 def joined(address: str | None, processes: int | None, process: int | None) -> Iterator[None]:
     """Context of a run on several hosts; to be entered before anything else of JAX.
 
-    A host whose error ends the context ends without waiting for the others. A host that loses
-    another ends with one line and exit code 1, within `SILENCE_SECONDS` and a few more: where a
-    collective operation fails, and also where JAX ends the process by SIGABRT. What libraries
-    write to the standard error, below Python, goes to a file that the line names.
+    The hosts may start `START_SECONDS` apart. A host whose error ends the context, or a signal
+    outside of the training steps, ends without waiting for the others. A host that loses another
+    ends with one line and exit code 1, within `SILENCE_SECONDS` and a few more: where a collective
+    operation fails, and also where JAX ends the process by SIGABRT. What libraries write to the
+    standard error, below Python, goes to a file that the line names.
 
     Args:
       address: `HOST:PORT` of process 0; None takes all three from the environment that
@@ -48,10 +56,15 @@ def joined(address: str | None, processes: int | None, process: int | None) -> I
     """
     if address is not None:
         _check_address(address)
-    log = _apart()
-    _tell_before_abort(log)
+        if process == 0 and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
+            _check_free(int(address.rpartition(":")[2]))
+    log, began = _apart(), time.monotonic()
+    _tell_before_abort(
+        log, lambda: f"no connection after {time.monotonic() - began:.0f} of {START_SECONDS} s"
+    )
     try:
         _connect(address, processes, process)
+        _tell_before_abort(log, lambda: "JAX ended this process")
         yield
         log.unlink(missing_ok=True)
     except Interrupted:  # every host stops at the same step
@@ -61,10 +74,50 @@ def joined(address: str | None, processes: int | None, process: int | None) -> I
         _end(one_line(e, most=300), log)
     except BaseException as e:
         # At exit JAX would wait for the others, who wait for this host. Called first, being last.
-        atexit.register(os._exit, 2 if isinstance(e, InputError | OSError) else 1)
+        atexit.register(os._exit, _code(e))
         if log.exists() and not log.stat().st_size:
             log.unlink(missing_ok=True)
         raise
+
+
+def wait_for_all(name: str) -> None:
+    """Waits until every host has called this with the same name, up to `LOADING_SECONDS`.
+
+    Args:
+      name: of what they have done.
+
+    Raises:
+      jax.errors.JaxRuntimeError: one of them has not.
+    """
+    from orbax.checkpoint import multihost  # which takes a second to load, and one host not at all
+
+    barrier = multihost.get_barrier_sync_fn()
+    _interruptibly(lambda: barrier(key=name, timeout_ms=LOADING_SECONDS * 1000))
+
+
+def _interruptibly(work: Callable[[], None]) -> None:
+    """Does what waits within C++, such that a signal ends this process meanwhile.
+
+    Python handles a signal once its main thread has returned from C++: that waits for a thread.
+    """
+    done: Future[None] = Future()
+
+    def call() -> None:
+        try:
+            work()
+            done.set_result(None)
+        except BaseException as e:
+            done.set_exception(e)
+
+    threading.Thread(target=call, daemon=True).start()
+    done.result()
+
+
+def _code(error: BaseException) -> int:
+    """Exit code of a host that ends by itself."""
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted(getattr(error, "number", signal.SIGINT)).exit_code
+    return 2 if isinstance(error, InputError | OSError) else 1
 
 
 def _apart() -> Path:
@@ -93,7 +146,7 @@ def _end(reason: str, log: Path) -> None:
     os._exit(1)
 
 
-def _tell_before_abort(log: Path) -> None:
+def _tell_before_abort(log: Path, reason: Callable[[], str]) -> None:
     """Has the line printed where JAX aborts the process, which no exception of Python can stop.
 
     Its service does so in a thread of its own, within C++, when it misses a host. A handler of
@@ -101,7 +154,7 @@ def _tell_before_abort(log: Path) -> None:
     """
 
     def handle(number: int) -> None:
-        _end("JAX ended this process", log)
+        _end(reason(), log)
 
     kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
     _kept.append(kind(handle))
@@ -126,13 +179,31 @@ def _check_address(address: str) -> None:
         ) from e
 
 
+def _check_free(port: int) -> None:
+    """Refuses a port of process 0 that is taken, at which JAX would crash."""
+    try:
+        with socket.create_server(("", port)):
+            pass
+    except OSError as e:
+        raise InputError(
+            f"--coordinator_address has port {port}, on which process 0 cannot listen "
+            f"({e.strerror}); use another port on every host"
+        ) from e
+
+
 def _connect(address: str | None, processes: int | None, process: int | None) -> None:
     """Connects JAX's service of each host with that of process 0."""
+    # JAX would take SIGTERM from Python; the loop asks the hosts itself.
+    jax.config.update("jax_enable_preemption_service", False)
     if getattr(jax.config, "jax_cpu_collectives_implementation", None) in (None, "none"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
-        jax.distributed.initialize(
-            address, processes, process, heartbeat_timeout_seconds=SILENCE_SECONDS
+        _interruptibly(
+            lambda: jax.distributed.initialize(
+                *(address, processes, process),
+                initialization_timeout=START_SECONDS,
+                heartbeat_timeout_seconds=SILENCE_SECONDS,
+            )
         )
     except (ValueError, RuntimeError) as e:
         reason = " ".join(str(e).split())[:200]

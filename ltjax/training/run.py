@@ -86,6 +86,7 @@ def _run(config: Config, workdir: Path, mapping: Mapping, watcher: Watcher | Non
         if (result := folder.finished()) is not None:  # by another process, meanwhile
             return RunOutcome(folder.path, result, True, mapping.chief)
         watcher = (watcher or default_watcher()) if mapping.chief else SilentWatcher()
+        mapping.meet()
         seeds = Seeds(job, mapping)
         content, dataset = identity.content(job), folder.path / "dataset.json"
         description = describe_data(job, config, content)

@@ -9,9 +9,13 @@ them before it ends; so they are released.
 """
 
 import contextlib
+import inspect
 import itertools
+import logging
 import shutil
+import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint._src.futures import future
 
 _managers = itertools.count()
+CLOSED = "Event loop is closed"
 
 
 def own_temporary_folders() -> type[ocp.path.atomicity.AtomicRenameTemporaryPath]:
@@ -58,3 +63,31 @@ def release() -> None:
         for signal in thread._receive_signals:
             with contextlib.suppress(Exception):  # it has come meanwhile
                 future.set_signals([signal], operation_id=thread._operation_id)
+
+
+def hush_closed_loops() -> None:
+    """Keeps a failed read or write of a checkpoint to the one exception that it raises.
+
+    orbax closes its event loop at the first array that cannot be read or written; the others then
+    find it closed, or are dropped unfinished, and would print a traceback each, some of them after
+    the exception is out.
+    """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # in a notebook too
+    if getattr(sys.unraisablehook, "hushed", False):
+        return
+    unraisable_hook, hook = sys.unraisablehook, sys.excepthook
+
+    def unraisable(found: Any) -> None:
+        closed = CLOSED in str(found.exc_value)
+        # A loop for which there were not enough files has nothing that it could close.
+        unmade = getattr(found.object, "__qualname__", "") == "BaseEventLoop.__del__"
+        if not (closed or unmade or inspect.iscoroutine(found.object)):
+            unraisable_hook(found)
+
+    def uncaught(kind: Any, value: Any, trace: Any) -> None:
+        if CLOSED not in str(value):
+            hook(kind, value, trace)
+
+    warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
+    unraisable.hushed = True  # type: ignore[attr-defined]
+    sys.unraisablehook, sys.excepthook = unraisable, uncaught

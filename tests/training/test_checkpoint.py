@@ -132,6 +132,25 @@ def test_a_checkpoint_of_an_earlier_version_has_no_digest(written, tmp_path):
     assert read(tmp_path / "checkpoints")[0] == 7
 
 
+@pytest.mark.parametrize("what", ["save", "restore"])
+def test_a_host_that_is_gone_is_no_damage(written, monkeypatch, what):
+    def gone(*args, **options):
+        raise jax.errors.JaxRuntimeError("Connection closed by peer")
+
+    checkpoints = Checkpoints(written, keep=2)
+    calls = {
+        "save": lambda: checkpoints.save(9, state(), META),
+        "restore": lambda: checkpoints.restore_newest(state(), lambda path, meta: None),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "process_count", lambda: 2)
+        patch.setattr(checkpoints._manager, what, gone)
+        with pytest.raises(jax.errors.JaxRuntimeError):
+            calls[what]()
+    checkpoints.close()
+    assert read(written)[2] == []
+
+
 def test_the_digest_knows_values_types_and_shapes():
     one = state()
     others = [

@@ -13,7 +13,6 @@ from ltjax.errors import Interrupted
 from ltjax.main import main
 from ltjax.report.__main__ import main as report_main
 from ltjax.training import ending, workdir
-from ltjax.training.checkpoint import hush_closed_loops
 from ltjax.training.progress import BarWatcher
 from tests.helpers import SMALLEST
 
@@ -103,21 +102,6 @@ def test_a_terminal_that_is_gone_ends_no_run():
     watcher.update(1, "epoch 1.0")
     watcher.evaluated(1, "0.5")
     watcher.stop()
-
-
-def test_a_loop_without_files_is_closed_without_words(monkeypatch):
-    import asyncio
-
-    told = []
-    monkeypatch.setattr(sys, "unraisablehook", told.append)
-    hush_closed_loops()
-    found = SimpleNamespace(
-        exc_value=AttributeError("_ssock"), object=asyncio.BaseEventLoop.__del__
-    )
-    sys.unraisablehook(found)
-    assert not told
-    sys.unraisablehook(SimpleNamespace(exc_value=AttributeError("_ssock"), object=None))
-    assert len(told) == 1
 
 
 @pytest.mark.slow

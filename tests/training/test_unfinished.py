@@ -1,10 +1,13 @@
 """A process whose save failed can go on at once, though the failed one is still writing."""
 
+import asyncio
 import errno
 import os
+import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
@@ -14,7 +17,7 @@ from orbax.checkpoint._src.serialization import jax_array_handlers
 from ltjax.errors import InputError
 from ltjax.training.checkpoint import Checkpoints, digest_of_arrays
 from ltjax.training.state import TrainState
-from ltjax.training.unfinished import clear, own_temporary_folders
+from ltjax.training.unfinished import clear, hush_closed_loops, own_temporary_folders
 
 SLOWER = 0.4
 
@@ -92,3 +95,16 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     clear(tmp_path)
     assert files(tmp_path) == ["7", "7/state"]
     clear(tmp_path / "none yet")
+
+
+def test_a_loop_without_files_is_closed_without_words(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    hush_closed_loops()
+    found = SimpleNamespace(
+        exc_value=AttributeError("_ssock"), object=asyncio.BaseEventLoop.__del__
+    )
+    sys.unraisablehook(found)
+    assert not told
+    sys.unraisablehook(SimpleNamespace(exc_value=AttributeError("_ssock"), object=None))
+    assert len(told) == 1
