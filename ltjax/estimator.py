@@ -34,9 +34,8 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
       method: one of `ltjax.config.METHODS` (the same names as on the command line), or "lda":
-        whitening, class means and prior in closed form, without any step. "bn_la" is
-        "logit_adjustment" unless there are hidden layers: features that stay as they are are
-        standardized either way.
+        whitening, class means and prior in closed form. Without hidden layers "bn_la" is
+        "logit_adjustment", since features are standardized in any case.
       shrinkage: ridge of the covariance, relative to the mean variance, in (0, 1], or "auto".
       weight_decay: of the mean loss, or "auto".
       tau: strength of the logit adjustment, or "auto".
