@@ -33,9 +33,8 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):
     "auto" is chosen on held-out training rows, and the head is then trained on all rows.
 
     Args:
-      method: one of `ltjax.config.METHODS` (the same names as on the command line), or "lda":
-        whitening, class means and prior in closed form. Without hidden layers "bn_la" is
-        "logit_adjustment", since features are standardized in any case.
+      method: one of `ltjax.config.METHODS`, or "lda": whitening, class means and prior in closed
+        form. Without hidden layers "bn_la" is "logit_adjustment": features are standardized anyway.
       shrinkage: ridge of the covariance, relative to the mean variance, in (0, 1], or "auto".
       weight_decay: of the mean loss, or "auto".
       tau: strength of the logit adjustment, or "auto".
