@@ -104,6 +104,9 @@ def _fill_in(flat: FlatConfig) -> None:
     flat["seed"] = flat["seeds"][0]
     if flat["data.seed"] is None:
         flat["data.seed"] = flat["seed"]
+    entry = PRETRAINED.get(flat["model.weights"])
+    if entry is not None and flat["data.image_size"] is None and _reads_files(flat):
+        flat["data.image_size"] = entry.size
     # A second stage, or one on given features, trains neither backbone nor whitening, so their
     # statistics fit; those of frozen layers must stay as they are.
     fixed = flat["model.name"] in TAKE_FEATURES and not tuple(flat["model.hidden"] or ())
@@ -111,6 +114,11 @@ def _fill_in(flat: FlatConfig) -> None:
     averaged = flat["optimizer.ema_decay"] or flat["optimizer.swa_epochs"]
     if not averaged or flat["stage"] != "one" or fixed or partly:
         flat["optimizer.ema_batches"] = 0
+
+
+def _reads_files(flat: FlatConfig) -> bool:
+    """Whether the images are decoded, and can be resized."""
+    return flat["data.name"] not in ("digits", "npz", "features")
 
 
 def _typed(key: Key, value: Any) -> Any:
@@ -145,7 +153,7 @@ def _shrink(flat: FlatConfig) -> None:
     flat["evaluation.batch_size"] = min(flat["evaluation.batch_size"], 128)
     large = flat["model.name"] not in _SMALL
     flat["data.limit"] = min(flat["data.limit"] or 512, 64 if large else 512)
-    if flat["data.name"] not in ("digits", "npz", "features") and flat["data.image_size"]:
+    if _reads_files(flat) and flat["data.image_size"]:
         side = 32 if large else 64
         if flat["model.name"] in VITS:  # whose patches fill the images
             side -= side % VITS[flat["model.name"]].patch

@@ -167,8 +167,8 @@ class DataConfig:
     image_size: int | None = option(
         None,
         integer(1, 4096),
-        f"side in pixels of the network's square input; None: as stored, or {DEFAULT_SIZE} where "
-        "images differ in size",
+        "side in pixels of the network's square input; None: that of a pretrained network "
+        f"(model.weights), else as stored, or {DEFAULT_SIZE} where images differ in size",
     )
     statistics: str | tuple[float, ...] = STATISTICS.field()
     residency: str = option(

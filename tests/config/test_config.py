@@ -197,6 +197,19 @@ def test_values_that_do_not_go_together(words):
         configs.resolve(config)
 
 
+def test_images_have_the_size_that_a_pretrained_network_has_learned():
+    def size(name, weights, given=None):
+        config = configs.default()
+        config.data.name, config.data.image_size = name, given
+        config.model.name, config.model.weights = "efficientnet_lite0", weights
+        return configs.resolve(config).data.image_size
+
+    assert size("cifar10", "efficientnet_lite0") == 224
+    assert size("cifar10", "efficientnet_lite0", 64) == 64
+    assert size("cifar10", "") is None
+    assert size("npz", "efficientnet_lite0") is None
+
+
 def test_what_is_for_images_is_refused_on_features():
     config = configs.default()
     config.data.name, config.data.path, config.model.name = "features", "x.npy", "mlp"
