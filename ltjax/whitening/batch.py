@@ -52,8 +52,18 @@ class Batch(NamedTuple):
 
         A mixture with the running covariance needs `D x D`.
         """
-        devices = 1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)
-        return self.rows.shape[0] * devices < self.rows.shape[1] and self.past.covariance is None
+        return self._count < self.rows.shape[1] and self.past.covariance is None
+
+    @property
+    def side(self) -> int:
+        """Rows of the matrix that is decomposed."""
+        return self._count if self.dual else self.rows.shape[1]
+
+    @property
+    def _count(self) -> int:
+        """Number of rows of all devices, with padding."""
+        devices: int = 1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)
+        return self.rows.shape[0] * devices
 
     def gathered(self) -> "Batch":
         """Gathers the rows of all devices on each of them.

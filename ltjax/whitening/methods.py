@@ -14,6 +14,9 @@ from ltjax.whitening.shrinkage import ESTIMATES, FLOOR, SHRINKAGE
 
 # The whitened rows and the intensity `a` that was used.
 Result = tuple[jax.Array, jax.Array]
+# TPU's `eigh` is Jacobi's up to this size. Above it is QDWH, which takes minutes to compile
+# (https://github.com/jax-ml/jax/issues/28315); there the root comes from products alone.
+TPU_JACOBI = 256
 
 
 def _by_decomposition(batch: Batch, *, svd: bool) -> Result:
@@ -44,6 +47,8 @@ def _by_decomposition(batch: Batch, *, svd: bool) -> Result:
 def zca(batch: Batch) -> Result:
     """ZCA: the symmetric root, by `eigh` of the smaller of `X^T X` and `X X^T`.
 
+    On TPU, where that has more than 256 rows, it is `newton_schulz`, which is as exact.
+
     Args:
       batch: the rows and how to whiten them.
 
@@ -53,7 +58,14 @@ def zca(batch: Batch) -> Result:
     Source: Huang et al. (CVPR 2018), https://arxiv.org/abs/1804.08450; choosing the smaller matrix
     is ours.
     """
-    return _by_decomposition(batch, svd=False)
+    tiny = not isinstance(batch.shrinkage, str) and batch.shrinkage < FLOOR
+    if batch.side <= TPU_JACOBI or tiny:
+        return _by_decomposition(batch, svd=False)
+    found: Result = jax.lax.platform_dependent(
+        tpu=lambda: newton_schulz(batch._replace(steps=None)),
+        default=lambda: _by_decomposition(batch, svd=False),
+    )
+    return found
 
 
 def zca_svd(batch: Batch) -> Result:
@@ -176,7 +188,13 @@ WHITENINGS: dict[str, Callable[[Batch], Result]] = {
 
 
 def _symmetric(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Array:
-    return inverse_sqrt(covariance, a)
+    if len(covariance) <= TPU_JACOBI:
+        return inverse_sqrt(covariance, a)
+    found: jax.Array = jax.lax.platform_dependent(
+        tpu=lambda: _symmetric_by_products(covariance, jnp.maximum(a, FLOOR), None),
+        default=lambda: inverse_sqrt(covariance, a),
+    )
+    return found
 
 
 def _symmetric_by_products(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Array:

@@ -1,6 +1,7 @@
 """The coupled Newton-Schulz iteration: an inverse square root by matrix products alone."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,32 +68,83 @@ def _norm(matrix: jax.Array) -> jax.Array:
     return jnp.where(norm > 0, norm, jnp.ones_like(norm))
 
 
-# The three matrices that an iteration carries from step to step; the last one converges to I.
-Carry = tuple[jax.Array, jax.Array, jax.Array]
+class _Product(NamedTuple):
+    """`M[target] <- factor M[left] M[right] + share (A + A^T) + shift I`, with `A = M[added]`."""
+
+    left: int
+    right: int
+    target: int
+    factor: float = 1.0
+    added: int = 0
+    share: float = 0.0
+    shift: float = 0.0
 
 
-def _iterate(step: Callable[[Carry], Carry], carry: Carry) -> Carry:
-    """Repeats `step` until the product carried is near I, then until that is rounding.
+def _iterate(products: Sequence[_Product], matrices: jax.Array, half: int) -> jax.Array:
+    """Takes steps of several products until `H = M[half]` is near I, then until that is rounding.
 
-    Once `||I - P||_F < 1/2` convergence is quadratic: four more steps leave float32
-    rounding, six float64's. A NaN ends the loop, since it is not above 1/2. All steps are of one
-    loop, whose body is compiled once: on TPU each product is slow to compile.
+    `H = (3 I - P) / 2` of a product `P` that converges to I. Once `||I - P||_F = 2 ||I - H||_F` is
+    below 1/2 convergence is quadratic: four more steps leave float32 rounding, six float64's. A NaN
+    ends the loop, since it is not above 1/2.
+
+    All products are turns of one loop, that reads of a table what to multiply: a product in full
+    float32 precision is slow to compile for TPU, and so there is one.
     """
-    more = 4 if jnp.finfo(carry[2].dtype).bits == 32 else 6
+    more = 4 if jnp.finfo(matrices.dtype).bits == 32 else 6
+    eye = jnp.eye(matrices.shape[-1], dtype=matrices.dtype)
+    places = jnp.array([(p.left, p.right, p.target, p.added) for p in products], jnp.int32)
+    factors = jnp.array([(p.factor, p.share, p.shift) for p in products], matrices.dtype)
 
-    def going(state: tuple[jax.Array, jax.Array, Carry]) -> jax.Array:
+    def multiply(turn: jax.Array, m: jax.Array) -> jax.Array:
+        left, right, target, added = places[turn]
+        factor, share, shift = factors[turn]
+        new = factor * matmul(m[left], m[right]) + shift * eye
+        return m.at[target].set(new + share * (m[added] + m[added].T))
+
+    def going(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         return state[1] < more
 
-    def body(state: tuple[jax.Array, jax.Array, Carry]) -> tuple[jax.Array, jax.Array, Carry]:
-        count, after, carry = state
-        p = carry[2]
-        residual = jnp.sqrt(jnp.sum((p - jnp.eye(p.shape[0], dtype=p.dtype)) ** 2))
+    def body(
+        state: tuple[jax.Array, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        count, after, m = state
+        residual = 2 * jnp.sqrt(jnp.sum((m[half] - eye) ** 2))
         far = (residual > 0.5) & (count < MAX_STEPS) & (after == 0)
-        return count + 1, jnp.where(far, after, after + 1), step(carry)
+        m = jax.lax.fori_loop(0, len(products), multiply, m)
+        return count + 1, jnp.where(far, after, after + 1), m
 
     zero = jnp.zeros((), jnp.int32)
-    _, _, carry = jax.lax.while_loop(going, body, (zero, zero, carry))
-    return carry
+    found: jax.Array = jax.lax.while_loop(going, body, (zero, zero, matrices))[2]
+    return found
+
+
+# The root: Y, Z and H = (3 I - Z Y) / 2.
+_Y, _Z, _H = range(3)
+_ROOT = (
+    _Product(_Y, _H, _Y),
+    _Product(_H, _Z, _Z),
+    _Product(_Z, _Y, _H, -0.5, shift=1.5),
+)
+
+
+@jax.custom_jvp
+def _converged(matrix: jax.Array) -> jax.Array:
+    scale = _norm(matrix) / 2
+    y = matrix / scale
+    eye = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+    return _iterate(_ROOT, jnp.stack([y, eye, _half_step(y)]), _H)[_Z] / jnp.sqrt(scale)
+
+
+# The sign of `[[B, C], [0, -B]]`: B <- B H and C <- H C + C H + (B C B - 3 C) / 2, with symmetric C
+# and H = (3 I - B^2) / 2; half of what is not B C B is computed first.
+_B, _C, _H_OF_B, _HALF, _BC = range(5)
+_SIGN = (
+    _Product(_H_OF_B, _C, _HALF, added=_C, share=-0.375),
+    _Product(_B, _C, _BC),
+    _Product(_BC, _B, _C, 0.5, added=_HALF, share=1.0),
+    _Product(_B, _H_OF_B, _B),
+    _Product(_B, _B, _H_OF_B, -0.5, shift=1.5),
+)
 
 
 def _solve_lyapunov(root: jax.Array, right: jax.Array) -> jax.Array:
@@ -101,33 +153,9 @@ def _solve_lyapunov(root: jax.Array, right: jax.Array) -> jax.Array:
     The matrix sign iteration on `[[R, E], [0, -R]]`, whose sign is `[[I, 2 X], [0, -I]]`.
     """
     scale = _norm(root) / 2**0.5
-
-    def step(carry: Carry) -> Carry:
-        b, c, square = carry
-        left = matmul(square, c)
-        c = (3 * c - left - left.T + matmul(b, c, b)) / 2
-        b = matmul(b, _half_step(square))
-        return b, c, matmul(b, b)
-
-    b = root / scale
-    _, c, _ = _iterate(step, (b, right / scale, matmul(b, b)))
-    return c / 2
-
-
-@jax.custom_jvp
-def _converged(matrix: jax.Array) -> jax.Array:
-    scale = _norm(matrix) / 2
-
-    def step(carry: Carry) -> Carry:
-        y, z, product = carry
-        half = _half_step(product)
-        y, z = matmul(y, half), matmul(half, z)
-        return y, z, matmul(z, y)
-
-    y = matrix / scale
-    start = (y, jnp.eye(matrix.shape[0], dtype=matrix.dtype), y)
-    _, z, _ = _iterate(step, start)
-    return z / jnp.sqrt(scale)
+    b, zero = root / scale, jnp.zeros_like(root)
+    start = jnp.stack([b, right / scale, _half_step(matmul(b, b)), zero, zero])
+    return _iterate(_SIGN, start, _H_OF_B)[_C] / 2
 
 
 @_converged.defjvp

@@ -31,9 +31,9 @@ def eigh(matrix: jax.Array, *, native: bool = False) -> tuple[jax.Array, jax.Arr
 
     CPU: LAPACK's divide and conquer, or the same on two threads (`ltjax.kernels.eigh`). GPU: Jacobi
     for 32 < D <= 512, otherwise JAX's default. TPU: JAX's default, which is Jacobi up to 256 and
-    QDWH above (slow to compile: https://github.com/jax-ml/jax/issues/28315). Whitening depends on
-    the platform here and nowhere else. The choices for GPU and TPU follow the issues linked here
-    and above; we did not measure them.
+    QDWH above (slow to compile, so that `ltjax.whitening.methods` does without it there; whitening
+    depends on the platform in these two places alone). The choices for GPU and TPU follow the
+    issues linked there and above; we did not measure them.
 
     Args:
       matrix: `[D, D]`, symmetric; only the lower triangle is read. It is a constant to

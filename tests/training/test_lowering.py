@@ -17,8 +17,8 @@ from ltjax.config.recipes import METHODS, STAGES
 from ltjax.losses import batch_loss, bet_weights, loss_inputs
 from ltjax.serving.load import Trained, features_function, folded_function, logits_function
 from ltjax.training.inputs import AXIS
-from ltjax.whitening import whiten
-from ltjax.whitening.methods import DIAGONAL, WHITENINGS
+from ltjax.whitening import whiten, whitening_matrix
+from ltjax.whitening.methods import DIAGONAL, TPU_JACOBI, WHITENINGS
 from tests.helpers import tiny_config
 
 # Custom calls that XLA's own backends define. A Python callback or a native kernel of ltjax is none
@@ -148,6 +148,22 @@ def test_whitening_methods():
         ]
 
     check_everywhere(mapped(every, rows(64, 8), rows(64, 80)), 20 * len(cases))
+
+
+def test_large_roots_are_products_on_tpu():
+    def loss(x):
+        return jnp.sum(jnp.tanh(whiten(x))) + jnp.sum(whitening_matrix(x.T @ x))
+
+    def decomposes(rows, size, platform):
+        x = jax.ShapeDtypeStruct((rows, size), jnp.float32)
+        text = jax.jit(jax.grad(loss)).trace(x).lower(lowering_platforms=(platform,)).as_text()
+        return any(name in text for name in ("Eigh", "qdwh", "syevd"))
+
+    large = TPU_JACOBI + 1
+    assert decomposes(2 * large, large - 1, "tpu")
+    assert not decomposes(2 * large, large, "tpu")
+    assert decomposes(2 * large, large, "cuda")
+    assert decomposes(2 * large, large, "cpu")
 
 
 def test_serving():
