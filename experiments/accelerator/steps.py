@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from ltjax.config import Config
 from ltjax.data.loader import Batch
@@ -38,7 +38,7 @@ class Abstract(Mapping):
     def __init__(self, count: int, platform: str):
         self.devices, self.hosts, self.host = [], 1, 0
         self.backend, self.engine = "shard_map", choose_engine(platform)
-        self._mesh = AbstractMesh((count,), (AXIS,))  # type: ignore[assignment]
+        self._mesh = AbstractMesh((count,), (AXIS,), (AxisType.Auto,))  # type: ignore[assignment]
         self._shared = self._everywhere = NamedSharding(self._mesh, PartitionSpec())
 
 
