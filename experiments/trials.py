@@ -171,12 +171,9 @@ def _work(
     import jax
 
     about = records.environment(f"1 x {jax.local_devices()[0].device_kind}")
-    with contextlib.ExitStack() as stack:
-        if workdirs is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        else:
-            folder = workdirs / protocol
-        runner = Runner(PROTOCOLS[protocol], folder, data_dir, extras)
+    place = contextlib.nullcontext(workdirs / protocol) if workdirs else None
+    with place or tempfile.TemporaryDirectory() as folder:
+        runner = Runner(PROTOCOLS[protocol], Path(folder), data_dir, extras)
         results = [(trial, runner(trial)) for trial in trials]
     # A worker would keep the programs of all its runs; after a hundred of them memory maps run out.
     jax.clear_caches()

@@ -1,6 +1,7 @@
 """Settings of every test: 4 host devices, and no implicit dtype or rank promotion."""
 
 import os
+import sys
 import tempfile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -11,8 +12,10 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Compiling takes most of the tests' time, and this halves it. With XLA_FLAGS set, even to nothing,
-# the tests run as the environment says, as a user's program does.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# the tests run as the environment says, as a user's program does. The jax of Python 3.12 and later
+# then rounds differently in programs of one seed and of two, which tests compare to the bit.
+if sys.version_info < (3, 12):
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Caches the labels of shared datasets here, not beside the datasets.
 os.environ.setdefault("LTJAX_CACHE_DIR", os.environ["JAX_COMPILATION_CACHE_DIR"] + "-labels")
 

@@ -43,11 +43,11 @@ SHORT = {
 REFERENCES = ("ce", "logit_adjustment", "bn_la")
 # The field's protocol, whose runs are long: their learning curves are kept.
 FIELD = ("cifar10", "cifar100")
-CURVES = {
-    "test/balanced_accuracy": "top-1",
-    "before_whitening/effective_rank": "effective rank of the features",
-    "before_whitening/mean_abs_correlation": "mean correlation of the features",
-}
+CURVES = (
+    "test/balanced_accuracy",
+    "before_whitening/effective_rank",
+    "before_whitening/mean_abs_correlation",
+)
 GROUPS = {"digits": ("digits_10", "digits_20", "digits_50")}
 # Top-1 with ResNet-32 at imbalance factor 100, with the protocol. Cao et al. report the best epoch
 # on the test images; Menon et al. train for 1,241 and 1,419 epochs, 80.9 being the best tau of the
@@ -95,9 +95,8 @@ def published_table() -> str:
 
 def table(protocol: str, found: Results) -> str:
     """The main rows of a protocol."""
-    data = PROTOCOLS[protocol].overrides.get("data.name", "")
-    pretrained = protocol.startswith("finetuned")
-    published = {} if pretrained else PUBLISHED.get(data.removesuffix("_lt"), {})
+    recipe = PROTOCOLS[protocol].config.removeprefix("configs.").removesuffix("_lt")
+    published = PUBLISHED.get(recipe, {})
     return accuracy_table(found, [*CLASSICAL, *MAIN], REFERENCES, published=published)
 
 
@@ -284,7 +283,7 @@ def main() -> None:
         count = args.seeds or (20 if protocol.startswith("digits") else 5)
         # Row by row for every seed, so that what there is at any time compares.
         trials = [Trial(name, seed) for seed in range(count) for name in names]
-        extras = Extras(curve=tuple(CURVES)) if protocol in FIELD else None
+        extras = Extras(curve=CURVES) if protocol in FIELD else None
         store = run_and_store(protocol, trials, args, parser, extras)
         found = pooled(store.path) if store.path else of_store(store)
         print(f"\n{PROTOCOLS[protocol].words}\n\n{table(protocol, found)}\n{claims(found)}")

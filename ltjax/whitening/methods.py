@@ -1,6 +1,7 @@
 """The whitening methods, each for one group of channels of a batch; pure functions."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,18 @@ from ltjax.whitening.shrinkage import ESTIMATES, FLOOR, SHRINKAGE
 
 # The whitened rows and the intensity `a` that was used.
 Result = tuple[jax.Array, jax.Array]
+T = TypeVar("T")
 # TPU's `eigh` is Jacobi's up to this size. Above it is QDWH, which takes minutes to compile
 # (https://github.com/jax-ml/jax/issues/28315); there the root comes from products alone.
 TPU_JACOBI = 256
+
+
+def _by_platform(size: int, decomposed: Callable[[], T], by_products: Callable[[], T]) -> T:
+    """What suits the platform for a matrix of `size` rows."""
+    if size <= TPU_JACOBI:
+        return decomposed()
+    found: T = jax.lax.platform_dependent(tpu=by_products, default=decomposed)
+    return found
 
 
 def _by_decomposition(batch: Batch, *, svd: bool) -> Result:
@@ -59,13 +69,11 @@ def zca(batch: Batch) -> Result:
     is ours.
     """
     tiny = not isinstance(batch.shrinkage, str) and batch.shrinkage < FLOOR
-    if batch.side <= TPU_JACOBI or tiny:
-        return _by_decomposition(batch, svd=False)
-    found: Result = jax.lax.platform_dependent(
-        tpu=lambda: newton_schulz(batch._replace(steps=None)),
-        default=lambda: _by_decomposition(batch, svd=False),
+    return _by_platform(
+        0 if tiny else batch.side,
+        lambda: _by_decomposition(batch, svd=False),
+        lambda: newton_schulz(batch._replace(steps=None)),
     )
-    return found
 
 
 def zca_svd(batch: Batch) -> Result:
@@ -188,13 +196,11 @@ WHITENINGS: dict[str, Callable[[Batch], Result]] = {
 
 
 def _symmetric(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Array:
-    if len(covariance) <= TPU_JACOBI:
-        return inverse_sqrt(covariance, a)
-    found: jax.Array = jax.lax.platform_dependent(
-        tpu=lambda: _symmetric_by_products(covariance, jnp.maximum(a, FLOOR), None),
-        default=lambda: inverse_sqrt(covariance, a),
+    return _by_platform(
+        len(covariance),
+        lambda: inverse_sqrt(covariance, a),
+        lambda: _symmetric_by_products(covariance, jnp.maximum(a, FLOOR), None),
     )
-    return found
 
 
 def _symmetric_by_products(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Array:

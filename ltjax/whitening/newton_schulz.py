@@ -91,6 +91,7 @@ def _iterate(products: Sequence[_Product], matrices: jax.Array, half: int) -> ja
     float32 precision is slow to compile for TPU, and so there is one.
     """
     more = 4 if jnp.finfo(matrices.dtype).bits == 32 else 6
+    adds = any(p.share for p in products)
     eye = jnp.eye(matrices.shape[-1], dtype=matrices.dtype)
     places = jnp.array([(p.left, p.right, p.target, p.added) for p in products], jnp.int32)
     factors = jnp.array([(p.factor, p.share, p.shift) for p in products], matrices.dtype)
@@ -99,7 +100,9 @@ def _iterate(products: Sequence[_Product], matrices: jax.Array, half: int) -> ja
         left, right, target, added = places[turn]
         factor, share, shift = factors[turn]
         new = factor * matmul(m[left], m[right]) + shift * eye
-        return m.at[target].set(new + share * (m[added] + m[added].T))
+        if adds:
+            new += share * (m[added] + m[added].T)
+        return m.at[target].set(new)
 
     def going(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         return state[1] < more
