@@ -38,7 +38,7 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):
       shrinkage: ridge of the covariance, relative to the mean variance, in (0, 1], or "auto".
       weight_decay: of the mean loss, or "auto".
       tau: strength of the logit adjustment, or "auto".
-      epochs: passes over the rows, or "auto": 2 to 60, so that about 300,000 rows are seen.
+      epochs: passes over the rows, or "auto": 2 to 60, so that about 100,000 rows are seen.
       batch_size: rows of a step, or "auto": 64 to 1,024, by the number of rows.
       learning_rate: peak of the cosine, or "auto".
       hidden: widths of hidden layers; () is a linear head.

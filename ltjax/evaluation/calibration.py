@@ -119,9 +119,13 @@ def fit(
 
     def nll(point: np.ndarray) -> tuple[float, np.ndarray]:
         strength, log_t = point
-        log_p = log_softmax(z * np.exp(-log_t) - strength * log_prior, axis=1)
-        loss = -share @ log_p[rows, labels]
-        miss = np.exp(log_p)
+        # In place: shifted logits, then probabilities, then what they miss of the labels.
+        miss = z * np.exp(-log_t) - strength * log_prior
+        miss -= miss.max(axis=1, keepdims=True)
+        own = miss[rows, labels]
+        total = np.exp(miss, out=miss).sum(axis=1)
+        loss = share @ (np.log(total) - own)
+        miss /= total[:, None]
         miss[rows, labels] -= 1
         miss *= share[:, None]
         slopes = -np.array([miss.sum(axis=0) @ log_prior, np.vdot(miss, z) * np.exp(-log_t)])

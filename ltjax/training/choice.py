@@ -24,14 +24,15 @@ from ltjax.whitening.classwise import Basis, ClassMoments, within_class_basis
 
 # Candidates: intensities of the shrinkage, and weight decays in units of one row, so that they
 # mean the same for any number of rows: the decay of the mean loss over N rows is `strength / N`.
+# Strengths are tried from the first one on, in steps, as long as they get better.
 SHRINKAGES = (0.95, 0.7, 0.3)
-STRENGTHS = (10.0, 40.0, 160.0)
+FIRST_STRENGTH, STRENGTH_STEP, STRENGTH_RANGE = 40.0, 4.0, (0.1, 1e6)
 CLOSED_FORM_SHRINKAGES = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
 # Shrinkage and strength where there are too few rows to choose by.
 UNCHOSEN = (0.5, 2.0)
 # What a choice is made on: with more classes or rows, a part of them.
 MOST_CLASSES, MOST_ROWS = 100, 12_288
-# Rows that all epochs of a candidate together see.
+# Rows that all epochs of a candidate together see at most.
 CHOICE_ROWS_SEEN = 50_000
 # With fewer held-out rows than this there is nothing to choose by.
 FEWEST_HELD_OUT = 40
@@ -122,7 +123,7 @@ def _limit(sizes: np.ndarray) -> int:
 def choose(data: Data, settings: Settings, moments: ClassMoments) -> Candidate:
     """Chooses what is left to choose, by the class-balanced log loss of held-out rows.
 
-    First the shrinkage is chosen, at the middle strength, then the strength. Each candidate has its
+    First the shrinkage is chosen, at the first strength, then the strength. Each candidate has its
     best temperature and, where `tau` is to be chosen, its best logit adjustment. The held-out rows
     are no part of the covariance either: with few rows for a feature, whitening by the covariance
     of a row makes this row easier than others. The chosen head is trained on all rows afterwards.
@@ -145,8 +146,7 @@ def choose(data: Data, settings: Settings, moments: ClassMoments) -> Candidate:
     part = data._replace(labels=number[data.labels], num_classes=len(found.classes))
     kept, held = part.rows(basis, found.kept), part.rows(basis, found.held)
     counts = np.bincount(kept.labels, minlength=part.num_classes)
-    shrinkages, strengths = _ranges(settings, len(data.labels))
-    middle = len(strengths) // 2
+    shrinkages, first = _shrinkages(settings), _first_strength(settings, len(data.labels))
 
     def score(candidates: Sequence[Candidate]) -> list[Scored]:
         logits = _outputs(part, settings, basis, candidates, kept, held)
@@ -157,13 +157,34 @@ def choose(data: Data, settings: Settings, moments: ClassMoments) -> Candidate:
         ]
 
     own = settings.correction()
-    best = min(score([Candidate(a, strengths[middle], own) for a in shrinkages]), key=_loss)
-    others = [
-        Candidate(best.candidate.shrinkage, s, own) for s in strengths if s != strengths[middle]
-    ]
-    if not others:
+    best = min(score([Candidate(a, first, own) for a in shrinkages]), key=_loss)
+    if settings.method == LDA or settings.weight_decay != AUTO:
         return best.candidate
-    return min([best, *score(others)], key=_loss).candidate
+    return best_strength(best, lambda a, s: score([Candidate(a, s, own)])[0]).candidate
+
+
+def best_strength(first: "Scored", score: Callable[[float, float], "Scored"]) -> "Scored":
+    """The best strength from that of `first` on: upwards, or downwards where upwards is worse.
+
+    Args:
+      first: the candidate to start from.
+      score: of a shrinkage and a strength.
+
+    Returns:
+      The last candidate that was better than the one before it.
+    """
+    best = first
+    for factor in (STRENGTH_STEP, 1 / STRENGTH_STEP):
+        while (
+            STRENGTH_RANGE[0] < (strength := best.candidate.strength * factor) < STRENGTH_RANGE[1]
+        ):
+            found = score(best.candidate.shrinkage, strength)
+            if found.loss >= best.loss:
+                break
+            best = found
+        if best is not first:
+            break
+    return best
 
 
 class Scored(NamedTuple):
@@ -195,19 +216,21 @@ def unchosen(settings: Settings, rows: int) -> Candidate:
     return Candidate(shrinkage, strength, settings.correction())
 
 
-def _ranges(settings: Settings, rows: int) -> tuple[Sequence[float], Sequence[float]]:
-    """Shrinkages and strengths to choose from."""
-    shrinkages: Sequence[float] = (1.0,)
-    if settings.whitens and not isinstance(settings.shrinkage, str):
-        shrinkages = (settings.shrinkage,)
-    elif settings.whitens:
-        shrinkages = CLOSED_FORM_SHRINKAGES if settings.method == LDA else SHRINKAGES
-    strengths: Sequence[float] = STRENGTHS
+def _shrinkages(settings: Settings) -> Sequence[float]:
+    """Shrinkages to choose from."""
+    if not settings.whitens:
+        return (1.0,)
+    if not isinstance(settings.shrinkage, str):
+        return (settings.shrinkage,)
+    return CLOSED_FORM_SHRINKAGES if settings.method == LDA else SHRINKAGES
+
+
+def _first_strength(settings: Settings, rows: int) -> float:
+    """The strength that is given, or that of which the choice starts."""
     if settings.method == LDA:
-        strengths = (0.0,)
-    elif not isinstance(settings.weight_decay, str):
-        strengths = (settings.weight_decay * rows,)
-    return shrinkages, strengths
+        return 0.0
+    given = settings.weight_decay
+    return FIRST_STRENGTH if isinstance(given, str) else given * rows
 
 
 def _outputs(
@@ -227,7 +250,7 @@ def _outputs(
     else:
         total = len(kept.labels)
         if settings.epochs == AUTO:
-            seen = int(np.clip(-(-CHOICE_ROWS_SEEN // total), FEWEST_EPOCHS, MOST_EPOCHS))
+            seen = int(np.clip(CHOICE_ROWS_SEEN // total, FEWEST_EPOCHS, MOST_EPOCHS))
             settings = settings._replace(epochs=seen)
         # With as many rows in a batch as all rows would have, a small choice shares the program of
         # the training after it, whose compilation costs more than both.

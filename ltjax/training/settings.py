@@ -22,8 +22,9 @@ AUTO = "auto"
 # The method without steps: class means in white coordinates.
 LDA = "lda"
 CLASSIFIERS = (*METHODS, LDA)
-# Rows that all epochs together see by default, and the fewest and most epochs for that.
-ROWS_SEEN, FEWEST_EPOCHS, MOST_EPOCHS = 300_000, 2, 60
+# Rows that all epochs together see at most by default, and the fewest and most epochs: 75,000 to
+# 300,000 rows were equally good on held-out rows of CIFAR-100-LT and CIFAR-10-LT.
+ROWS_SEEN, FEWEST_EPOCHS, MOST_EPOCHS = 100_000, 2, 60
 SMALLEST_BATCH, LARGEST_BATCH = 64, 1024
 
 
@@ -94,7 +95,7 @@ class Settings(NamedTuple):
             wanted = 2 ** int(np.log2(3 * np.sqrt(rows)))
             batch = int(np.clip(wanted, SMALLEST_BATCH, LARGEST_BATCH))
         if isinstance(epochs, str):
-            epochs = int(np.clip(-(-ROWS_SEEN // rows), FEWEST_EPOCHS, MOST_EPOCHS))
+            epochs = int(np.clip(ROWS_SEEN // rows, FEWEST_EPOCHS, MOST_EPOCHS))
         sampler = SamplerConfig(
             num_blocks=min(self.n_blocks, num_classes, batch),
             balance=self.balance,

@@ -23,7 +23,7 @@ CHUNK = 2048
 # Learning rate of hidden layers, which have batch norm; without them it follows from the rows.
 HIDDEN_RATE = 0.1
 # Learning rate for B rows of D whitened features, times D / B.
-RATE = 0.3
+RATE = 0.6
 
 
 class Data(NamedTuple):

@@ -6,9 +6,10 @@ here is NumPy, and reads the rows in chunks.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import csc_array
 
 # Rows, the numbers of their classes, and their weights.
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -126,21 +127,23 @@ def class_moments(chunks: Chunks, num_classes: int) -> ClassMoments:
         if origin is None:
             origin = rows.mean(axis=0)
             sums = np.zeros((num_classes, rows.shape[1]))
-        order = np.argsort(labels, kind="stable")
-        starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
-        present = labels[order][starts]
-        weighted = (rows - origin)[order] * weights[order].astype(rows.dtype)[:, None]
-        sums[present] += np.add.reduceat(weighted, starts, axis=0)
+        sums += _by_class(labels, weights, num_classes, rows.dtype) @ (rows - origin)
         weight += np.bincount(labels, weights, minlength=num_classes)
     assert origin is not None, "at least one row"
     known = weight > 0
     mean = np.where(known[:, None], origin + sums / np.where(known, weight, 1)[:, None], 0.0)
-    within = np.zeros((len(origin), len(origin)))
+    within, near = np.zeros((len(origin), len(origin))), mean.astype(origin.dtype)
     for rows, labels, weights in chunks():
-        apart = rows - mean.astype(rows.dtype)[labels]
+        apart = rows - near[labels]
         apart *= np.sqrt(weights).astype(rows.dtype)[:, None]
         within += apart.T @ apart
     return ClassMoments(weight, mean, within)
+
+
+def _by_class(labels: np.ndarray, weights: np.ndarray, num_classes: int, dtype: Any) -> csc_array:
+    """The matrix `[C, N]` whose product with rows is their weighted sum by class."""
+    each = np.arange(len(labels) + 1)
+    return csc_array((weights.astype(dtype), labels, each), shape=(num_classes, len(labels)))
 
 
 class Basis(NamedTuple):
