@@ -33,7 +33,7 @@ UNCHOSEN = (0.5, 2.0)
 # What a choice is made on: with more classes or rows, a part of them.
 MOST_CLASSES, MOST_ROWS = 100, 12_288
 # Rows that all epochs of a candidate together see at most.
-CHOICE_ROWS_SEEN = 50_000
+CHOICE_ROWS_SEEN = 40_000
 # With fewer held-out rows than this there is nothing to choose by.
 FEWEST_HELD_OUT = 40
 

@@ -34,7 +34,7 @@ LARGEST_DISPATCH = 2**20
 KEPT_BYTES = 2**26
 CHUNK = 1024
 # Dispatches after which freed memory is given back, which otherwise grows with the blocks of rows.
-TRIM_EVERY = 16
+TRIM_EVERY = 32
 
 
 class Rows:
