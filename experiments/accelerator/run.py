@@ -16,7 +16,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def compiled(name: str, recipe: str, changes: Sequence[str]) -> dict[str, Any]:
         "whitening": resolved.whitening.method,
         "lower_seconds": round(time.perf_counter() - began, 1),
         "jax": jax.__version__,
-        "compiler": _version("libtpu" if SLICES[name].topology else "jax-cuda12-pjrt"),
+        "compiler": version_of(name),
     }
     began, cpu = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_utime
     program = lowered.compile()
@@ -95,7 +95,9 @@ def compiled(name: str, recipe: str, changes: Sequence[str]) -> dict[str, Any]:
     return row | needs(program)
 
 
-def _version(package: str) -> str:
+def version_of(name: str) -> str:
+    """The package that compiles for a slice, with its version."""
+    package = "libtpu" if SLICES[name].topology else "jax-cuda12-pjrt"
     return f"{package} {importlib.metadata.version(package)}"
 
 
@@ -192,11 +194,21 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def store(path: Path, row: dict[str, Any]) -> None:
     """Adds a row in place of one of the same step."""
-    same = ("slice", "recipe", "changes")
-    rows = [one for one in read(path) if any(one[key] != row[key] for key in same)]
+    store_in(path, row, ("slice", "recipe", "changes"), FIELDS, table)
+
+
+def store_in(
+    path: Path,
+    row: dict[str, Any],
+    same: Sequence[str],
+    fields: Sequence[str],
+    table: Callable[[Sequence[dict[str, Any]]], str],
+) -> None:
+    """Adds a row to a file in place of one with the same values of `same`, and writes its table."""
+    rows = [one for one in read(path) if any(one[key] != str(row[key]) for key in same)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, restval="")
+        writer = csv.DictWriter(file, fields, restval="")
         writer.writeheader()
         writer.writerows([*rows, row])
     path.with_suffix(".md").write_text(table(read(path)))

@@ -36,6 +36,7 @@ class Batch(NamedTuple):
       past: running statistics that take part.
       axis_name: mapped axis over which the batch is spread.
       native: whether to use the native eigendecomposition where it is faster.
+      block: rows that a product takes at once, for TPU; see `ltjax.whitening.moments.matmul`.
     """
 
     rows: jax.Array
@@ -45,6 +46,7 @@ class Batch(NamedTuple):
     past: Past
     axis_name: str | None
     native: bool = False
+    block: int | None = None
 
     @property
     def dual(self) -> bool:

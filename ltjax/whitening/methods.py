@@ -19,6 +19,9 @@ T = TypeVar("T")
 # TPU's `eigh` is Jacobi's up to this size. Above it is QDWH, which takes minutes to compile
 # (https://github.com/jax-ml/jax/issues/28315); there the root comes from products alone.
 TPU_JACOBI = 256
+# There a product in full float32 precision is slow to compile, and several in one program are
+# slower than each alone; in turns of a loop, of so many rows, they are not.
+TPU_BLOCK = 128
 
 
 def _by_platform(size: int, decomposed: Callable[[], T], by_products: Callable[[], T]) -> T:
@@ -72,7 +75,7 @@ def zca(batch: Batch) -> Result:
     return _by_platform(
         0 if tiny else batch.side,
         lambda: _by_decomposition(batch, svd=False),
-        lambda: newton_schulz(batch._replace(steps=None)),
+        lambda: _by_products(batch._replace(steps=None, block=TPU_BLOCK)),
     )
 
 
@@ -103,14 +106,22 @@ def newton_schulz(batch: Batch) -> Result:
     Source: Huang et al. (CVPR 2019), https://arxiv.org/abs/1904.03441, but with the coupled
     iteration of `ltjax.whitening.newton_schulz`.
     """
+    return _by_platform(
+        batch.side,
+        lambda: _by_products(batch),
+        lambda: _by_products(batch._replace(block=TPU_BLOCK)),
+    )
+
+
+def _by_products(batch: Batch) -> Result:
     whole = batch.gathered() if batch.dual else batch
     rows = whole.rows.T if batch.dual else whole.rows
-    product = gram(rows, whole.axis_name)
+    product = gram(rows, whole.axis_name, block=batch.block)
     a = whole.intensity(product)
     variance = batch.variance()
     scaled = (1 - a) * whole.covariance(product) / variance
-    root = inverse_sqrt(scaled, a, method="newton_schulz", steps=batch.steps)
-    out = matmul(rows, root) / jnp.sqrt(variance)
+    root = inverse_sqrt(scaled, a, method="newton_schulz", steps=batch.steps, block=batch.block)
+    out = matmul(rows, root, block=batch.block) / jnp.sqrt(variance)
     return batch.local(out.T if batch.dual else out), a
 
 
@@ -199,12 +210,22 @@ def _symmetric(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Ar
     return _by_platform(
         len(covariance),
         lambda: inverse_sqrt(covariance, a),
-        lambda: _symmetric_by_products(covariance, jnp.maximum(a, FLOOR), None),
+        lambda: _root_by_products(covariance, jnp.maximum(a, FLOOR), None, TPU_BLOCK),
     )
 
 
 def _symmetric_by_products(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Array:
-    return inverse_sqrt(covariance, a, method="newton_schulz", steps=steps)
+    return _by_platform(
+        len(covariance),
+        lambda: _root_by_products(covariance, a, steps, None),
+        lambda: _root_by_products(covariance, a, steps, TPU_BLOCK),
+    )
+
+
+def _root_by_products(
+    covariance: jax.Array, a: jax.Array, steps: int | None, block: int | None
+) -> jax.Array:
+    return inverse_sqrt(covariance, a, method="newton_schulz", steps=steps, block=block)
 
 
 def _triangular(covariance: jax.Array, a: jax.Array, steps: int | None) -> jax.Array:

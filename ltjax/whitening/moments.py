@@ -5,6 +5,7 @@ float16 and bfloat16 features are promoted first. Products ask for `Precision.HI
 since the default float32 product is bfloat16 on TPU and TF32 on recent GPUs.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -31,11 +32,13 @@ class Moments(NamedTuple):
     covariance: jax.Array
 
 
-def matmul(*factors: jax.Array) -> jax.Array:
+def matmul(*factors: jax.Array, block: int | None = None) -> jax.Array:
     """Product of matrices, from left to right, in full float32 precision on every platform.
 
     Args:
       *factors: matrices, at least one.
+      block: rows of the left factor that are multiplied at once, in turns of a loop, which TPU's
+        compiler needs far less time for; None multiplies all.
 
     Returns:
       Their product.
@@ -44,8 +47,46 @@ def matmul(*factors: jax.Array) -> jax.Array:
     """
     out = factors[0]
     for factor in factors[1:]:
-        out = jnp.matmul(out, factor, precision=HIGHEST)
+        if block is None or len(out) <= block:
+            out = jnp.matmul(out, factor, precision=HIGHEST)
+        else:
+            out = _by_blocks(out, factor, block)
     return out
+
+
+def _by_blocks(left: jax.Array, right: jax.Array, block: int) -> jax.Array:
+    # Cast here, since in the loop the cast's transpose would be a sum over devices in each turn.
+    left, right = varying_like(left, right), varying_like(right, left)
+    out: jax.Array = jax.lax.map(lambda rows: matmul(rows, right), _blocks(left, block))
+    return out.reshape(-1, right.shape[1])[: len(left)]
+
+
+def _blocks(rows: jax.Array, block: int) -> jax.Array:
+    """The rows in equal blocks of at most so many, with zeros at the end."""
+    count, size = rows.shape
+    turns = -(-count // block)
+    equal = -(-count // turns)
+    return jnp.pad(rows, ((0, turns * equal - count), (0, 0))).reshape(turns, equal, size)
+
+
+def varying_like(x: jax.Array, rows: jax.Array) -> jax.Array:
+    """Types what devices share as what may differ between them, where `rows` may.
+
+    `shard_map` inserts this cast by itself, but inside a linear solve it cannot be transposed.
+
+    Args:
+      x: any array.
+      rows: any array.
+
+    Returns:
+      `x`, with at least the varying axes of `rows`.
+
+    Source: ours.
+    """
+    axes = tuple(jax.typeof(rows).mat.varying - jax.typeof(x).mat.varying)
+    if axes:
+        x = jax.lax.pcast(x, axes, to="varying")
+    return x
 
 
 def promote(x: jax.Array) -> jax.Array:
@@ -157,19 +198,50 @@ def split_groups(x: jax.Array, groups: int) -> jax.Array:
     return x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
 
 
-def gram(rows: jax.Array, axis_name: str | None = None) -> jax.Array:
+def gram(rows: jax.Array, axis_name: str | None = None, *, block: int | None = None) -> jax.Array:
     """`X^T X`, summed over the mapped axis.
 
     Args:
       rows: `X`, `[N, D]`.
       axis_name: mapped axis over which the rows are spread.
+      block: see `matmul`.
 
     Returns:
       `[D, D]`.
 
     Source: ours.
     """
-    return psum(matmul(rows.T, rows), axis_name)
+    if block is None or len(rows) <= block:
+        return psum(matmul(rows.T, rows), axis_name)
+    return psum(_gram_by_blocks(rows, block), axis_name)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _gram_by_blocks(rows: jax.Array, block: int) -> jax.Array:
+    return _inner(rows, rows, block)
+
+
+@_gram_by_blocks.defjvp
+def _gram_by_blocks_jvp(
+    block: int, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    # One product, where autodiff takes two.
+    half = _inner(primals[0], tangents[0], block)
+    return _gram_by_blocks(primals[0], block), half + half.T
+
+
+def _inner(left: jax.Array, right: jax.Array, block: int) -> jax.Array:
+    """`Y^T X`, summed over blocks of rows."""
+
+    def add(total: jax.Array, rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        each = jax.lax.dot_general(*rows, (((0,), (0,)), ((), ())), precision=HIGHEST)
+        return total + each, None
+
+    left, right = varying_like(left, right), varying_like(right, left)
+    zero = jnp.zeros((left.shape[1], right.shape[1]), left.dtype)
+    blocks = _blocks(left, block), _blocks(right, block)
+    total: jax.Array = jax.lax.scan(add, varying_like(zero, left), blocks)[0]
+    return total
 
 
 def shrink(covariance: jax.Array, shrinkage: float) -> jax.Array:

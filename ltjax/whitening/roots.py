@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from ltjax.errors import Option, one_of
 from ltjax.kernels import eigh as native_eigh
-from ltjax.whitening.moments import matmul, psum
+from ltjax.whitening.moments import matmul, psum, varying_like
 from ltjax.whitening.newton_schulz import STEPS, newton_schulz
 
 EighImplementation = jax.lax.linalg.EighImplementation
@@ -98,21 +98,11 @@ def _lyapunov(root: jax.Array, s: jax.Array, right: jax.Array) -> jax.Array:
 
 def _divide(rows: jax.Array, root: jax.Array, s: jax.Array) -> jax.Array:
     """`Y R^(-1)`, for symmetric `R` that is `diag(s)` here."""
-    root, s = _varying_like(root, rows), _varying_like(s, rows)
+    root, s = varying_like(root, rows), varying_like(s, rows)
     solution: jax.Array = jax.lax.custom_linear_solve(
         lambda x: matmul(x, root), rows, lambda _, b: b / s[None, :], symmetric=True
     )
     return solution
-
-
-def _varying_like(x: jax.Array, rows: jax.Array) -> jax.Array:
-    """Types what devices share as what may differ between them, where `rows` may.
-
-    `shard_map` inserts this cast by itself, but inside the linear solve, where it cannot
-    be transposed.
-    """
-    axes = tuple(jax.typeof(rows).mat.varying - jax.typeof(x).mat.varying)
-    return jax.lax.pcast(x, axes, to="varying") if axes else x
 
 
 @jax.custom_jvp
@@ -227,6 +217,7 @@ def inverse_sqrt(
     *,
     method: str = ROOT.default,
     steps: int | None = STEPS.default,
+    block: int | None = None,
 ) -> jax.Array:
     """Symmetric inverse square root of a positive semidefinite matrix plus a ridge.
 
@@ -247,6 +238,7 @@ def inverse_sqrt(
       ridge: `a >= 0`, added to every eigenvalue.
       method: "eigh", or "newton_schulz" for matrix products only.
       steps: number of Newton-Schulz steps; None iterates to rounding accuracy.
+      block: see `newton_schulz`.
 
     Returns:
       `[D, D]`, symmetric.
@@ -268,5 +260,5 @@ def inverse_sqrt(
     covariance = (covariance + covariance.T) / 2
     if method == "newton_schulz":
         eye = jnp.eye(covariance.shape[0], dtype=covariance.dtype)
-        return newton_schulz(covariance + ridge * eye, steps=steps)
+        return newton_schulz(covariance + ridge * eye, steps=steps, block=block)
     return _eigh_root(covariance, ridge, *eigh(covariance))

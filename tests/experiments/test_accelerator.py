@@ -1,10 +1,11 @@
 """What is made of compiled programs: rows, projections, the table."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
-from experiments.accelerator import run
+from experiments.accelerator import run, whitening
 from experiments.accelerator.topologies import SLICES
 
 ROW = dict.fromkeys(run.FIELDS, "") | {
@@ -58,8 +59,10 @@ def test_a_compiler_that_is_absent_is_a_row(monkeypatch):
     assert run._apart("v5e-4", "digits_lt", (), 9)["error"] == "RuntimeError: no libtpu"
 
 
-def test_the_readme_has_the_table():
-    folder = run.Path(run.__file__).parent
+@pytest.mark.parametrize("module", [run, whitening], ids=["run", "whitening"])
+def test_the_readme_has_the_table(module):
+    folder = Path(module.__file__).parent
     text = (folder / "README.md").read_text()
-    shown = text.split("compiled.md -->\n")[1].split("<!-- end -->")[0]
-    assert shown == run.table(run.read(folder / "results" / run.FILE))
+    name = module.FILE.replace(".csv", ".md")
+    shown = text.split(f"{name} -->\n")[1].split("<!-- end -->")[0]
+    assert shown == module.table(run.read(folder / "results" / module.FILE))
