@@ -8,6 +8,7 @@ Nothing is trained. Tables are copied into the documents that show them (`experi
 from experiments import documents, records
 from experiments.ablation import figure
 from experiments.ablation import run as ablation
+from experiments.additive import run as additive
 from experiments.baseline import run as baseline
 from experiments.embeddings import speed as embeddings_speed
 from experiments.finetune_cost import run as finetune_cost
@@ -26,6 +27,7 @@ def main() -> None:
     figure.main()
     for path in files(folders / "sensitivity" / "results"):
         sensitivity.write(path)
+    additive.write(folders / "additive" / "results")
     baseline.write(folders / "baseline" / "results")
     kernel_accuracy.write(folders / "kernel_accuracy" / "results")
     mechanism.write(folders / "mechanism" / "results")

@@ -1,0 +1,106 @@
+"""What each technique of the strong recipes adds to whitening, and to BatchNorm, one at a time.
+
+    python -m experiments.additive.run --protocol cifar10_small --data-dir TFDS_DIR [--seeds 5]
+                                       [--out experiments/additive/results]
+
+Every row has the epochs of its start, so that it sees equally many images; what a technique costs
+is in the table. `--starts` and `--parts` choose a part of the rows.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from experiments.protocols import Trial
+from experiments.results import Results, files, of_store, results
+from experiments.tables import Cell, compare, percent, rarest, render, values
+from experiments.trials import run_and_store, standard_arguments
+
+PROTOCOLS = ("cifar10_small", "cifar100_small")
+STARTS = ("cw_la", "bn_la")
+# Techniques, and the keys that turn them on; sizes are those of images of 16 x 16 and 20 epochs.
+PARTS: dict[str, str] = {
+    "AutoAugment of CIFAR": "augment.policy=autoaugment_cifar",
+    "TrivialAugment": "augment.policy=trivial",
+    "RandAugment": "augment.rand_ops=2",
+    "Cutout": "augment.cutout=8",
+    "random erasing": "augment.erasing=0.25",
+    "CutMix": "train.mixing=cutmix",
+    "RegMixup": "train.mixing=mixup train.regmixup=True",
+    "SAM": "optimizer.sam_rho=0.1",
+    "SWA": "optimizer.swa_epochs=4",
+    "EMA": "optimizer.ema_decay=0.99",
+    "stochastic depth": "model.stochastic_depth=0.1",
+    "restarts of the cosine": "optimizer.cycles=2",
+    "three heads": "model.experts=3",
+    "BCL on two views": "loss.contrastive=1.0",
+    "ProCo on two views": "loss.contrastive=1.0 loss.contrast=proco",
+    "PaCo on two views": "loss.contrastive=1.0 loss.contrast=paco",
+}
+# The parts of `configs/cifar10_lt_strong.py`.
+STRONG = ("AutoAugment of CIFAR", "Cutout", "SAM", "SWA", "ProCo on two views")
+ALL = "the strong recipe's together"
+
+
+def row_of(start: str, part: str) -> str:
+    """The row of a start with a part, or with those of the strong recipe.
+
+    >>> row_of("bn_la", "SAM")
+    'bn_la optimizer.sam_rho=0.1'
+    """
+    names = STRONG if part == ALL else (part,)
+    return " ".join([start, *(PARTS[name] for name in names)])
+
+
+def table(found: Results) -> str:
+    """Accuracy of every row, the difference from its start, and the ratio of their seconds."""
+    rows, lines = found.rows, []
+    rare = rarest(rows)
+    heads = ["start", "with", "top-1", rare, "minus the start", f"{rare}, minus it"]
+    for start in STARTS:
+        parts = {part: row_of(start, part) for part in (*PARTS, ALL)}
+        for part, row in {"": start, **parts}.items():
+            if row not in rows or start not in rows:
+                continue
+            cells: list[Cell] = [f"`{start}`", part]
+            cells += [percent(values(rows, row, column)) for column in ("accuracy", rare)]
+            columns = ("accuracy", rare) if part else ()
+            cells += [compare(found, row, start, column) for column in columns] or ["", ""]
+            cost = np.median(values(rows, row, "seconds")) / np.median(
+                values(rows, start, "seconds")
+            )
+            lines.append([*cells, f"{cost:.1f}", str(len(rows[row]))])
+    return render([*heads, "seconds, of the start's", "seeds"], lines)
+
+
+def write(folder: Path) -> None:
+    """The tables of the stored results."""
+    for path in files(folder):
+        path.with_suffix(".md").write_text(table(results(path)))
+
+
+def main() -> None:
+    """Runs what is missing; prints and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    everything = (*PARTS, ALL)
+    parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0])
+    parser.add_argument("--seeds", type=int, default=5, help="number, from 0")
+    parser.add_argument("--starts", nargs="+", default=STARTS, choices=STARTS)
+    parser.add_argument("--parts", nargs="*", default=everything, choices=everything)
+    standard_arguments(parser)
+    args = parser.parse_args()
+    names = [
+        row
+        for start in args.starts
+        for row in (start, *(row_of(start, part) for part in args.parts))
+    ]
+    trials = [Trial(name, seed) for seed in range(args.seeds) for name in names]
+    store = run_and_store(args.protocol, trials, args, parser)
+    print("\n" + table(of_store(store)))
+    if args.out:
+        write(args.out)
+
+
+if __name__ == "__main__":
+    main()

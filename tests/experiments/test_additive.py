@@ -1,0 +1,60 @@
+"""The rows that add one technique at a time, and their table on made-up results."""
+
+import pytest
+
+from experiments.additive import run as additive
+from experiments.protocols import PROTOCOLS, Trial, make_config
+from experiments.results import Results, files, results
+from experiments.statistics import OneTest
+from ltjax import config as configs
+from ltjax.configs import cifar10_lt_strong
+from tests.experiments.test_tables import ROOT
+
+
+@pytest.mark.parametrize("protocol", additive.PROTOCOLS)
+@pytest.mark.parametrize("start", additive.STARTS)
+def test_every_row_can_be_trained_and_changes_the_start(protocol, start):
+    def config(row):
+        return configs.resolve(make_config(PROTOCOLS[protocol], Trial(row, 0), "data"))
+
+    rows = [additive.row_of(start, part) for part in (*additive.PARTS, additive.ALL)]
+    found = [config(row) for row in (start, *rows)]
+    assert all(a != b for i, a in enumerate(found) for b in found[:i])
+    assert len({one.train.epochs for one in found}) == 1
+
+
+def test_all_parts_of_the_strong_recipe_are_in_its_row():
+    strong = configs.resolve(cifar10_lt_strong.get_config())
+    row = make_config(PROTOCOLS["cifar10_small"], Trial(additive.row_of("cw_la", additive.ALL), 0))
+    ours = configs.resolve(row)
+    for section in ("loss", "whitening"):
+        assert getattr(ours, section) == getattr(strong, section)
+    assert ours.augment.policy == strong.augment.policy
+    assert ours.optimizer.sam_rho == strong.optimizer.sam_rho
+    for key in ("cutout", "swa_epochs"):
+        sections = [one.augment if key == "cutout" else one.optimizer for one in (ours, strong)]
+        assert all(getattr(section, key) for section in sections)
+
+
+def test_a_part_is_compared_with_its_own_start():
+    def seeds(accuracy, seconds):
+        return {
+            s: {"accuracy": accuracy + s / 100, "few": 0.1, "seconds": seconds} for s in range(3)
+        }
+
+    rows = {"bn_la": seeds(0.5, 10.0), additive.row_of("bn_la", "SAM"): seeds(0.52, 20.0)}
+    rows |= {"cw_la": seeds(0.55, 12.0)}
+    lines = additive.table(Results(rows, OneTest())).splitlines()
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [
+        ["| `cw_la`", ""],
+        ["| `bn_la`", ""],
+        ["| `bn_la`", "SAM"],
+    ]
+    cells = lines[-1].split(" | ")
+    assert cells[4].startswith("+2.0 [")
+    assert cells[6:] == ["2.0", "3 |"]
+
+
+@pytest.mark.parametrize("path", files(ROOT / "additive/results"), ids=lambda path: path.stem)
+def test_stored_tables(path):
+    assert path.with_suffix(".md").read_text() == additive.table(results(path))
