@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    from ltjax.errors import InputError, needs_train_extra
+    from ltjax.errors import InputError, Interrupted, needs_train_extra
 
     with needs_train_extra("The command line"):
         from ltjax import config as configs
@@ -100,8 +100,12 @@ def _run(argv: Sequence[str]) -> int:
                 f"--config.KEY=VALUE does not go with --mode={given.mode}, which reads no data set "
                 "of the configuration; leave it out"
             )
-    with asked(resumes=given.mode == "train"):
-        MODES[given.mode](given, config)
+    try:
+        with asked(resumes=given.mode == "train"):
+            MODES[given.mode](given, config)
+    except Interrupted as e:
+        e.exit_code = e.exit_code or given.stopped_code
+        raise
     return 0
 
 
@@ -153,6 +157,15 @@ def _define_flags() -> "flags.FlagValues":
         **own,
     )
     _define_serving_flags(own)
+    flags.DEFINE_integer(
+        "stopped_code",
+        0,
+        "train: exit code after SIGTERM or SIGHUP; not 0 where a scheduler starts again only what "
+        "failed.",
+        lower_bound=0,
+        upper_bound=255,
+        **own,
+    )
     flags.DEFINE_bool("distributed", False, "Train on several hosts together.", **own)
     flags.DEFINE_string(
         "coordinator_address", None, "HOST:PORT of process 0; else from the environment.", **own
@@ -241,7 +254,8 @@ def _train(given: "flags.FlagValues", config: "Config") -> None:
     from ltjax.training.store import kept
 
     with contextlib.ExitStack() as until_reported:
-        with joined(*hosts) if given.distributed else contextlib.nullcontext():
+        together = joined(*hosts, stopped_code=given.stopped_code) if given.distributed else None
+        with together or contextlib.nullcontext():
             outcome = run(config, until_reported.enter_context(kept(workdir)))
         if outcome.chief:
             _report(outcome, workdir)

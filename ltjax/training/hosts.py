@@ -31,7 +31,9 @@ _kept: list[Any] = []
 
 
 @contextlib.contextmanager
-def joined(address: str | None, processes: int | None, process: int | None) -> Iterator[None]:
+def joined(
+    address: str | None, processes: int | None, process: int | None, *, stopped_code: int = 0
+) -> Iterator[None]:
     """Context of a run on several hosts; to be entered before anything else of JAX.
 
     The hosts may start `START_SECONDS` apart. A host whose error ends the context, or a signal
@@ -45,6 +47,7 @@ def joined(address: str | None, processes: int | None, process: int | None) -> I
         SLURM, Open MPI or Cloud TPU sets.
       processes: number of processes.
       process: number of this one, from 0.
+      stopped_code: exit code after SIGTERM or SIGHUP outside of the training steps.
 
     Returns:
       A context manager.
@@ -74,7 +77,7 @@ def joined(address: str | None, processes: int | None, process: int | None) -> I
         _end(one_line(e, most=300), log)
     except BaseException as e:
         # At exit JAX would wait for the others, who wait for this host. Called first, being last.
-        atexit.register(os._exit, _code(e))
+        atexit.register(os._exit, _code(e, stopped_code))
         if log.exists() and not log.stat().st_size:
             log.unlink(missing_ok=True)
         raise
@@ -113,10 +116,10 @@ def _interruptibly(work: Callable[[], None]) -> None:
     done.result()
 
 
-def _code(error: BaseException) -> int:
+def _code(error: BaseException, stopped_code: int) -> int:
     """Exit code of a host that ends by itself."""
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted(getattr(error, "number", signal.SIGINT)).exit_code
+        return Interrupted(getattr(error, "number", signal.SIGINT)).exit_code or stopped_code
     return 2 if isinstance(error, InputError | OSError) else 1
 
 

@@ -55,6 +55,10 @@ def test_job():
     assert not flags.distributed
     assert flags.workdir.startswith("gs://")  # one host may work in a store
     assert container["resources"]["limits"] == {"nvidia.com/gpu": 8}
+    (rule,) = found["spec"]["podFailurePolicy"]["rules"]  # a pod that was stopped does not count
+    assert rule["action"] == "Ignore"
+    assert rule["onExitCodes"] == {"operator": "In", "values": [flags.stopped_code]}
+    assert flags.stopped_code > 2
 
 
 def test_jobset():
@@ -71,6 +75,7 @@ def test_jobset():
     assert job["parallelism"] == job["completions"] == rows * columns // chips == 8
     flags = given(container["command"])
     assert flags.distributed
+    assert flags.stopped_code > 0  # else the set would count as completed
     assert flags.workdir.startswith(container["volumeMounts"][0]["mountPath"] + "/")
 
 

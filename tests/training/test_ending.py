@@ -112,8 +112,8 @@ def test_a_run_that_is_stopped_after_its_last_step_ends_the_same(
     def stop(*args):
         signal.raise_signal(signal.SIGTERM)
 
-    def train(folder):
-        return main(["ltjax", *TINY, f"--workdir={folder}"]), capfd.readouterr()
+    def train(folder, *flags):
+        return main(["ltjax", *TINY, f"--workdir={folder}", *flags]), capfd.readouterr()
 
     assert command(*TINY, f"--workdir={tmp_path / 'whole'}")[0] == 0
     folder = tmp_path / "run"
@@ -133,7 +133,7 @@ def test_a_run_that_is_stopped_after_its_last_step_ends_the_same(
     stale.write_text("of a process that was killed")
     with monkeypatch.context() as patch:
         patch.setattr("ltjax.report.build.draw", stop)
-        assert train(folder)[0] == 0
+        assert train(folder, "--stopped_code=75")[0] == 75
     assert not stale.exists()
     assert not (folder / "report.html").exists()
     code, said = train(folder)

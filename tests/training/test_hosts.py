@@ -62,7 +62,7 @@ def ends(tmp_path_factory):
 
     nowhere = ["--config.data.name=folder", f"--config.data.dir={folder / 'nowhere'}"]
     soon = {"START_SECONDS": 2}
-    pair = host("pair")
+    pair = host("pair", f"--stopped_code={STOPPED}")
     pairs = {
         # One after another, in the same workdir: each goes on where the one before has stopped.
         "chief stopped": [pair | TERMINATED | {"after": 1}, pair],
@@ -76,7 +76,10 @@ def ends(tmp_path_factory):
         "leaving": [host("leaving", beside=True), host("leaving") | TERMINATED],
         "without other": [host("never", beside=True, constants=soon), None],
         "without chief": [None, host("never", beside=True, constants=soon)],
-        "tired": [host("never", beside=True, seconds=2) | TERMINATED, None],
+        "tired": [
+            host("never", f"--stopped_code={STOPPED}", beside=True, seconds=5) | TERMINATED,
+            None,
+        ],
     }
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.pairs", folder],
@@ -91,6 +94,7 @@ def ends(tmp_path_factory):
     return folder, dict(zip(pairs, json.loads(done.stdout), strict=True))
 
 
+STOPPED = 85
 KILLED, TERMINATED = {"signal": "SIGKILL"}, {"signal": "SIGTERM"}
 FOR_USERS = {"constants": {"SILENCE_SECONDS": SILENCE_SECONDS}}
 LOST = "ltjax: error: another host of the run ended or cannot be reached"
@@ -124,16 +128,18 @@ def test_a_host_with_an_error_of_its_own_says_so_in_one_line(ends):
 @pytest.mark.parametrize(("pair", "step"), [("chief stopped", 3), ("other stopped", 9)])
 def test_sigterm_to_one_host_stops_all_with_one_checkpoint(ends, pair, step):
     for code, errors, _ in ends[1][pair]:
-        assert code == 0, errors
+        assert code == STOPPED, errors
         line = f"ltjax: stopped at step {step} by SIGTERM; the same command resumes"
         assert [said for said in errors.splitlines() if said.startswith("ltjax")] == [line]
     after = {"chief stopped": "chief killed", "other stopped": "other silent"}[pair]
     assert f"training from step {step} of 21" in ends[1][after][0][1]
 
 
-@pytest.mark.parametrize("pair", ["leaving", "tired"])
-def test_sigterm_before_the_first_step_ends_one_host_at_once(ends, pair):
-    _, said, seconds = next(end for end in ends[1][pair] if end and end[0] == 0)
+@pytest.mark.parametrize(("pair", "code"), [("leaving", 0), ("tired", STOPPED)])
+def test_sigterm_before_the_first_step_ends_one_host_at_once(ends, pair, code):
+    found = [end for end in ends[1][pair] if end and end[0] == code]
+    assert found, ends[1][pair]
+    ((_, said, seconds),) = found
     assert said == "ltjax: stopped by SIGTERM; the same command resumes\n"
     assert seconds < 30
 
