@@ -28,7 +28,7 @@ from ltjax.whitening.options import WhiteningConfig
 UNIT = 2**20
 # Steps in one dispatch, and how many steps a training has at least to use it: few numbers, so that
 # trainings of different lengths share programs.
-FUSED = ((16, 320), (1, 0))
+FUSED = ((16, 320), (4, 80), (1, 0))
 
 
 class Kind(NamedTuple):
