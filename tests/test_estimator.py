@@ -100,6 +100,11 @@ def blocks(document):
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
+def test_a_strong_weight_decay_does_not_diverge():
+    model = LongTailClassifier(weight_decay=30.0, epochs=5, random_state=0).fit(*LONG_TAIL)
+    assert np.abs(model.coef_).max() < 0.1
+
+
 def test_rare_classes_are_found(fitted):
     X, y = BALANCED
     plain = LongTailClassifier("ce", tau=0.0, random_state=0).fit(*LONG_TAIL)

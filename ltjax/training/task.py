@@ -106,9 +106,10 @@ def training(
         rates[:] = HIDDEN_RATE
     elif settings.learning_rate == AUTO:
         # A step longer than 1 / curvature diverges, and the curvature of the softmax is at most
-        # half the features' largest variance.
+        # half the features' largest variance; the weight decay adds to it.
         wanted = RATE * config.train.batch_size / scales.shape[1]
-        rates[:] = [min(wanted, 1 / max(basis.largest_variance(s), 1e-6)) for s in scales]
+        steepest = [basis.largest_variance(s) for s in scales] + strengths / rows
+        rates[:] = np.minimum(wanted, 1 / np.maximum(steepest, 1e-6))
     return Training(
         scales,
         strengths / rows,
