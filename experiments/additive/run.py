@@ -64,13 +64,11 @@ def table(found: Results) -> str:
             if row not in rows or start not in rows:
                 continue
             cells: list[Cell] = [f"`{start}`", part]
-            cells += [percent(values(rows, row, column)) for column in ("accuracy", rare)]
-            columns = ("accuracy", rare) if part else ()
-            cells += [compare(found, row, start, column) for column in columns] or ["", ""]
-            cost = np.median(values(rows, row, "seconds")) / np.median(
-                values(rows, start, "seconds")
-            )
-            lines.append([*cells, f"{cost:.1f}", str(len(rows[row]))])
+            columns = ("accuracy", rare)
+            cells += [percent(values(rows, row, column)) for column in columns]
+            cells += [compare(found, row, start, column) if part else "" for column in columns]
+            own, plain = (np.median(values(rows, name, "seconds")) for name in (row, start))
+            lines.append([*cells, f"{own / plain:.1f}", str(len(rows[row]))])
     return render([*heads, "seconds, of the start's", "seeds"], lines)
 
 

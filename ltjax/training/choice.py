@@ -146,7 +146,9 @@ def choose(data: Data, settings: Settings, moments: ClassMoments) -> Candidate:
     part = data._replace(labels=number[data.labels], num_classes=len(found.classes))
     kept, held = part.rows(basis, found.kept), part.rows(basis, found.held)
     counts = np.bincount(kept.labels, minlength=part.num_classes)
-    shrinkages, first = _shrinkages(settings), _first_strength(settings, len(data.labels))
+    closed = settings.method == LDA  # no steps, and no weight decay
+    shrinkages = _shrinkages(settings, CLOSED_FORM_SHRINKAGES if closed else SHRINKAGES)
+    first = 0.0 if closed else _strength(settings, len(data.labels), FIRST_STRENGTH)
 
     def score(candidates: Sequence[Candidate]) -> list[Scored]:
         logits = _outputs(part, settings, basis, candidates, kept, held)
@@ -158,7 +160,7 @@ def choose(data: Data, settings: Settings, moments: ClassMoments) -> Candidate:
 
     own = settings.correction()
     best = min(score([Candidate(a, first, own) for a in shrinkages]), key=_loss)
-    if settings.method == LDA or settings.weight_decay != AUTO:
+    if closed or settings.weight_decay != AUTO:
         return best.candidate
     return best_strength(best, lambda a, s: score([Candidate(a, s, own)])[0]).candidate
 
@@ -208,29 +210,23 @@ def unchosen(settings: Settings, rows: int) -> Candidate:
     Returns:
       The candidate.
     """
-    shrinkage, strength = UNCHOSEN if settings.whitens else (1.0, UNCHOSEN[1])
-    if settings.whitens and not isinstance(settings.shrinkage, str):
-        shrinkage = settings.shrinkage
-    if not isinstance(settings.weight_decay, str):
-        strength = settings.weight_decay * rows
+    (shrinkage,) = _shrinkages(settings, UNCHOSEN[:1])
+    strength = _strength(settings, rows, UNCHOSEN[1])
     return Candidate(shrinkage, strength, settings.correction())
 
 
-def _shrinkages(settings: Settings) -> Sequence[float]:
-    """Shrinkages to choose from."""
+def _shrinkages(settings: Settings, otherwise: Sequence[float]) -> Sequence[float]:
+    """The shrinkage that is given, or others; 1 for rows that are not whitened."""
     if not settings.whitens:
         return (1.0,)
-    if not isinstance(settings.shrinkage, str):
-        return (settings.shrinkage,)
-    return CLOSED_FORM_SHRINKAGES if settings.method == LDA else SHRINKAGES
+    given = settings.shrinkage
+    return otherwise if isinstance(given, str) else (given,)
 
 
-def _first_strength(settings: Settings, rows: int) -> float:
-    """The strength that is given, or that of which the choice starts."""
-    if settings.method == LDA:
-        return 0.0
+def _strength(settings: Settings, rows: int, otherwise: float) -> float:
+    """The strength of the weight decay that is given, or another."""
     given = settings.weight_decay
-    return FIRST_STRENGTH if isinstance(given, str) else given * rows
+    return otherwise if isinstance(given, str) else given * rows
 
 
 def _outputs(

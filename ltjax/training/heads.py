@@ -123,7 +123,9 @@ class Heads:
     def load(self, first: int, count: int) -> list[Batch]:
         """The batches of `count` steps from step `first`."""
         batches = [self._batch(first + i) for i in range(count)]
-        stacked = jax.tree.map(_lined_up, *batches)
+        # One alone is not copied.
+        one = count == 1
+        stacked = jax.tree.map(lambda x: x[None], batches[0]) if one else _stacked(batches)
         return [self._program.mapping.split(stacked, lead=1)]
 
     def _batch(self, step: int) -> Batch:
@@ -275,11 +277,6 @@ def _fused(total: int, numbers: int) -> int:
     """Steps in one dispatch of a training of `total`; their remainder is not trained."""
     most = max(LARGEST_DISPATCH // numbers, 1)
     return next(steps for steps, shortest in FUSED if steps <= most and total >= shortest)
-
-
-def _lined_up(*arrays: np.ndarray) -> np.ndarray:
-    """Arrays with a leading axis; one alone is not copied."""
-    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
 def _stacked(trees: Sequence[Any]) -> Any:

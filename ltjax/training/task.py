@@ -100,7 +100,7 @@ def training(
       Arrays with an entry for each head.
     """
     shrinkages, strengths = np.array(each).T
-    scales = basis.scales(shrinkages)
+    scales, decays = basis.scales(shrinkages), strengths / rows
     rates = np.full(len(each), settings.learning_rate if settings.learning_rate != AUTO else 0.0)
     if settings.learning_rate == AUTO and settings.hidden:
         rates[:] = HIDDEN_RATE
@@ -108,11 +108,11 @@ def training(
         # A step longer than 1 / curvature diverges, and the curvature of the softmax is at most
         # half the features' largest variance; the weight decay adds to it.
         wanted = RATE * config.train.batch_size / scales.shape[1]
-        steepest = [basis.largest_variance(s) for s in scales] + strengths / rows
+        steepest = [basis.largest_variance(s) for s in scales] + decays
         rates[:] = np.minimum(wanted, 1 / np.maximum(steepest, 1e-6))
     return Training(
         scales,
-        strengths / rows,
+        decays,
         rates,
         np.full(len(each), settings.seed) if seeds is None else seeds,
         cosine,
