@@ -230,32 +230,13 @@ def train(
     fused = _fused(total, sampler.batch_size * features)
     total -= total % fused
     program = program_of(kind_of(config, hidden, len(counts), total, device))
-    found = class_statistics(config, counts, rows.labels, sampler)
-    if rows.weights is not None:  # a loss averages over weighted rows
-        number = np.bincount(rows.labels, minlength=len(counts))
-        mean_weight = np.bincount(rows.labels, rows.weights, len(counts)) / np.maximum(number, 1)
-        found = found._replace(prior=found.prior / found.prior.sum() * mean_weight)
-    seeds = training.seeds.tolist()
-    initial = {seed: program.initial(seed, features) for seed in set(seeds)}
-    give_back()
-    states = _with_options(_stacked([initial[seed] for seed in seeds]), training, total)
-    if start is not None:
-        states = start(states)
-    data = Resident(
-        images=None,
-        mean=np.zeros(features, np.float32),
-        std=np.ones(features, np.float32),
-        loss_state=program.loss_state(*map(np.asarray, found)),
-        key=jax.random.key(config.seed),
-        mixing_state=np.maximum(np.asarray(counts, np.float32), 1),
-    )
     heads = Heads(
         program,
         rows,
         sampler,
         config.train.epochs,
-        unstack(states),
-        [data._replace(std=scale) for scale in training.scales],
+        unstack(_states(program, training, total, start)),
+        _data(config, program, rows, sampler, counts, training.scales),
     )
     schedule = Schedule(total, total, len(sampler) if watch else total, total)
     try:
@@ -271,6 +252,45 @@ def train(
             f"the loss is not finite with learning_rate = {training.rates.max():g}; lower it"
         )
     return variables
+
+
+def _states(
+    program: Program,
+    training: Training,
+    total: int,
+    start: Callable[[TrainState], TrainState] | None,
+) -> TrainState:
+    """The initial states, with a leading axis of heads."""
+    seeds, features = training.seeds.tolist(), training.scales.shape[1]
+    initial = {seed: program.initial(seed, features) for seed in set(seeds)}
+    give_back()
+    states = _with_options(_stacked([initial[seed] for seed in seeds]), training, total)
+    return states if start is None else start(states)
+
+
+def _data(
+    config: Config,
+    program: Program,
+    rows: Rows,
+    sampler: BatchSampler,
+    counts: np.ndarray,
+    scales: np.ndarray,
+) -> list[Resident]:
+    """What stays on the device, for each head."""
+    found = class_statistics(config, counts, rows.labels, sampler)
+    if rows.weights is not None:  # a loss averages over weighted rows
+        number = np.bincount(rows.labels, minlength=len(counts))
+        mean_weight = np.bincount(rows.labels, rows.weights, len(counts)) / np.maximum(number, 1)
+        found = found._replace(prior=found.prior / found.prior.sum() * mean_weight)
+    data = Resident(
+        images=None,
+        mean=np.zeros(scales.shape[1], np.float32),
+        std=np.ones(scales.shape[1], np.float32),
+        loss_state=program.loss_state(*map(np.asarray, found)),
+        key=jax.random.key(config.seed),
+        mixing_state=np.maximum(np.asarray(counts, np.float32), 1),
+    )
+    return [data._replace(std=scale) for scale in scales]
 
 
 def _fused(total: int, numbers: int) -> int:

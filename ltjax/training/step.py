@@ -6,34 +6,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax.traverse_util import flatten_dict
 
 from ltjax.augment.device import Augment, normalize
 from ltjax.augment.mixing import BatchMixing
 from ltjax.data.loader import Batch, gather
-from ltjax.losses import (
-    LossInputs,
-    LossTransform,
-    batch_loss,
-    bet_weights,
-    expert_diversity,
-    loss_inputs,
-)
+from ltjax.losses import LossTransform
 from ltjax.models import Classifier, Outputs
-from ltjax.models.adapters import beside
-from ltjax.models.depth import DEPTH
-from ltjax.models.experts import EACH
-from ltjax.models.layers import norms_in_evaluation
-from ltjax.models.projector import CONTRAST
-from ltjax.training.contrast import Contrast, Views
+from ltjax.training.contrast import Contrast
 from ltjax.training.inputs import AXIS, Resident, seen
+from ltjax.training.minimized import Minimized
 from ltjax.training.optimizer import Trainable, ascended, joined, split
 from ltjax.training.state import TrainState
-from ltjax.whitening.linen import FROZEN, freeze
+from ltjax.whitening.linen import freeze
 
 TrainStep = Callable[[TrainState, Resident, Batch], tuple[TrainState, dict[str, jax.Array]]]
 Variables = dict[str, Any]
 EvalStep = Callable[[Variables, Resident, Batch], Outputs]
+Update = Callable[[TrainState, Any], TrainState]
 
 
 def make_train_step(
@@ -81,58 +70,25 @@ def make_train_step(
       projection: `(trained parameters, others) -> trained parameters` after every update, or None.
       diversity: weight of the diversity of several heads, which is subtracted from their loss.
     """
-
+    minimized = Minimized(model, loss, embedded_weight, features_stay, contrast, diversity)
+    update = _update(optimizer, trainable, averaging, projection)
     # How the images of a batch are mixed and augmented, each time that the step sees them.
     ways = [*([(None, 0)] * regmixup), (mixing, 0), *([(mixing, 1)] * (contrast is not None))]
     drops = getattr(model.backbone, "stochastic_depth", 0.0) > 0 and not features_stay
 
     def step(state: TrainState, data: Resident, batch: Batch):
-        images, targets, batch, depth_keys = seen(
-            data, batch, state.step, augment, ways, drops=drops
-        )
+        saw = seen(data, batch, state.step, augment, ways, drops=drops)
         learned, fixed = split(state.params, trainable)
 
         def loss_fn(learned):
-            params, low_rank = beside(joined(learned, fixed))
-            if features_stay:
-                out = _evaluated(model, params, state.batch_stats, data.frozen, images)
-                new: dict[str, Any] = {}
-            else:
-                with norms_in_evaluation(_without(learned)), low_rank:
-                    out, new = _forward(model, params, state, images, depth_keys)
-            stats = new.get("batch_stats", state.batch_stats)
-            experts = new.get(EACH, {}).get("head", {}).get("found")
-            bet = _bet(batch, embedded_weight)
-            inputs = loss_inputs(out.logits, targets, out.whitened)
-            if batch.weights is not None:
-                inputs = inputs._replace(weights=batch.weights)
-            value = _of_experts(loss, inputs, experts, data, state.step, bet, diversity)
-            carried = state.contrast
-            if contrast is not None:
-                shifted = loss.apply(inputs, data.loss_state, step=state.step).logits
-                views = Views(new[CONTRAST]["found"], targets, shifted, bet)
-                extra, carried = contrast.compare(views, carried, data.contrast_state, state.step)
-                value += contrast.weight * extra
-            hits = jnp.argmax(out.logits, axis=-1) == batch.labels
-            return value, (stats, carried, jnp.mean(hits.astype(jnp.float32)))
+            return minimized(learned, fixed, state, data, saw)
 
-        (value, (stats, carried, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            learned
-        )
-        grads, value, accuracy = jax.lax.pmean((grads, value, accuracy), AXIS)
+        (value, left), grads = jax.value_and_grad(loss_fn, has_aux=True)(learned)
+        grads, value, accuracy = jax.lax.pmean((grads, value, left.accuracy), AXIS)
         if sam_rho:
             higher = ascended(learned, grads, sam_rho)
             grads = jax.lax.pmean(jax.grad(loss_fn, has_aux=True)(higher)[0], AXIS)
-        updates, opt_state = optimizer.update(grads, state.opt_state, learned)
-        learned = optax.apply_updates(learned, updates)
-        if projection is not None:
-            learned = projection(learned, fixed)
-        params, ema = joined(learned, fixed), state.ema
-        if averaging is not None:
-            averaged, rest = split(ema, trainable)
-            weight = averaging(state.step)
-            ema = joined(optax.incremental_update(learned, averaged, weight), rest)
-        new = TrainState(state.step + 1, params, stats, opt_state, ema, state.ema_stats, carried)
+        new = update(state, grads)._replace(batch_stats=left.batch_stats, contrast=left.contrast)
         norm = optax.tree.norm(grads)
         metrics = {"loss": value, "accuracy": accuracy, "grad_norm": norm}
         if skip_nonfinite:
@@ -145,36 +101,28 @@ def make_train_step(
     return step
 
 
-def _of_experts(
-    loss: LossTransform,
-    inputs: LossInputs,
-    experts: jax.Array | None,
-    data: Resident,
-    step: jax.Array,
-    bet: jax.Array | None,
-    diversity: float,
-) -> jax.Array:
-    """The classifier's loss; of several heads the mean of theirs, less their diversity."""
+def _update(
+    optimizer: optax.GradientTransformation,
+    trainable: Trainable,
+    averaging: optax.Schedule | None,
+    projection: Callable[[Any, Any], Any] | None,
+) -> Update:
+    """The next state, but for what the forward pass leaves; see `make_train_step`."""
 
-    def of(given: LossInputs) -> jax.Array:
-        return batch_loss(loss, given, data.loss_state, step=step, bet=bet, axis_name=AXIS)
+    def update(state: TrainState, grads: Any) -> TrainState:
+        learned, fixed = split(state.params, trainable)
+        updates, opt_state = optimizer.update(grads, state.opt_state, learned)
+        learned = optax.apply_updates(learned, updates)
+        if projection is not None:
+            learned = projection(learned, fixed)
+        params, ema = joined(learned, fixed), state.ema
+        if averaging is not None:
+            averaged, rest = split(ema, trainable)
+            weight = averaging(state.step)
+            ema = joined(optax.incremental_update(learned, averaged, weight), rest)
+        return state._replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema)
 
-    if experts is None:
-        return of(inputs)
-    each = [of(inputs._replace(logits=logits)) for logits in experts]
-    return jnp.mean(jnp.stack(each)) - diversity * jnp.mean(expert_diversity(experts))
-
-
-def _bet(batch: Batch, embedded_weight: float | None) -> jax.Array | None:
-    if embedded_weight is None:
-        return None
-    return bet_weights(batch.embedded, embedded_weight, axis_name=AXIS)
-
-
-def _without(learned: Any) -> Callable[[tuple[str, ...]], bool]:
-    """Says of a layer whether none of its parameters is among those that are trained."""
-    layers = {path[:-1] for path in flatten_dict(learned)}
-    return lambda path: path not in layers
+    return update
 
 
 def make_freeze(
@@ -187,32 +135,6 @@ def make_freeze(
         return freeze(model, state.variables, image, train=False)
 
     return variables
-
-
-def _forward(
-    model: Classifier,
-    params: Any,
-    state: TrainState,
-    images: jax.Array,
-    depth_keys: jax.Array | None,
-) -> tuple[Outputs, dict[str, Any]]:
-    """Outputs in training mode, new batch statistics, and what the network leaves for the loss."""
-    variables = {"params": params, "batch_stats": state.batch_stats}
-    if depth_keys is not None:
-        variables[DEPTH] = {"backbone": {"keys": depth_keys}}
-    left = ["batch_stats", CONTRAST, EACH]
-    out, new = model.apply(variables, images, train=True, mutable=left)
-    return out, dict(new)
-
-
-def _evaluated(
-    model: Classifier, params: Any, stats: Any, frozen: Any, images: jax.Array
-) -> Outputs:
-    """Outputs with given statistics and matrices."""
-    variables = {"params": params, "batch_stats": stats, **({FROZEN: frozen} if frozen else {})}
-    out = model.apply(variables, images, train=False)
-    assert isinstance(out, Outputs)  # a pair only where variables are mutable
-    return out
 
 
 def make_eval_step(model: Classifier) -> EvalStep:
