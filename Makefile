@@ -1,6 +1,6 @@
 # make demo       trains the default method on scikit-learn's digits and writes a report
 # make test       runs the linters, the type checker, the import contracts and every test
-# make test-fast  runs the tests that are not marked slow, of every room, in under a minute
+# make test-fast  runs the tests that are not marked slow, of every room, in a few minutes
 # make test-few   runs the demo for one epoch and a few tests, as on a second Python
 # make coverage   runs every test and lists the lines of ltjax/ that no test reached
 # make lint       runs only the linters, the type checker and the import contracts
