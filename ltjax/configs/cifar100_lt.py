@@ -8,34 +8,15 @@ Accuracy:  published top-1 at imbalance factor 100, ResNet-32: cross entropy 38.
            (Cao et al., NeurIPS 2019), logit adjustment 43.9 (Menon et al., ICLR 2021), balanced
            softmax 43.0; of this code: not yet run
 
-Recipe of Cao et al. (NeurIPS 2019), as in https://github.com/kaidic/LDAM-DRW: SGD, momentum 0.9,
-200 epochs, batch 128, weight decay 2e-4 of all parameters; rate 0.1, (e + 1) / 5 of it in epochs
-e < 5, times 0.01 from epoch 160 and again from epoch 180; kernels of variance 2 / fan_in; crop of 4
-padded pixels, flip; pixels normalized by that code's constants, for both CIFAR sets.
+The recipe of Cao et al. as in cifar10_lt, on 100 classes, which B3RS puts into ten blocks.
 """
 
-from ltjax import config as base
+from ltjax.configs import cifar10_lt
 
 
 def get_config():
-    """The base configuration with the field's recipe; the method is the default one."""
-    config = base.default()
+    """The field's recipe, as of cifar10_lt."""
+    config = cifar10_lt.get_config()
     config.data.name = "cifar100"
-    config.data.imbalance_factor = 100.0
-    config.data.seed = 0  # the subset of the field's papers
-    config.data.statistics = "cifar"
-    config.model.name = "resnet32_cifar"
-    config.model.init = "fan_in"
     config.plan.num_blocks = 10
-    config.augment.max_shift = 4
-    config.augment.flip = True
-    config.whitening.shrinkage = 0.5  # not 0.1, nor 0.9: experiments/baseline says why
-    config.train.batch_size = 128
-    config.train.epochs = 200
-    config.train.log_every_steps = 50
-    config.optimizer.weight_decay = 2e-4
-    config.optimizer.decay = "all"
-    config.optimizer.warmup = "epochs"
-    config.optimizer.schedule = "steps"
-    config.optimizer.milestones = (160, 180)
     return config

@@ -12,28 +12,15 @@ Recipe of Kang et al., as in https://github.com/facebookresearch/classifier-bala
 flip, without color jitter; pixels normalized by that code's constants for this data set.
 """
 
-from ltjax import config as base
+from ltjax.configs import imagenet_lt
 
 
 def get_config():
-    """The base configuration with the field's recipe for large images."""
-    config = base.default()
+    """The recipe of imagenet_lt, with what differs for this data set."""
+    config = imagenet_lt.get_config()
     config.data.name = "list"
-    config.data.profile = "as_is"
-    config.data.image_size = 224
     config.data.statistics = "inaturalist"
-    config.data.threads = 8
-    config.model.name = "resnet50"
-    config.model.dtype = "bfloat16"
     config.plan.num_blocks = 20
-    config.augment.max_shift = 0
-    config.augment.flip = True
-    config.augment.crop_area = 0.08
-    config.train.batch_size = 512
-    config.train.epochs = 90
-    config.optimizer.learning_rate = 0.2
+    config.augment.colour_jitter = 0.0
     config.optimizer.weight_decay = 1e-4
-    config.optimizer.decay = "all"
-    config.optimizer.warmup_epochs = 0
-    config.evaluation.batch_size = 512
     return config

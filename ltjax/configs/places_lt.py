@@ -20,31 +20,19 @@ A second stage as of Kang et al.: --config.stage=crt --config.train.epochs=10
 --config.plan.name=class_aware --config.plan.epoch_size=largest_class.
 """
 
-from ltjax import config as base
+from ltjax.configs import imagenet_lt
 
 
 def get_config():
-    """The base configuration with the field's recipe for large images."""
-    config = base.default()
+    """The recipe of imagenet_lt with a pretrained network, of which the last stage is trained."""
+    config = imagenet_lt.get_config()
     config.data.name = "list"
-    config.data.profile = "as_is"
-    config.data.image_size = 224
-    config.data.statistics = "imagenet"
-    config.data.threads = 8
     config.model.name = "resnet152"
     config.model.weights = "resnet152_v1"
-    config.model.dtype = "bfloat16"
     config.finetune.train = "last_3"  # the blocks of the last stage
-    config.plan.num_blocks = 10
-    config.augment.max_shift = 0
-    config.augment.flip = True
-    config.augment.crop_area = 0.08
-    config.augment.colour_jitter = 0.4
     config.train.batch_size = 256
     config.train.epochs = 30
     config.optimizer.learning_rate = 0.01
     config.optimizer.head_rate = 10.0
-    config.optimizer.decay = "all"
-    config.optimizer.warmup_epochs = 0
     config.evaluation.batch_size = 256
     return config
