@@ -7,6 +7,7 @@
 # make docs       builds the documentation as a site in .site/; a warning is an error
 # make audit      reads the advisories on what is pinned, which needs the network, and lists licenses
 # make hashes     writes requirements-hashes.txt anew, from the pins
+# make release-artifacts  exports the finished runs below RUNS to ARTIFACTS, with their hashes
 # make core       runs the README's snippet in a new environment without extras
 PYTHON ?= python3
 # The environment of another Python, such as PYTHON=python3.13, is a folder of its own.
@@ -15,13 +16,16 @@ BIN := $(VENV)/bin
 CORE := .venv-core
 DEMO_DIR ?= runs/demo
 AUDIT := .venv-audit
+# Folders of workdirs, and of what is published of them.
+RUNS ?= runs
+ARTIFACTS ?= dist/artifacts
 # HASHES=1 installs nothing whose SHA-256 is not in requirements-hashes.txt.
 HASHES ?=
 LICENSES = $(AUDIT)/bin/pip-licenses --python=$(BIN)/python --from=mixed --order=license
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist worksteal
 FEW := tests/test_init.py tests/whitening/test_methods.py tests/losses/test_logit_adjustment.py
 
-.PHONY: demo test test-fast test-few coverage lint docs audit hashes core clean
+.PHONY: demo test test-fast test-few coverage lint docs audit hashes release-artifacts core clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m ltjax.main --config digits_lt --workdir $(DEMO_DIR)
@@ -61,6 +65,9 @@ audit: $(VENV)/.dev $(AUDIT)/.done
 hashes: $(AUDIT)/.done
 	$(AUDIT)/bin/uv pip compile -q --universal --python-version 3.11.5 --generate-hashes \
 		--no-header --no-annotate --no-strip-extras -o requirements-hashes.txt requirements-dev.txt
+
+release-artifacts: $(VENV)/.run
+	$(BIN)/python -m experiments.artifacts --runs $(RUNS) --out $(ARTIFACTS)
 
 core:
 	$(PYTHON) -m venv --clear $(CORE)

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -11,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
-from ltjax.data.files import read_regular
+from ltjax.data.files import open_regular, read_regular
 from ltjax.data.hub import by_hand, fetch, weights_cache
 from ltjax.data.npz import NpzError, read_content
 from ltjax.data.torch_file import TorchFileError, read_tensors
 from ltjax.errors import InputError, one_line
 from ltjax.models.pretrained import (
+    EXPORT_SUFFIX,
+    EXPORTED,
     PRETRAINED,
     Entry,
     Weights,
@@ -27,6 +30,10 @@ from ltjax.models.pretrained import (
 
 # More than any backbone here has, in float64.
 MAX_BYTES = 2**33
+# The most that the library of safetensors takes.
+_MAX_HEADER = 100_000_000
+# Under this name an export says what its pixels are normalized with, in units of 0 ... 255.
+NORMALIZATION = "normalization"
 _DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -71,14 +78,8 @@ def read_pretrained(weights: str, backbone: str, module: nn.Module) -> Pretraine
       InputError: there is no such entry or file, it must be fetched first, or it does not hold
         the backbone.
     """
-    entry, repository = entry_of(weights, backbone), repository_of(weights)
-    named = weights in PRETRAINED
-    if named:
-        path = _find(weights, entry)
-    elif repository is not None:
-        path = fetch(f"model.weights = {weights}", *repository)
-    else:
-        path = Path(weights)
+    entry, named = entry_of(weights, backbone), weights in PRETRAINED
+    path = _located(weights, entry)
     tensors, digest = read_weights(path)
     if named and not digest.startswith(entry.sha256):
         raise InputError(
@@ -86,7 +87,58 @@ def read_pretrained(weights: str, backbone: str, module: nn.Module) -> Pretraine
             f"with {digest[:8]} instead of {entry.sha256[:8]}; fetch it anew"
         )
     what = str(one_line(path)) if path == Path(weights) else weights
-    return Pretrained(entry, weights_of(what, entry.namings, tensors, module), path, digest)
+    namings = entry.namings if named else (*entry.namings, EXPORTED)
+    return Pretrained(entry, weights_of(what, namings, tensors, module), path, digest)
+
+
+def pixels_of(weights: str, backbone: str) -> tuple[float, ...]:
+    """What the pixels of pretrained weights are normalized with, as `data.statistics` takes it.
+
+    Args:
+      weights: see `read_pretrained`.
+      backbone: name of the backbone.
+
+    Returns:
+      Each channel's mean, then each channel's standard deviation, for pixels of 0 to 1: those that
+      an export of ltjax was trained with, else those of the entry.
+
+    Raises:
+      InputError: nothing says it, or the file cannot be read.
+    """
+    entry = entry_of(weights, backbone)
+    numbers: tuple[float, ...] = (*entry.mean, *entry.std)
+    if weights not in PRETRAINED:
+        path = _located(weights, entry)
+        numbers = (_written(path) if path.suffix == EXPORT_SUFFIX else ()) or numbers
+    if not numbers:
+        raise InputError(
+            f"the weights {one_line(weights, most=200)} do not say what pixels are normalized "
+            "with; use the file of an export, or set config.data.statistics"
+        )
+    return numbers
+
+
+def _written(path: Path) -> tuple[float, ...]:
+    """The statistics in the header of an export; of any other file, nothing."""
+    try:
+        with open_regular(path, most=MAX_BYTES) as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = file.read(size) if size <= _MAX_HEADER else b""
+    except OSError as e:
+        raise _unreadable(path, e) from e
+    try:
+        found = json.loads(json.loads(header)["__metadata__"][NORMALIZATION])
+        return tuple(float(x) / 255 for x in (*found["mean"], *found["std"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ()
+
+
+def _located(weights: str, entry: Entry) -> Path:
+    """Where the file lies that a value of `model.weights` means."""
+    if weights in PRETRAINED:
+        return _find(weights, entry)
+    repository = repository_of(weights)
+    return Path(weights) if repository is None else fetch(f"model.weights = {weights}", *repository)
 
 
 def _find(name: str, entry: Entry) -> Path:
@@ -128,8 +180,12 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], str]:
         data = read_regular(path, most=MAX_BYTES)
         return _READERS.get(path.suffix, read_tensors)(data), hashlib.sha256(data).hexdigest()
     except (OSError, TorchFileError, SafetensorError, NpzError, MemoryError) as e:
-        reason = getattr(e, "strerror", None) or str(e) or "there is not enough memory"
-        raise InputError(f"the weights {one_line(path)} cannot be read: {one_line(reason)}") from e
+        raise _unreadable(path, e) from e
+
+
+def _unreadable(path: Path, e: Exception) -> InputError:
+    reason = getattr(e, "strerror", None) or str(e) or "there is not enough memory"
+    return InputError(f"the weights {one_line(path)} cannot be read: {one_line(reason)}")
 
 
 def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:

@@ -1,11 +1,13 @@
 """The folder of an export as a model hub takes it: weights in safetensors, and a model card."""
 
+import json
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save
 
+from ltjax.data.weights import NORMALIZATION
 from ltjax.errors import one_line
 from ltjax.serving.load import Trained
 
@@ -35,10 +37,12 @@ def weights(trained: Trained) -> bytes:
     """
     flat = flatten_dict(dict(trained.variables), sep="/")
     arrays = {name: np.ascontiguousarray(value) for name, value in flat.items()}
+    pixels = {name: trained.dataset[name] for name in ("mean", "std")}
     about = {
         "library": "ltjax",
         "method": trained.config.method,
         "model": trained.config.model.name,
+        NORMALIZATION: json.dumps(pixels),
     }
     return bytes(save(arrays, metadata=about))
 

@@ -11,8 +11,8 @@ from ltjax.data.longtail import stratified
 from ltjax.data.sources import EncodedSource, Source, Splits
 from ltjax.data.statistics import normalization
 from ltjax.data.stream import decode_all
+from ltjax.data.weights import pixels_of
 from ltjax.errors import InputError, one_line
-from ltjax.models.pretrained import entry_of
 
 
 class RunData(NamedTuple):
@@ -69,8 +69,7 @@ def _statistics(config: Config, train: Source) -> str | tuple[float, ...]:
         )
     if not model.weights or statistics != "dataset":
         return statistics
-    entry = entry_of(model.weights, model.name)
-    return (*entry.mean, *entry.std)
+    return pixels_of(model.weights, model.name)
 
 
 def _data_notes(config: Config, splits: Splits, damaged: dict[str, int]) -> tuple[str, ...]:

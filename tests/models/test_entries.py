@@ -30,6 +30,7 @@ def test_entries_by_name_and_by_file():
     assert entry_of("resnet50_v2", "resnet50").crop == 224 / 232
     assert entry_of("mine.safetensors", "resnet50") is PRETRAINED["resnet50_v1"]
     assert entry_of("mine.npz", "vit_b16_gap") is OWN_FILES["vit_b16_gap"]
+    assert entry_of("mine.safetensors", "convnet").mean == ()  # an export says it itself
     openclip = "hf:laion/CLIP-ViT-L-14-laion2B-s32B-b82K"
     for weights in (openclip, f"{openclip}/a/open_clip_pytorch_model.bin"):
         assert entry_of(weights, "openclip_vit_l14") is PRETRAINED["openclip_l14"]
@@ -40,7 +41,7 @@ BAD = [
     ("resnet50_v2", "resnet18", r"is of the backbone resnet50; use config.model.name = resn"),
     ("hf:timm/vit_base_patch14_dinov2.lvd142m", "vit_b16", "is of the backbone vit_b14_dinov2; "),
     ("resnet50_v3", "resnet50", r"is neither a name .*resnet18_v1.* nor a file .* nor hf:REPO"),
-    ("mine.pth", "convnet", "convnet takes no pretrained weights; use one of clip_vit_b16, "),
+    ("mine.pth", "convnet", r"no pretrained weights but the .safetensors file of an export \(--"),
     *(
         (f"hf:{wrong}", "vit_b16", r"is not allowed; use hf:OWNER/REPO or hf:OWNER/REPO/FILE")
         for wrong in ("", "bert", "a/b/c.exe", "a/../b/c.npz", "a b/c", "a/b/", "https://a/b.npz")

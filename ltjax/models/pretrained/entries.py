@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 from ltjax.errors import InputError, one_line
 from ltjax.models.pretrained.convolutional import EFFICIENTNET_PYTORCH, TORCHVISION
+from ltjax.models.pretrained.exported import EXPORTED
 from ltjax.models.pretrained.naming import Naming
 from ltjax.models.pretrained.transformers import VIT_NAMINGS
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".npz")
+# Of the files that ltjax writes of its own networks.
+EXPORT_SUFFIX = ".safetensors"
 HUB = "hf:"
 _REPOSITORY = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:/([\w./-]+))?")
 
@@ -34,7 +37,8 @@ class Entry(NamedTuple):
       size: side of the square that it takes, in pixels.
       crop: share of the shorter side that is kept.
       interpolation: how images are resized, "bilinear" or "bicubic".
-      mean: what is subtracted from each channel, for pixels of 0 to 1.
+      mean: what is subtracted from each channel, for pixels of 0 to 1; empty where only an export
+        of ltjax is taken, which says it itself.
       std: what it is divided by then.
     """
 
@@ -166,8 +170,8 @@ def entry_of(weights: str, backbone: str) -> Entry:
 
     Args:
       weights: name of an entry; path of a file, or `hf:REPO` or `hf:REPO/FILE` of the Hugging Face
-        hub, whose images are those of the first entry of the backbone, or of the entry of that
-        repository.
+        hub, whose images are those of the entry of that repository, or of the first entry of the
+        backbone; of a backbone without an entry, those of an export of ltjax.
       backbone: name of the backbone.
 
     Returns:
@@ -199,9 +203,12 @@ def entry_of(weights: str, backbone: str) -> Entry:
     for entry in known:
         if entry.backbone == backbone:
             return entry
+    if weights.endswith(EXPORT_SUFFIX):
+        return Entry(backbone, (EXPORTED,), "", "", "", "", 0, 1.0, "bilinear", (), ())
     names = ", ".join(sorted({entry.backbone for entry in known}))
     raise InputError(
-        f"config.model.name = {backbone} takes no pretrained weights; use one of {names}"
+        f"config.model.name = {backbone} takes no pretrained weights but the {EXPORT_SUFFIX} file "
+        f"of an export (--mode=export); use that, or one of {names}"
     )
 
 
