@@ -26,6 +26,8 @@ class LossInputs(NamedTuple):
       divisor: `[B]`, by whose mean the batch loss is divided; None is 1. Losses that average by
         their class weights set it.
       features: inputs of the classifier `[B, D]`, for losses that need them, or None.
+      slots: number of each example in the step, over all devices and views, int32 `[B]`, of which
+        random draws are a function; None is the order.
     """
 
     logits: jax.Array
@@ -33,6 +35,7 @@ class LossInputs(NamedTuple):
     weights: jax.Array
     divisor: jax.Array | None = None
     features: jax.Array | None = None
+    slots: jax.Array | None = None
 
     def soft_targets(self) -> jax.Array:
         """Targets as probabilities `[B, C]`, in the dtype of the logits.

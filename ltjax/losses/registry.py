@@ -86,10 +86,7 @@ LOSSES: dict[str, Builder] = {
         c.lade_alpha, c.lade_penalty, published=True, axis_name=run.axis_name
     ),
     "equalization": lambda c, run: equalization_transform(
-        c.equalization_threshold,
-        c.equalization_probability,
-        seed=run.seed,
-        axis_name=run.axis_name,
+        c.equalization_threshold, c.equalization_probability, seed=run.seed
     ),
     "seesaw": lambda c, run: seesaw_transform(floor=c.seesaw_floor),
 }

@@ -45,7 +45,7 @@ def equalization(
     probability: float = EQUALIZATION_PROBABILITY.default,
     *,
     key: jax.Array,
-    axis_name: str | None = None,
+    slots: ArrayLike | None = None,
 ) -> jax.Array:
     """Softmax equalization loss: rare classes are left out of other classes' softmax at random.
 
@@ -62,8 +62,8 @@ def equalization(
         balanced set; >= 0.
       probability: probability of leaving a rare class out, in [0, 1].
       key: PRNG key of the step, such as `jax.random.fold_in(key, step)`.
-      axis_name: mapped axis over which the batch is spread; the draws of an example do not depend
-        on how many devices there are.
+      slots: number of each example in the batch of all devices, int `[B]`, of which its draws are
+        a function; None is their order.
 
     Returns:
       `[B]`.
@@ -83,7 +83,7 @@ def equalization(
     _check_equalization(threshold, probability)
     z = widened(logits)
     rare = _rare(class_counts, threshold)
-    return cross_entropy(_equalized(z, labels, rare, key, probability, axis_name), labels)
+    return cross_entropy(_equalized(z, labels, rare, key, probability, slots), labels)
 
 
 def equalization_transform(
@@ -91,7 +91,6 @@ def equalization_transform(
     probability: float = EQUALIZATION_PROBABILITY.default,
     *,
     seed: int = 0,
-    axis_name: str | None = None,
 ) -> LossTransform:
     """`equalization` as a transform of the logits.
 
@@ -102,7 +101,6 @@ def equalization_transform(
         balanced set; >= 0.
       probability: probability of leaving a rare class out, in [0, 1].
       seed: seed of the draws.
-      axis_name: mapped axis over which the batch is spread.
 
     Returns:
       The transform; its state is `T`, bool `[C]`, and the key of the seed.
@@ -123,8 +121,8 @@ def equalization_transform(
     def apply(inputs: LossInputs, state: Any, *, step: ArrayLike) -> LossInputs:
         rare, key = state
         key = jax.random.fold_in(key, step)
-        logits = _equalized(inputs.logits, inputs.targets, rare, key, probability, axis_name)
-        return inputs._replace(logits=logits)
+        z, y = inputs.logits, inputs.targets
+        return inputs._replace(logits=_equalized(z, y, rare, key, probability, inputs.slots))
 
     return LossTransform(of_counts(constants), apply, (PRIOR, ONE_CLASS))
 
@@ -146,17 +144,15 @@ def _equalized(
     rare: jax.Array,
     key: jax.Array,
     probability: float,
-    axis_name: str | None,
+    slots: ArrayLike | None,
 ) -> jax.Array:
     """Logits in which the classes that are left out are practically minus infinity."""
     require(logits.ndim == 2, "logits.shape", logits.shape, "[B, C]")
     y = one_class(logits, labels, "equalization")
     size, classes = logits.shape
-    first = jnp.zeros((), jnp.int32)
-    if axis_name is not None:
-        first = jax.lax.axis_index(axis_name).astype(jnp.int32) * size
-    slots = first + jnp.arange(size, dtype=jnp.int32)
-    keys = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(slots)
+    places = jnp.asarray(jnp.arange(size) if slots is None else slots, jnp.int32)
+    require(places.shape == (size,), "slots.shape", places.shape, f"({size},)")
+    keys = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(places)
     drawn = jax.vmap(lambda k: jax.random.bernoulli(k, probability, (classes,)))(keys)
     other = jnp.arange(classes)[None, :] != y[:, None]
     # Practically log 0, without its infinities.

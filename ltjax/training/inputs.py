@@ -49,7 +49,8 @@ class Seen(NamedTuple):
     Attributes:
       images: normalized, `[V B, H, W, C]`.
       targets: labels `[V B]`, or probabilities `[V B, classes]`.
-      batch: the batch; what the loss reads of it is repeated for every view.
+      batch: the batch; what the loss reads of it is repeated for every view, and the slots are
+        numbered on.
       depth_keys: PRNG keys of stochastic depth, `[V B]`, or None.
     """
 
@@ -106,7 +107,9 @@ def _together(views: list[tuple[jax.Array, jax.Array]], batch: Batch) -> Seen:
     images, targets = (jnp.concatenate(parts) for parts in zip(*views, strict=True))
     read = {"labels": batch.labels, "embedded": batch.embedded, "weights": batch.weights}
     tiled = {name: x if x is None else jnp.tile(x, len(views)) for name, x in read.items()}
-    return Seen(images, targets, batch._replace(**tiled))
+    whole = len(batch.slots) * jax.lax.axis_size(AXIS)
+    slots = jnp.concatenate([batch.slots + view * whole for view in range(len(views))])
+    return Seen(images, targets, batch._replace(slots=slots, **tiled))
 
 
 def example_keys(step_key: jax.Array, batch: Batch) -> jax.Array:

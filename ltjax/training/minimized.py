@@ -82,6 +82,7 @@ class Minimized(NamedTuple):
         experts = new.get(EACH, {}).get("head", {}).get("found")
         bet = _bet(saw.batch, self.embedded_weight)
         inputs = loss_inputs(out.logits, saw.targets, out.whitened)
+        inputs = inputs._replace(slots=saw.batch.slots)
         if saw.batch.weights is not None:
             inputs = inputs._replace(weights=saw.batch.weights)
         value, carried = self._of_experts(inputs, experts, data, state.step, bet), state.contrast

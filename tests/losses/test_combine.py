@@ -80,7 +80,7 @@ def test_one_compilation_for_all_steps():
 
 MAKE = {
     "lade": losses.lade_transform,
-    "equalization": losses.equalization_transform,
+    "equalization": lambda axis_name: losses.equalization_transform(2.0, 0.5),
     "weighted mean": lambda axis_name: losses.inverse_frequency_transform(),
     "drw": lambda axis_name: losses.drw_transform(2),
 }
@@ -91,12 +91,13 @@ MAKE = {
 def test_devices_agree_with_one(devices, make, embedded):
     given, flags = make_inputs(), np.arange(12) % 5 == 0
 
-    def local(z, targets, flags, axis_name="d"):
+    def local(z, targets, flags, slots, axis_name="d"):
         transform = make(axis_name=axis_name)
         bet = bet_weights(flags, 0.7, axis_name=axis_name) if embedded else None
 
         def loss(z):
-            inputs, state = loss_inputs(z, targets), transform.init(COUNTS)
+            inputs = loss_inputs(z, targets)._replace(slots=slots)
+            state = transform.init(COUNTS)
             return batch_loss(transform, inputs, state, step=3, bet=bet, axis_name=axis_name)
 
         return jax.value_and_grad(loss)(z)
@@ -104,7 +105,7 @@ def test_devices_agree_with_one(devices, make, embedded):
     def split(x):
         return np.asarray(x).reshape(4, 3, *x.shape[1:])
 
-    arrays = (given.logits, given.targets, flags)
+    arrays = (given.logits, given.targets, flags, np.arange(12))
     value_parts, gradient_parts = jax.pmap(local, axis_name="d")(*map(split, arrays))
     whole, gradient = local(*arrays, axis_name=None)
     np.testing.assert_allclose(np.mean(value_parts), whole, rtol=1e-6)

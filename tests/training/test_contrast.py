@@ -38,6 +38,15 @@ def test_class_statistics_on_one_device_are_those_on_four(devices):
 
 
 @pytest.mark.slow
+def test_the_draws_of_two_views_do_not_depend_on_the_devices(devices):
+    settings = PROCO | {"method": "equalization", "loss__equalization_threshold": 3.0}
+    one, losses = train(1, 2, **settings)
+    four, four_losses = train(4, 2, **settings)
+    np.testing.assert_allclose(losses, four_losses, rtol=2e-4)
+    assert_close(one.stacked(), four.stacked())
+
+
+@pytest.mark.slow
 def test_the_queue_on_one_device_is_that_on_four(devices):
     settings = PACO | {"method": "cw_la_b3rs_bet"}
     one, losses = train(1, 3, **settings)
