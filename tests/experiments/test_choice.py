@@ -31,6 +31,8 @@ def test_the_simplest_candidate_within_one_standard_error_is_chosen():
     text = choice.table(made_up({simple: 0.5, middle: 0.51, best: 0.517}))
     assert f"| `{middle}` | 51.0 ± 1.0 | 0.7 | 0.8 | chosen |" in text
     assert text.count("chosen") == 1
+    # Of deviation 0.013 the standard error is 0.0106.
+    assert "chosen" not in choice.table(made_up({simple: 0.5, best: 0.517}, spread=0.013))
 
 
 def test_candidates_are_complete_where_all_have_as_many_seeds():
