@@ -17,7 +17,7 @@ from experiments.trials import run_and_store, standard_arguments
 PROTOCOLS = ("choice_digits", "choice_cifar10", "choice_cifar100")
 COLUMN = "held_out"
 FIRST_SEED = 200
-# Seeds are added until no standard error is above this, in the tenths of a point of the table.
+# The largest standard error with which a candidate is chosen, rounded as in the table.
 MOST_ERROR = 0.01
 METHODS = ("cw_la", "cw_la_b3rs", "cw_la_b3rs_bet")
 # From the simplest to the least simple: a method without a sampler before one with it; of one
