@@ -50,7 +50,7 @@ def start(tmp_path, *, path=None, code=SAY, **variables):
 
 
 def said(process):
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     return out
 
