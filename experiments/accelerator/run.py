@@ -167,7 +167,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "most |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
+    for row in sorted(rows, key=_place):
         head = f"| {row['slice']} | {row['recipe']} {row['changes']}".rstrip()
         if row["error"]:
             lines.append(f"{head} | {row['whitening']} | {row['error']} | | | | | | | |")
@@ -184,6 +184,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{speed}"
         )
     return "\n".join(lines) + "\n"
+
+
+def _place(row: dict[str, Any]) -> tuple[bool, str, int]:
+    """By recipe, from small images to large ones, then by slice."""
+    known = row["recipe"] in RECIPES
+    number = RECIPES.index(row["recipe"]) if known else 0
+    return not known, f"{number} {row['recipe']}", list(SLICES).index(row["slice"])
 
 
 def read(path: Path) -> list[dict[str, Any]]:
