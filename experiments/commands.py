@@ -42,9 +42,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "baseline": tuple(
         with_protocol("baseline", name) for name in ("baseline_cifar10", "baseline_digits")
     ),
-    "choice": tuple(
-        with_protocol("choice", name)
-        for name in ("choice_digits", "choice_cifar10", "choice_cifar100")
+    "choice": (
+        with_protocol("choice", "choice_digits", seeds="10"),
+        with_protocol("choice", "choice_cifar10", seeds="10"),
+        with_protocol("choice", "choice_cifar100"),
     ),
     "sensitivity": (
         with_protocol("sensitivity", "digits_20"),
