@@ -257,6 +257,8 @@ def _apart(name: str, recipe: str, changes: Sequence[str], seconds: int) -> dict
     )
     if done.returncode == -signal.SIGXCPU:
         return {"error": f"not compiled within {seconds} CPU seconds"}
+    if done.returncode < 0:
+        return {"error": f"ended by {signal.Signals(-done.returncode).name}"}
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         return {"error": last[0][:200]}

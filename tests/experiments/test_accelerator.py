@@ -51,10 +51,15 @@ def test_a_compilation_that_takes_too_long_is_a_row():
     assert found == {"error": "not compiled within 1 CPU seconds"}
 
 
-def test_a_compiler_that_is_absent_is_a_row(monkeypatch):
+def test_a_compiler_that_is_absent_or_crashes_is_a_row(monkeypatch):
     class Failed:
         returncode, stdout, stderr = 1, "", "Traceback\nRuntimeError: no libtpu\n"
 
+    class Crashed(Failed):
+        returncode = -11
+
+    monkeypatch.setattr(run.subprocess, "run", lambda *_, **__: Crashed)
+    assert run._apart("v5e-4", "digits_lt", (), 9)["error"] == "ended by SIGSEGV"
     monkeypatch.setattr(run.subprocess, "run", lambda *_, **__: Failed)
     assert run._apart("v5e-4", "digits_lt", (), 9)["error"] == "RuntimeError: no libtpu"
 
