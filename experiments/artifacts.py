@@ -31,8 +31,10 @@ def name_of(workdir: Path, folder: Path) -> str:
 
     >>> name_of(Path("runs/cifar10/cw_la whitening.shrinkage=0.5 0"), Path("runs"))
     'cifar10-cw_la-whitening.shrinkage-0.5-0'
+    >>> name_of(Path("runs"), Path("runs"))
+    'run'
     """
-    return re.sub(r"[^\w.]+", "-", str(workdir.relative_to(folder))) or "run"
+    return re.sub(r"[^\w.]+", "-", "/".join(workdir.relative_to(folder).parts)) or "run"
 
 
 def publish(folder: Path, out: Path) -> list[str]:
@@ -52,8 +54,8 @@ def publish(folder: Path, out: Path) -> list[str]:
         except InputError as e:
             left.append(str(e))
             continue
+        name = name_of(workdir, folder)
         for seed, trained in zip(networks[0].config.seeds, networks, strict=True):
-            name = name_of(workdir, folder)
             target = out / (name if len(networks) == 1 else f"{name}-seed-{seed}")
             export.write(trained, target, platforms=export.PLATFORMS)
             write_together(target, {"config.json": (workdir / "config.json").read_bytes()})

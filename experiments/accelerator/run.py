@@ -1,7 +1,7 @@
 """Compiles the train steps of the field's recipes for chips that are not at hand.
 
     python -m experiments.accelerator.run --out experiments/accelerator/results \
-        [--slices=v5e-4,...] [--recipes=digits_lt,...] [--key=value ...]
+        [--slices=v5e-4,...] [--recipes=digits_lt,...] [--change=KEY=VALUE ...]
 
 Each is compiled by a process of its own with a limit of CPU seconds, which other work does not
 use up, and its row is stored when it ends.
@@ -186,11 +186,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _place(row: dict[str, Any]) -> tuple[bool, str, int]:
-    """By recipe, from small images to large ones, then by slice."""
-    known = row["recipe"] in RECIPES
-    number = RECIPES.index(row["recipe"]) if known else 0
-    return not known, f"{number} {row['recipe']}", list(SLICES).index(row["slice"])
+def _place(row: dict[str, Any]) -> tuple[int, str, int]:
+    """By recipe, in the order of `RECIPES` and then of the alphabet, then by slice."""
+    recipe = row["recipe"]
+    number = RECIPES.index(recipe) if recipe in RECIPES else len(RECIPES)
+    return number, recipe, list(SLICES).index(row["slice"])
 
 
 def read(path: Path) -> list[dict[str, Any]]:

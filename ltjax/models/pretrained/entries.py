@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from ltjax.errors import InputError, one_line
 from ltjax.models.pretrained.convolutional import EFFICIENTNET_PYTORCH, TORCHVISION
-from ltjax.models.pretrained.exported import EXPORTED
 from ltjax.models.pretrained.naming import Naming
 from ltjax.models.pretrained.transformers import VIT_NAMINGS
 
@@ -28,7 +27,7 @@ class Entry(NamedTuple):
 
     Attributes:
       backbone: its name in `ltjax.models.BACKBONES`.
-      namings: how its file may name the layers.
+      namings: how its file may name the layers, beside that of an export of ltjax.
       file: name of the file.
       sha256: how the hash of the file begins, in hexadecimal digits; empty where we do not know it.
       source: where the file is: a requirement of pip whose package holds it, an address, or
@@ -204,7 +203,7 @@ def entry_of(weights: str, backbone: str) -> Entry:
         if entry.backbone == backbone:
             return entry
     if weights.endswith(EXPORT_SUFFIX):
-        return Entry(backbone, (EXPORTED,), "", "", "", "", 0, 1.0, "bilinear", (), ())
+        return Entry(backbone, (), "", "", "", "", 0, 1.0, "bilinear", (), ())
     names = ", ".join(sorted({entry.backbone for entry in known}))
     raise InputError(
         f"config.model.name = {backbone} takes no pretrained weights but the {EXPORT_SUFFIX} file "
