@@ -277,7 +277,7 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):
         weight, candidate = fitted.moments.weight, fitted.candidate
         self.class_prior_ = weight / weight.sum()
         self.shrinkage_, self.n_iter_ = candidate.shrinkage, fitted.epochs
-        self.weight_decay_ = candidate.strength / weight.sum()
+        self.weight_decay_ = candidate.strength / fitted.rows
         self.tau_, self.temperature_ = candidate.correction
         affine = fitted.affine()
         if affine is not None:

@@ -198,6 +198,7 @@ def mix(
     labels: tuple[jax.Array, jax.Array],
     lam: jax.Array,
     own: jax.Array | None = None,
+    weights: tuple[jax.Array, jax.Array] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Mixes images and labels with those of their partners.
 
@@ -208,9 +209,10 @@ def mix(
       labels: `(own, partners')`, each int `[B]`.
       lam: share of the own image, `[B]`.
       own: share of the own image in every pixel, `[B, H, W, 1]`; `lam` everywhere if it is None.
+      weights: `(own, partners')`, what each label counts in the loss, each `[B]`; 1 if it is None.
 
     Returns:
-      Mixed images `[B, ...]` and targets `[B, C]`, which are probabilities.
+      Mixed images `[B, ...]` and targets `[B, C]`, which are probabilities, times the weights.
 
     Source: see `mixup` and `remix`.
 
@@ -225,6 +227,8 @@ def mix(
     mixed = share * images[0] + (1 - share) * images[1]
     m = mixing.label_share(lam, *labels, state)[:, None]
     first, second = (jax.nn.one_hot(y, state.shape[0], dtype=m.dtype) for y in labels)
+    if weights is not None:
+        first, second = (w[:, None] * t for w, t in zip(weights, (first, second), strict=True))
     return mixed, m * first + (1 - m) * second
 
 

@@ -152,6 +152,24 @@ def safe_counts(class_counts: Counts) -> jax.Array:
     return jnp.where(present, counts, jnp.min(jnp.where(present, counts, 1.0)))
 
 
+def fewest_images(class_counts: Counts) -> jax.Array:
+    """The count of the rarest class that has images.
+
+    Args:
+      class_counts: training images of each class, or shares of the classes, `[C]`.
+
+    Returns:
+      float32 `[]`.
+
+    Source: ours.
+
+    >>> float(fewest_images([9, 3, 0]))
+    3.0
+    """
+    counts = jnp.asarray(class_counts, jnp.float32)
+    return jnp.min(jnp.where(counts > 0, counts, jnp.inf))
+
+
 def of_classes(values: jax.Array, logits: jax.Array) -> jax.Array:
     """Checks that there is one value per class, and casts the values to the dtype of the logits.
 

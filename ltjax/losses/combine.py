@@ -308,11 +308,9 @@ def batch_loss(
     """
     extra = None
     if transform.regularizer is not None:
-        extra = transform.regularizer(inputs, state, step=step)
+        extra = transform.regularizer(_weighted(inputs, bet), state, step=step)
     inputs = transform.apply(inputs, state, step=step)
-    weights, divisor = inputs.weights, inputs.divisor
-    if bet is not None:
-        weights = weights * bet.astype(weights.dtype)
+    weights, divisor = _weighted(inputs, bet).weights, inputs.divisor
     each = weights * (transform.each or cross_entropy)(inputs.logits, inputs.targets)
     if divisor is not None:
         counted = jnp.mean(divisor if bet is None else divisor * bet.astype(divisor.dtype))
@@ -320,3 +318,10 @@ def batch_loss(
             counted = jax.lax.pmean(counted, axis_name)
         each = each / jnp.maximum(counted, jnp.finfo(counted.dtype).tiny)
     return jnp.mean(each if extra is None else each + extra)
+
+
+def _weighted(inputs: LossInputs, bet: jax.Array | None) -> LossInputs:
+    """The inputs with BET's weights."""
+    if bet is None:
+        return inputs
+    return inputs._replace(weights=inputs.weights * bet.astype(inputs.weights.dtype))

@@ -32,7 +32,8 @@ def lade(
         A_c = mean of z_c over the batch's examples of class c (0 if there are none)
         B_c = log( (1/N) sum_i e^(z_ic) / (C pi_(y_i)) ),    or    / (C pi_c)    if published
 
-    The regularizer is a single number for the whole batch, so it is the same in every entry.
+    In a transform, where examples have weights, both means are weighted. The regularizer is a
+    single number for the whole batch, so it is the same in every entry.
 
     Args:
       logits: `[B, C]`.
@@ -64,7 +65,8 @@ def lade(
     _check(alpha, penalty)
     z = widened(logits)
     t = soft_targets(z, checked_targets(z, labels))
-    value = _regularizer(z, t, log_prior(class_counts), penalty, published, axis_name)
+    one = jnp.ones(z.shape[:1], z.dtype)
+    value = _regularizer(z, t, one, log_prior(class_counts), penalty, published, axis_name)
     return balanced_softmax(logits, labels, class_counts) + alpha * value
 
 
@@ -102,8 +104,9 @@ def lade_transform(
 
     def regularizer(inputs: LossInputs, state: Any, *, step: ArrayLike) -> jax.Array:
         del step
-        soft = inputs.soft_targets()
-        value = _regularizer(inputs.logits, soft, state[1], penalty, published, axis_name)
+        logits, soft = inputs.logits, inputs.soft_targets()
+        weights = inputs.weights.astype(logits.dtype)
+        value = _regularizer(logits, soft, weights, state[1], penalty, published, axis_name)
         return alpha * value
 
     return LossTransform(of_prior(constants), apply, (PRIOR,), regularizer)
@@ -117,6 +120,7 @@ def _check(alpha: float, penalty: float) -> None:
 def _regularizer(
     z: jax.Array,
     targets: jax.Array,
+    weights: jax.Array,
     log_pi: jax.Array,
     penalty: float,
     published: bool,
@@ -131,6 +135,7 @@ def _regularizer(
 
     prior = jnp.exp(log_pi).astype(z.dtype)
     classes = z.shape[1]
+    targets = weights[:, None] * targets
     members = total(jnp.sum(targets, axis=0))
     tiny = jnp.finfo(z.dtype).tiny
     own = total(jnp.sum(targets * z, axis=0)) / jnp.maximum(members, tiny)
@@ -138,10 +143,9 @@ def _regularizer(
     if axis_name is not None:
         largest = jax.lax.pmax(largest, axis_name)
     if published:
-        ratio = (1 / (classes * prior))[None, :]
+        ratio = weights[:, None] / (classes * prior)[None, :]
     else:
         ratio = jnp.sum(targets / (classes * prior)[None, :], axis=1)[:, None]
     scaled = total(jnp.sum(ratio * jnp.exp(z - largest[None, :]), axis=0))
-    size = total(jnp.asarray(z.shape[0], z.dtype))
-    bound = largest + jnp.log(scaled / size)
+    bound = largest + jnp.log(scaled / total(jnp.sum(weights)))
     return jnp.sum(prior * (-own + bound + penalty * bound**2))

@@ -9,6 +9,7 @@ from ltjax.losses.base import (
     Counts,
     by_class,
     cross_entropy,
+    fewest_images,
     one_class,
     safe_counts,
     widened,
@@ -97,7 +98,8 @@ def _check(max_margin: float, scale: float) -> None:
 
 def _margins(class_counts: Counts, max_margin: float, scale: float) -> jax.Array:
     """`s D`, float32 `[C]`."""
-    counts = safe_counts(class_counts)
+    # A class without images has the margin of the rarest that has some.
+    counts = jnp.maximum(safe_counts(class_counts), fewest_images(class_counts))
     return scale * max_margin * (jnp.min(counts) / counts) ** 0.25
 
 

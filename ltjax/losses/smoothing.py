@@ -15,6 +15,7 @@ from ltjax.losses.base import (
     by_class,
     checked_targets,
     cross_entropy,
+    fewest_images,
     safe_counts,
     soft_targets,
     widened,
@@ -167,7 +168,8 @@ def _check(head: float, tail: float) -> None:
 
 def _epsilons(class_counts: Counts, head: float, tail: float) -> jax.Array:
     """`eps`, float32 `[C]`."""
-    counts = safe_counts(class_counts)
+    # A class without images has the epsilon of the rarest that has some.
+    counts = jnp.maximum(safe_counts(class_counts), fewest_images(class_counts))
     low, high = jnp.min(counts), jnp.max(counts)
     # In a balanced set every class is a head class.
     place = jnp.where(high > low, (counts - low) / jnp.maximum(high - low, 1.0), 1.0)

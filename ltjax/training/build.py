@@ -19,7 +19,7 @@ from ltjax.models.pretrained import Weights
 from ltjax.samplers import BatchSampler, index_labels, make_sampler
 from ltjax.training.contrast import Contrast, carried_of, contrast_of, projector_of
 from ltjax.training.data import RunData, num_blocks_of, read_data
-from ltjax.training.inputs import AXIS
+from ltjax.training.inputs import AXIS, ways_of
 from ltjax.training.native import Native, choose_native
 from ltjax.training.objective import augment_of, loss_of, mixing_of, train_step_of
 from ltjax.training.optimizer import (
@@ -157,7 +157,11 @@ def build(config: Config, *, data: RunData | None = None, began_native: bool | N
         optimizer=optimizer,
         learning_rate=learning_rate,
         averaged=config.optimizer.averaged,
-        measurement_step=make_measurement_step(model, augment=augment_of(config), mixing=mixing),
+        measurement_step=make_measurement_step(
+            model,
+            augment=augment_of(config),
+            ways=ways_of(mixing, regmixup=config.train.regmixup, twice=contrast is not None),
+        ),
         recalibration_batches=recalibration_batches(config, samplers[0].steps_per_epoch),
         trainable=trained_part(config),
         features_stay=features_stay(config),

@@ -145,7 +145,7 @@ def choose(data: Data, settings: Settings, moments: ClassMoments) -> Candidate:
     number[found.classes] = np.arange(len(found.classes))
     part = data._replace(labels=number[data.labels], num_classes=len(found.classes))
     kept, held = part.rows(basis, found.kept), part.rows(basis, found.held)
-    counts = np.bincount(kept.labels, minlength=part.num_classes)
+    counts = np.bincount(kept.labels, kept.weights, minlength=part.num_classes)
     closed = settings.method == LDA  # no steps, and no weight decay
     shrinkages = _shrinkages(settings, CLOSED_FORM_SHRINKAGES if closed else SHRINKAGES)
     first = 0.0 if closed else _strength(settings, len(data.labels), FIRST_STRENGTH)

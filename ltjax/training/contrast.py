@@ -90,7 +90,7 @@ def contrast_of(config: Config, classes: ClassStatistics, steps_per_epoch: int) 
         mean = directions.used.mean
         logits = probabilistic_logits(vectors, mean, temperature=loss.temperature)
         inputs = loss_inputs(logits, labels)
-        return batch_loss(prior, inputs, constants, step=step, bet=None), directions
+        return batch_loss(prior, inputs, constants, step=step, bet=views.bet), directions
 
     return Contrast(loss.contrastive, prior.init, compare)
 
@@ -105,13 +105,13 @@ def _balanced(temperature: float) -> Compare:
         each = balanced_contrastive(
             vectors, views.labels, centers, temperature=temperature, axis_name=AXIS
         )
-        return jnp.mean(each), carried
+        return jnp.mean(_weighted(each, views.bet)), carried
 
     return compare
 
 
 def _parametric(config: Config) -> Compare:
-    """PaCo, whose centers are the classifier's: its loss is weighted as the classifier's is."""
+    """PaCo, whose centers are the classifier's."""
     loss = config.loss
 
     def compare(
@@ -133,9 +133,14 @@ def _parametric(config: Config) -> Compare:
         if carried:  # one view of an image is kept, as in the published code
             half = len(labels) // 2
             carried = enqueued(carried, vectors[half:], labels[half:], axis_name=AXIS)
-        return jnp.mean(each if views.bet is None else views.bet * each), carried
+        return jnp.mean(_weighted(each, views.bet)), carried
 
     return compare
+
+
+def _weighted(each: jax.Array, bet: jax.Array | None) -> jax.Array:
+    """The loss of every example times BET's weights, as the classifier's loss is weighted."""
+    return each if bet is None else bet * each
 
 
 def carried_of(config: Config, num_classes: int) -> Any:

@@ -114,15 +114,16 @@ def begin(
     """
     if first.dataset["fingerprint"]["train"] != seeds.job.data.train.fingerprint():
         raise InputError(f"config.init_from = {first.path}: the training images have changed")
-    priors = _priors(first.config, config, seeds.job.data.train)
+    states = list(restore_states(first, seeds.mapping))
+    priors = _priors(first.config, config, seeds.job.data.train, int(states[0].step))
     begun = [
         _begin_seed(first.config, trained, seeds.state_of(index), priors[index], config, seeds)
-        for index, trained in enumerate(restore_states(first, seeds.mapping))
+        for index, trained in enumerate(states)
     ]
-    states, found = zip(*begun, strict=True)
+    started, found = zip(*begun, strict=True)
     facts: dict[str, Any] = {"init_from": config.init_from, "first_method": first.config.method}
     facts |= found[0] if len(found) == 1 else {"per_seed": list(found)}
-    return list(states), facts
+    return list(started), facts
 
 
 class Head(NamedTuple):
@@ -158,12 +159,12 @@ class Start(NamedTuple):
         return self.dense
 
 
-def _priors(first: Config, second: Config, train: Source) -> list[np.ndarray]:
+def _priors(first: Config, second: Config, train: Source, steps: int) -> list[np.ndarray]:
     """What each seed of stage one was trained on, or what stage two is told to take for it."""
     counts = train.class_counts
     if second.loss.prior != "sampler":
         return [counts] * len(first.seeds)
-    return [final_prior(first, counts, sampler) for sampler in samplers_of(first, train)]
+    return [final_prior(first, counts, sampler, steps) for sampler in samplers_of(first, train)]
 
 
 def _begin_seed(
@@ -175,8 +176,9 @@ def _begin_seed(
     seeds: Seeds,
 ) -> tuple[TrainState, dict[str, Any]]:
     """One seed's state, and what there is to tell of it."""
-    learned, fresh = trained.variables["params"], own.params["head"]
-    # The head's inputs need only the backbone and the whitening.
+    # The head's inputs need only the backbone and the whitening, and no projector.
+    learned = {part: trained.variables["params"][part] for part in own.params}
+    fresh = own.params["head"]
     stats = trained.variables["batch_stats"]
     state = own._replace(params={**learned, "head": fresh}, batch_stats=stats, ema=())
     start = Start(_linear_of(first, learned["head"]), fresh, state, prior, config, seeds)

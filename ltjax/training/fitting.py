@@ -28,6 +28,7 @@ class Fitted(NamedTuple):
 
     Attributes:
       moments: of all rows so far.
+      rows: their number; weights do not count here, as the loss takes only their ratios.
       basis: of the coordinates that the heads take.
       scale: what these are divided by, `[D]`.
       variables: of the heads, with a leading axis of seeds.
@@ -36,6 +37,7 @@ class Fitted(NamedTuple):
     """
 
     moments: ClassMoments
+    rows: int
     basis: Basis
     scale: np.ndarray
     variables: dict[str, Any]
@@ -96,14 +98,15 @@ def fit(
         index, held = stratified(data.labels, settings.validation_fraction, settings.seed)
         seen = moments.without(data.some(held).moments())
     basis = _basis(seen, start)
+    count = len(data.labels)
     if settings.method == LDA:
-        return _closed_form(moments, basis, candidate)
+        return _closed_form(moments, count, basis, candidate)
     rows = data.rows(basis, index)
     config = settings.config(len(rows.labels), data.num_classes)
     each = [(candidate.shrinkage, candidate.strength)] * settings.seeds
     seeds = settings.seed + np.arange(settings.seeds)
     options = training_of(settings, config, basis, each, len(rows.labels), seeds=seeds)
-    empty = Fitted(moments, basis, options.scales[0], {}, candidate, config.train.epochs)
+    empty = Fitted(moments, count, basis, options.scales[0], {}, candidate, config.train.epochs)
     watch = _Watch(empty, data, settings, held, report) if report or held is not None else None
     begin = None if start is None else _starter(start, empty)
     variables = train(data, rows, settings, config, options, start=begin, watch=watch)
@@ -123,16 +126,16 @@ def go_on(data: Data, settings: Settings, start: Fitted | None) -> Fitted:
       The classifier.
     """
     moments = data.moments() if start is None else start.moments.join(data.moments())
-    basis = _basis(moments, start)
-    candidate = unchosen(settings, int(moments.weight.sum()))
+    basis, count = _basis(moments, start), len(data.labels) + (start.rows if start else 0)
+    candidate = unchosen(settings, count)
     if settings.method == LDA:
-        return _closed_form(moments, basis, candidate)
+        return _closed_form(moments, count, basis, candidate)
     rows = data.rows(basis)
     config = settings._replace(epochs=1).config(len(rows.labels), data.num_classes)
     each = [(candidate.shrinkage, candidate.strength)] * settings.seeds
-    seeds, total = settings.seed + np.arange(settings.seeds), int(moments.weight.sum())
-    options = training_of(settings, config, basis, each, total, cosine=False, seeds=seeds)
-    new = Fitted(moments, basis, options.scales[0], {}, candidate, 1)
+    seeds = settings.seed + np.arange(settings.seeds)
+    options = training_of(settings, config, basis, each, count, cosine=False, seeds=seeds)
+    new = Fitted(moments, count, basis, options.scales[0], {}, candidate, 1)
     begin = None if start is None else _starter(start, new)
     return new._replace(variables=train(data, rows, settings, config, options, start=begin))
 
@@ -144,12 +147,12 @@ def _basis(moments: ClassMoments, start: Fitted | None) -> Basis:
     return within_class_basis(moments)
 
 
-def _closed_form(moments: ClassMoments, basis: Basis, candidate: Candidate) -> Fitted:
+def _closed_form(moments: ClassMoments, rows: int, basis: Basis, candidate: Candidate) -> Fitted:
     scale = basis.scales(np.array([candidate.shrinkage]))[0]
     means = (moments.mean - basis.center) @ basis.rotation / scale
     variables = nearest_mean(means)
     variables["params"]["head"]["dense"]["bias"][:, moments.weight == 0] = -np.inf
-    return Fitted(moments, basis, scale, variables, candidate, 0)
+    return Fitted(moments, rows, basis, scale, variables, candidate, 0)
 
 
 def _starter(start: Fitted, new: Fitted) -> Callable[[TrainState], TrainState]:

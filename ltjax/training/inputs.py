@@ -43,6 +43,42 @@ class Resident(NamedTuple):
 Way = tuple[BatchMixing | None, int]
 
 
+def ways_of(
+    mixing: BatchMixing | None, *, regmixup: bool = False, twice: bool = False
+) -> list[Way]:
+    """How the images of a batch are mixed and augmented, each time that a step sees them.
+
+    Args:
+      mixing: mixes images and labels within the batch, or None.
+      regmixup: whether the images are also seen without it.
+      twice: whether they are augmented twice.
+
+    Returns:
+      One for each view.
+    """
+    return [*([(None, 0)] * regmixup), (mixing, 0), *([(mixing, 1)] * twice)]
+
+
+class View(NamedTuple):
+    """A batch as it is seen once.
+
+    Attributes:
+      images: normalized, `[B, H, W, C]`.
+      targets: labels `[B]`, or probabilities `[B, classes]`.
+      weights: of the examples in the loss, `[B]`, or None where all are 1.
+    """
+
+    images: jax.Array
+    targets: jax.Array
+    weights: jax.Array | None
+
+    def with_targets(self, classes: int) -> "View":
+        """The view with probabilities in place of labels."""
+        if self.targets.ndim == 2:
+            return self
+        return self._replace(targets=jax.nn.one_hot(self.targets, classes))
+
+
 class Seen(NamedTuple):
     """What a step sees of a batch, in one or several views one after another.
 
@@ -97,19 +133,20 @@ def seen(
     return found._replace(depth_keys=jnp.concatenate(folded))
 
 
-def _together(views: list[tuple[jax.Array, jax.Array]], batch: Batch) -> Seen:
-    """Images and targets of one or several views of a batch, and what the loss reads of it."""
+def _together(views: list[View], batch: Batch) -> Seen:
+    """One or several views of a batch, and what the loss reads of it."""
     if len(views) == 1:
-        return Seen(*views[0], batch)
-    classes = next((t.shape[1] for _, t in views if t.ndim == 2), None)
+        images, targets, weights = views[0]
+        return Seen(images, targets, batch._replace(weights=weights))
+    classes = next((view.targets.shape[1] for view in views if view.targets.ndim == 2), None)
     if classes is not None:  # labels of images that are not mixed, beside the targets of others
-        views = [(x, t if t.ndim == 2 else jax.nn.one_hot(t, classes)) for x, t in views]
-    images, targets = (jnp.concatenate(parts) for parts in zip(*views, strict=True))
-    read = {"labels": batch.labels, "embedded": batch.embedded, "weights": batch.weights}
+        views = [view.with_targets(classes) for view in views]
+    images, targets, weights = jax.tree.map(lambda *parts: jnp.concatenate(parts), *views)
+    read = {"labels": batch.labels, "embedded": batch.embedded}
     tiled = {name: x if x is None else jnp.tile(x, len(views)) for name, x in read.items()}
     whole = len(batch.slots) * jax.lax.axis_size(AXIS)
     slots = jnp.concatenate([batch.slots + view * whole for view in range(len(views))])
-    return Seen(images, targets, batch._replace(slots=slots, **tiled))
+    return Seen(images, targets, batch._replace(slots=slots, weights=weights, **tiled))
 
 
 def example_keys(step_key: jax.Array, batch: Batch) -> jax.Array:
@@ -133,7 +170,7 @@ def training_inputs(
     mixing: BatchMixing | None,
     *,
     view: int = 0,
-) -> tuple[jax.Array, jax.Array]:
+) -> View:
     """What the network and the loss see of a training batch; to be mapped over the axis `AXIS`.
 
     Args:
@@ -145,7 +182,7 @@ def training_inputs(
       view: number of the augmentation of the same images, from 0.
 
     Returns:
-      Normalized images `[B, H, W, C]`, and labels `[B]` or, with mixing, targets `[B, classes]`.
+      Images, labels and weights; with mixing, those of mixed examples.
     """
     step_key = jax.random.fold_in(data.key, step)
     keys = example_keys(step_key, batch)
@@ -154,10 +191,10 @@ def training_inputs(
     images = gather(data.images, batch)
     if augment is not None:
         images = augment_images(images, keys, augment)
-    images, targets = normalize(images, data.mean, data.std), batch.labels
+    images = normalize(images, data.mean, data.std)
     if mixing is not None:
-        images, targets = _mixed(mixing, data, images, batch, keys, step_key)
-    return images, targets
+        return _mixed(mixing, data, images, batch, keys, step_key)
+    return View(images, batch.labels, batch.weights)
 
 
 def _mixed(
@@ -167,10 +204,12 @@ def _mixed(
     batch: Batch,
     keys: jax.Array,
     step_key: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Images and targets mixed with partners from the whole batch, whatever the devices."""
-    everyone = (images, batch.labels, batch.embedded)
-    all_images, all_labels, all_embedded = jax.lax.all_gather(everyone, AXIS, tiled=True)
+) -> View:
+    """The batch mixed with partners from the whole of it, whatever the devices."""
+    everyone = (images, batch.labels, batch.embedded, batch.weights)
+    all_images, all_labels, all_embedded, all_weights = jax.lax.all_gather(
+        everyone, AXIS, tiled=True
+    )
     # Slots count from 0, so this key is none of theirs.
     order = partners(jax.random.fold_in(step_key, 2**31), all_embedded)[batch.slots]
     shares = draw_shares(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), mixing.alpha)
@@ -178,11 +217,17 @@ def _mixed(
     if mixing.boxes:
         places = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
         own, shares = draw_boxes(places, shares, *images.shape[1:3])
-    return mix(
+    mixed, targets = mix(
         mixing,
         data.mixing_state,
         (images, all_images[order]),
         (batch.labels, all_labels[order]),
         shares,
         own,
+        None if batch.weights is None else (batch.weights, all_weights[order]),
     )
+    if batch.weights is None:
+        return View(mixed, targets, None)
+    # Each half of a target has the weight of its own example.
+    total = jnp.sum(targets, axis=-1)
+    return View(mixed, targets / total[:, None], total)

@@ -21,7 +21,7 @@ from ltjax.training.workdir import as_json, write_together
 from ltjax.whitening.classwise import Basis, ClassMoments
 
 ARRAYS, FACTS = "arrays.safetensors", "classifier.json"
-FORMAT = 1
+FORMAT = 2
 # Largest size of a file in bytes.
 MOST_BYTES = 2**33
 
@@ -50,6 +50,7 @@ def write(folder: str | Path, fitted: Fitted, settings: Settings, facts: dict[st
         "format": FORMAT,
         "settings": settings._asdict(),
         "candidate": [shrinkage, strength, list(correction)],
+        "rows": fitted.rows,
         "epochs": fitted.epochs,
         **facts,
     }
@@ -107,6 +108,7 @@ def read(folder: str | Path) -> tuple[Fitted, Settings, dict[str, Any]]:
         tree = unflatten_dict(safetensors.numpy.load(arrays), sep="/")
         fitted = Fitted(
             ClassMoments(**tree["moments"]),
+            facts["rows"],
             Basis(**tree["basis"]),
             tree["scale"],
             {"batch_stats": {}} | tree["variables"],

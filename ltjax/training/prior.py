@@ -50,18 +50,21 @@ def class_statistics(
     return ClassStatistics(counts, np.array(rows))
 
 
-def final_prior(config: Config, counts: np.ndarray, sampler: BatchSampler) -> np.ndarray:
-    """The class distribution that the last epoch of a run was trained on, or the training set's.
+def final_prior(
+    config: Config, counts: np.ndarray, sampler: BatchSampler, steps: int
+) -> np.ndarray:
+    """The class distribution of the epoch in which a network's last step was taken.
 
     Args:
       config: resolved configuration of the run; its `loss.prior` is not used.
       counts: training images of each class, `[C]`.
       sampler: its batches.
+      steps: that the network was trained for; fewer than planned where training stopped early.
 
     Returns:
       Shares `[C]`, or the counts where they are the same.
     """
-    return _of_epoch(config, counts, sampler, config.train.epochs - 1)
+    return _of_epoch(config, counts, sampler, max(steps - 1, 0) // sampler.steps_per_epoch)
 
 
 def with_prior(

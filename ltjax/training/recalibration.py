@@ -11,20 +11,19 @@ Source: `bn_update` of Izmailov et al., Averaging Weights Leads to Wider Optima 
 Generalization (UAI 2018), https://arxiv.org/abs/1803.05407; for whitening: ours.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ltjax.augment.device import Augment
-from ltjax.augment.mixing import BatchMixing
 from ltjax.config import Config
 from ltjax.data.loader import Batch
 from ltjax.models import Classifier
 from ltjax.models.layers import BATCH_NORM_MOMENTUM
 from ltjax.training.devices import Mapping
-from ltjax.training.inputs import Resident, training_inputs
+from ltjax.training.inputs import Resident, Way, seen
 from ltjax.training.step import Variables
 
 
@@ -82,21 +81,21 @@ def recalibrates(config: Config) -> bool:
 
 
 def make_measurement_step(
-    model: Classifier, *, augment: Augment | None, mixing: BatchMixing | None
+    model: Classifier, *, augment: Augment | None, ways: Sequence[Way]
 ) -> MeasurementStep:
     """The measurement of one batch's statistics, added to those of the batches before.
 
     Args:
       model: network.
       augment: as in training.
-      mixing: as in training.
+      ways: as in training, how the images of a batch are mixed and augmented.
 
     Returns:
       The step of one device, to be mapped over the axis `AXIS`.
     """
 
     def step(measured: Measured, data: Resident, batch: Batch) -> Measured:
-        images, _ = training_inputs(data, batch, measured.step, augment, mixing)
+        images = seen(data, batch, measured.step, augment, ways).images
         # Without a past, so that the update tells of this batch alone.
         blank = jax.tree.map(jnp.zeros_like, measured.sums)
         variables = {**measured.variables, "batch_stats": blank}

@@ -119,7 +119,10 @@ class Settings(NamedTuple):
     def correction(self) -> Correction:
         """The correction before any choice: that of a loss that leaves the prior in its logits."""
         plain = {"loss.name": "cross_entropy", "loss.weighting": "none"}
-        uncorrected = self.method != LDA and plain.items() <= METHODS[self.method].items()
+        keys = METHODS.get(self.method, {})
+        # Label-aware smoothing takes an unknown part of it out.
+        aware = str(keys.get("loss.smoothing")).startswith("label_aware")
+        uncorrected = plain.items() <= keys.items() and not aware
         return Correction(self.given_tau if uncorrected else 0.0)
 
 

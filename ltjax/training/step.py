@@ -13,7 +13,7 @@ from ltjax.data.loader import Batch, gather
 from ltjax.losses import LossTransform
 from ltjax.models import Classifier, Outputs
 from ltjax.training.contrast import Contrast
-from ltjax.training.inputs import AXIS, Resident, seen
+from ltjax.training.inputs import AXIS, Resident, seen, ways_of
 from ltjax.training.minimized import Minimized
 from ltjax.training.optimizer import Trainable, ascended, joined, split
 from ltjax.training.state import TrainState
@@ -59,7 +59,8 @@ def make_train_step(
       averaging: what the new parameters weigh in their moving average at a step; None keeps none.
       sam_rho: radius of sharpness-aware minimization, which takes the gradient a second time; 0
         turns it off. The running statistics follow the first pass, at the parameters themselves.
-      skip_nonfinite: leave the state as it is where loss or gradient are not finite.
+      skip_nonfinite: leave the state as it is where loss or gradient are not finite, but for the
+        counts of the step and of the rate's schedule.
       mixing: mixes images and labels within the batch, or None.
       regmixup: whether the loss is also taken of the images that are not mixed, with equal weight.
       trainable: what is trained, or None for all; batch norms whose parameters are not use their
@@ -72,8 +73,7 @@ def make_train_step(
     """
     minimized = Minimized(model, loss, embedded_weight, features_stay, contrast, diversity)
     update = _update(optimizer, trainable, averaging, projection)
-    # How the images of a batch are mixed and augmented, each time that the step sees them.
-    ways = [*([(None, 0)] * regmixup), (mixing, 0), *([(mixing, 1)] * (contrast is not None))]
+    ways = ways_of(mixing, regmixup=regmixup, twice=contrast is not None)
     drops = getattr(model.backbone, "stochastic_depth", 0.0) > 0 and not features_stay
 
     def step(state: TrainState, data: Resident, batch: Batch):
@@ -93,12 +93,21 @@ def make_train_step(
         metrics = {"loss": value, "accuracy": accuracy, "grad_norm": norm}
         if skip_nonfinite:
             bad = ~(jnp.isfinite(value) & jnp.isfinite(norm))
-            old = state._replace(step=new.step)
-            new = jax.tree.map(lambda a, b: jnp.where(bad, a, b), old, new)
+            new = _skipped(bad, state._replace(step=new.step), new)
             metrics["skipped"] = bad.astype(jnp.float32)
         return new, metrics
 
     return step
+
+
+def _skipped(bad: jax.Array, old: TrainState, new: TrainState) -> TrainState:
+    """The old state where a step is bad, but the schedules count it: rates go by the step."""
+    counter = optax.ScaleByScheduleState
+
+    def chosen(a: Any, b: Any) -> Any:
+        return b if isinstance(b, counter) else jnp.where(bad, a, b)
+
+    return jax.tree.map(chosen, old, new, is_leaf=lambda x: isinstance(x, counter))
 
 
 def _update(

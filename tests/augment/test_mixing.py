@@ -62,6 +62,18 @@ def test_mixes_against_numpy(mixing):
     np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("mixing", [MIXUP, REMIX], ids=["mixup", "remix"])
+def test_each_half_of_a_target_has_its_own_weight(mixing):
+    images, labels = batch()
+    weights = tuple(jnp.asarray(y, jnp.float32) + 1 for y in labels)
+    lam = np.random.default_rng(2).uniform(size=16).astype(np.float32)
+    state = mixing.init(COUNTS)
+    _, plain = mix(mixing, state, images, labels, lam)
+    _, weighted = mix(mixing, state, images, labels, lam, weights=weights)
+    # The weight is a function of the class here, so that it can be told from the target.
+    np.testing.assert_allclose(weighted, np.asarray(plain) * np.arange(1, 5), rtol=1e-6)
+
+
 def test_remix_gives_the_rare_class_its_label():
     state = remix().init(COUNTS)
     y, other = jnp.array([3, 3, 0, 0, 1, 2]), jnp.array([0, 0, 3, 3, 0, 1])

@@ -54,9 +54,15 @@ def vector_scaling(z, y, counts, gamma, tau):
     return cross_entropy(scaled, y, counts)
 
 
+def as_the_rarest(counts):
+    """Classes without images count as the rarest that has some."""
+    n = np.asarray(counts, np.float64)
+    return np.where(n == 0, n[n > 0].min(), n)
+
+
 def ldam(z, y, counts, max_margin, scale):
     """Cao et al. 2019: margins n^(-1/4), scaled to a largest of max_margin."""
-    margins = 1.0 / np.sqrt(np.sqrt(at_least_one(counts)))
+    margins = 1.0 / np.sqrt(np.sqrt(as_the_rarest(counts)))
     margins = margins * (max_margin / margins.max())
     shifted = np.array(z, np.float64)
     for i, own in enumerate(y):
@@ -171,7 +177,7 @@ def label_smoothing(z, y, counts, epsilon):
 
 def label_aware_smoothing(z, y, counts, head, tail, published=False):
     """Zhong et al. 2021, concave; their code takes the mean over all classes."""
-    n = at_least_one(counts)
+    n = as_the_rarest(counts)
     rows = log_softmax(z)
     classes = rows.shape[1]
     total = 0.0

@@ -36,14 +36,32 @@ def test_bet_has_no_default():
         batch_loss(identity(), inputs, (), step=0)
 
 
-def test_bet_weights_the_loss_of_a_chain_and_not_its_regularizer():
+def test_bet_weights_the_loss_of_a_chain_and_the_means_of_its_regularizer():
+    """The prior by which the regularizer divides is that of the weighted batch."""
     inputs, bet = make_inputs(), bet_weights(np.arange(12) >= 8, 0.3)
-    transform = chain(losses.lade_transform(0.5), losses.label_smoothing_transform())
+    lade = losses.lade_transform(0.5)
+    transform = chain(lade, losses.label_smoothing_transform())
     plain = chain(losses.balanced_softmax_transform(), losses.label_smoothing_transform())
-    extra = value(transform, inputs) - value(plain, inputs)
-    assert abs(extra) > 0.01
+    state = lade.init(COUNTS)
+    extra = lade.regularizer(inputs._replace(weights=bet), state, step=0)
+    assert abs(extra - lade.regularizer(inputs, state, step=0)) > 0.01
     np.testing.assert_allclose(
         value(transform, inputs, bet), value(plain, inputs, bet) + extra, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_the_regularizer_of_lade_counts_a_weight_as_so_many_rows(published):
+    inputs, times = make_inputs(), np.arange(12) % 3 + 1
+    transform = losses.lade_transform(0.5, published=published)
+    state = transform.init(COUNTS)
+    weighted = inputs._replace(weights=jnp.asarray(times, jnp.float32))
+    logits, targets = (np.repeat(x, times, axis=0) for x in (inputs.logits, inputs.targets))
+    repeated = loss_inputs(logits, targets)
+    np.testing.assert_allclose(
+        transform.regularizer(weighted, state, step=0),
+        transform.regularizer(repeated, state, step=0),
+        rtol=1e-5,
     )
 
 

@@ -99,6 +99,16 @@ def test_balanced_softmax_shifts_all_logits_of_logit_adjustment_alike():
     np.testing.assert_allclose(difference, np.log(515), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "make", [losses.ldam_transform, losses.label_aware_smoothing_transform], ids=["ldam", "smooth"]
+)
+def test_a_class_without_images_changes_no_constant_of_the_others(make):
+    constants = make().init(jnp.array([400, 100, 25]))
+    more = make().init(jnp.array([400, 100, 25, 0]))
+    np.testing.assert_allclose(more[:3], constants, rtol=1e-6)
+    assert more[3] == more[2]
+
+
 def test_deferred_weights_start_at_their_step():
     transform, given = losses.drw_transform(5, weighted_mean=False), inputs()
     plain, weighted = (

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
+from ltjax.models.projector import Projection
 from ltjax.training.build import build, initial_state
+from ltjax.training.contrast import Views
 from ltjax.training.devices import Mapping
+from ltjax.training.inputs import AXIS
 from ltjax.training.progress import SilentWatcher
 from ltjax.training.restore import restore_states
 from ltjax.training.run import run
@@ -68,6 +71,34 @@ def test_paco_without_examples_is_the_loss_of_the_classifier(devices):
     _, twice = train(2, 1, **settings | {"loss__contrastive": 1.0})
     _, once = train(2, 1, **settings | {"loss__contrastive": 1e-9, "loss__paco_queue": 0})
     np.testing.assert_allclose(twice, 2 * once, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contrast", ["proco", "bcl"])
+def test_embedded_examples_have_the_weight_of_bet(devices, contrast):
+    """Of weight 0, they are no part of the loss: only the regular examples have gradients."""
+    settings = PROCO | {"method": "cw_la_b3rs_bet", "loss__contrast": contrast}
+    config = configs.resolve(small_config(**settings))
+    job = build(config)
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(1, 8, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    labels = np.arange(8)[None] % 10
+    centers = np.eye(10, 16, dtype=np.float32) if contrast == "bcl" else None
+    constants = job.contrast.init(job.classes[0].counts, job.classes[0].prior)
+
+    def loss(vectors, bet):
+        views = Views(Projection(vectors, centers), labels[0], np.zeros((8, 10)), bet)
+        return job.contrast.compare(views, job.carried, constants, np.int32(0))[0]
+
+    gradient = jax.vmap(jax.grad(loss), axis_name=AXIS)
+    whole = gradient(vectors, np.ones((1, 8), np.float32))
+    twice = gradient(vectors, np.array([[2, 2, 2, 2, 0, 0, 0, 0]], np.float32))
+    other = gradient(vectors, np.array([[0, 0, 0, 0, 2, 2, 2, 2]], np.float32))
+    np.testing.assert_allclose(whole, (twice + other) / 2, atol=1e-6)
+    assert not np.allclose(whole, twice, atol=1e-3)
+    if contrast == "proco":
+        assert not np.any(twice[:, 4:])
 
 
 def test_weight_zero_is_none_at_all():

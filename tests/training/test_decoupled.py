@@ -266,6 +266,19 @@ def test_seeds_go_on_from_their_own_networks(tmp_path):
         run(tmp_path / "three", stage="ncm", init_from=str(tmp_path / "one"), data__seed=0)
 
 
+@pytest.mark.parametrize("stage", ["crt", "posthoc_la"])
+def test_a_projector_stays_in_stage_one(tmp_path, stage):
+    contrastive = {"loss__contrastive": 0.5, "optimizer__warmup_epochs": 0}
+    run(tmp_path / "one", **contrastive)
+    run(tmp_path / "two", stage=stage, init_from=str(tmp_path / "one"))
+    mapping = Mapping(jax.local_devices()[:1])
+    one, two = (
+        restore_states(read_finished(tmp_path / name), mapping)[0].params for name in ("one", "two")
+    )
+    assert set(one) - set(two) == {"projector"}
+    jax.tree.map(np.testing.assert_array_equal, one["backbone"], two["backbone"])
+
+
 def test_a_best_tau_at_the_end_of_the_grid_is_warned_of():
     """Class 1 has the longer weights; the second image is its own only up to some tau."""
     kernel = np.array([[1.0, 1.0], [0.0, 7.0]], np.float32)

@@ -108,6 +108,27 @@ def test_one_device_equals_four_and_only_the_statistics_change(devices):
     close(*found)
 
 
+SEEN = {
+    "regmixup": {"train__mixing": "mixup", "train__regmixup": True},
+    "two views": {"loss__contrastive": 0.5, "whitening__shrinkage": "auto"},
+}
+
+
+@pytest.mark.parametrize("case", SEEN)
+def test_it_sees_what_the_training_sees(devices, case):
+    """At a rate of almost 0 the running statistics, of any momentum, go to the measured ones."""
+    still = {"optimizer__learning_rate": 1e-12, "optimizer__ema_batches": 40}
+    _, seeds = averaged(augment__max_shift=2, train__epochs=20, **still, **SEEN[case])
+    take_steps(seeds, 0, 60)
+    seeds.recalibrate(60)
+    state = jax.device_get(seeds.state_of(0))
+    own, measured = state.batch_stats["whitening"], state.ema_stats["whitening"]
+    chosen = SEEN[case].get("whitening__shrinkage") == "auto"
+    for name in ("covariance", *(["shrinkage"] * chosen)):
+        scale = np.abs(measured[name]).max()
+        assert np.abs(own[name] - measured[name]).max() < 0.05 * scale, name
+
+
 def test_recalibrating_on_the_way_changes_no_later_bit(devices):
     _, one = averaged()
     _, other = averaged()
