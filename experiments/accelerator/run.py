@@ -25,6 +25,7 @@ from typing import Any
 from experiments.accelerator.topologies import SLICES, devices_of, set_environment
 
 RECIPES = ("digits_lt", "cifar10_lt", "imagenet_lt")
+METHOD = "cw_la_b3rs_bet"  # that with the most parts
 FILE = "compiled.csv"
 FIELDS = (
     "slice",
@@ -69,7 +70,7 @@ def compiled(name: str, recipe: str, changes: Sequence[str]) -> dict[str, Any]:
     from ltjax.training.devices import Mapping, choose_engine
 
     config = importlib.import_module(f"ltjax.configs.{recipe}").get_config()
-    config.engine.native = "off"
+    config.method, config.engine.native = METHOD, "off"
     for change in changes:
         key, _, text = change.partition("=")
         try:

@@ -25,6 +25,8 @@ from ltjax import config as base
 def get_config():
     """The base configuration with the field's recipe for large images."""
     config = base.default()
+    config.method = "cw_la"  # that of cifar100_lt: experiments/choice has no run of this set
+    config.whitening.shrinkage = 0.5
     config.data.name = "imagenet_lt"
     config.data.profile = "as_is"
     config.data.image_size = 224

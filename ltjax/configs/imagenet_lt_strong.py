@@ -20,7 +20,6 @@ from ltjax.configs import imagenet_lt
 def get_config():
     """The field's recipe with whitening and logit adjustment, and the parts beside them."""
     config = imagenet_lt.get_config()
-    config.method = "cw_la"
     config.model.stochastic_depth = 0.05
     config.model.projection = 1024
     config.augment.rand_ops = 2
