@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from experiments.ablation.run import gains
 from experiments.results import Results, pooled
-from experiments.statistics import Splits, resampled
+from experiments.statistics import Splits, paired
 from experiments.tables import render, values
 
 ROOT = Path(__file__).parents[2]
@@ -72,9 +72,9 @@ def interval(x: np.ndarray, ratio: float) -> tuple[float, float]:
 
     Args:
       x: float `[J]`, a value a seed.
-      ratio: `n_test / n_train` of a split, see `experiments.statistics.resampled`.
+      ratio: `n_test / n_train` of a split, see `experiments.statistics.paired`.
     """
-    found = resampled(x, ratio)
+    found = paired(x, ratio)
     return 100 * found.mean, 100 * (found.high - found.mean)
 
 

@@ -14,9 +14,14 @@ from ltjax.errors import InputError
 from tests.experiments.test_tables import ROOT
 
 
-def made_up(levels, spread=0.01):
+def made_up(levels, spread=0.0142):
+    """Three seeds; only the best candidate varies, so that this is the deviation of differences."""
+    best = max(levels, key=levels.get, default="")
     rows = {
-        row: {s: {"held_out": levels.get(row, 0.1) + spread * (s - 1)} for s in range(3)}
+        row: {
+            s: {"held_out": levels.get(row, 0.1) + (spread * (s - 1) if row == best else 0.0)}
+            for s in range(3)
+        }
         for row in choice.CANDIDATES
     }
     return Results(rows, OneTest())
@@ -24,15 +29,15 @@ def made_up(levels, spread=0.01):
 
 def test_the_simplest_candidate_within_one_standard_error_is_chosen():
     simple, middle, best = choice.CANDIDATES[0], choice.CANDIDATES[4], choice.CANDIDATES[-1]
-    # Three seeds of deviation 0.01: the standard error of a difference is 0.0082.
+    # Three seeds of deviation 0.0142: the standard error of a difference is 0.0082.
     assert choice.chosen(made_up({simple: 0.5, middle: 0.51, best: 0.517})) == middle
     assert choice.chosen(made_up({simple: 0.5, middle: 0.51, best: 0.519})) == best
     assert choice.chosen(made_up({simple: 0.51, middle: 0.51, best: 0.517})) == simple
     text = choice.table(made_up({simple: 0.5, middle: 0.51, best: 0.517}))
-    assert f"| `{middle}` | 51.0 ± 1.0 | 0.7 | 0.8 | chosen |" in text
+    assert f"| `{middle}` | 51.0 ± 0.0 | 0.7 | 0.8 | chosen |" in text
     assert text.count("chosen") == 1
-    # Of deviation 0.013 the standard error is 0.0106.
-    assert "chosen" not in choice.table(made_up({simple: 0.5, best: 0.517}, spread=0.013))
+    # Of deviation 0.0184 the standard error is 0.0106.
+    assert "chosen" not in choice.table(made_up({simple: 0.5, best: 0.517}, spread=0.0184))
 
 
 def test_candidates_are_complete_where_all_have_as_many_seeds():

@@ -72,7 +72,7 @@ def test_sensitivity_varies_what_the_method_uses(key):
 def test_mechanism_shows_changes_of_condition_numbers_as_factors(tmp_path):
     rng = np.random.default_rng(0)
     stores = {
-        factor: {name: {s: made_up(rng) for s in range(3)} for name in mechanism.ROWS}
+        factor: {name: {s: made_up(rng) for s in range(5)} for name in mechanism.ROWS}
         for factor in EQUAL_SIZE
     }
     for factor, rows in stores.items():
