@@ -10,6 +10,7 @@ import ml_collections
 
 from experiments import mnist
 from ltjax import config as configs
+from ltjax.data.longtail import exponential_counts
 
 HELD_OUT = 0.2  # of each class's training images, where something is chosen on them
 
@@ -24,6 +25,7 @@ class Protocol(NamedTuple):
       stage_two_epochs: of cRT and LWS.
       split_ratio: `n_test / n_train` where every seed splits one pool of images; None where all
         runs share one test set, which has as many images of every class.
+      held_out_ratio: the same of the images that it holds out: these over all others of the pool.
       profile: images of the largest class, classes and imbalance factor of the training images of
         a protocol with one test set.
       prepare: makes the file that `data.path` names, where it does not exist before.
@@ -34,6 +36,7 @@ class Protocol(NamedTuple):
     overrides: dict[str, Any]
     stage_two_epochs: int = 10
     split_ratio: float | None = None
+    held_out_ratio: float | None = None
     profile: tuple[int, int, float] = (1, 1, 1.0)
     prepare: Callable[[], Path] | None = None
 
@@ -42,8 +45,9 @@ class Protocol(NamedTuple):
         return importlib.import_module(self.config).get_config()
 
 
-# 500 of the 1,797 digits are for testing; of the others a long tail is drawn.
-_DIGITS_RATIO = 500 / 1297
+# 500 of the 1,797 digits are for testing; of the others a long tail is drawn, of at most 128 images
+# of a class.
+_DIGITS, _DIGITS_RATIO, _LARGEST_OF_DIGITS = 1797, 500 / 1297, 128
 
 
 def _digits(factor: float) -> Protocol:
@@ -150,6 +154,13 @@ def _with(protocol: Protocol, words: str, **overrides: Any) -> Protocol:
     return protocol._replace(words=protocol.words + words, overrides={**protocol.overrides, **more})
 
 
+def _held_out_ratio(factor: float) -> float:
+    """Of the digits that are held out where something is chosen on them, to all others."""
+    counts = exponential_counts(_LARGEST_OF_DIGITS, 10, factor)
+    held = sum(max(round(HELD_OUT * int(n)), 1) for n in counts)
+    return held / (_DIGITS - held)
+
+
 def _choice(protocol: Protocol) -> Protocol:
     words = "; a fifth of each class's training images is held out"
     return _with(protocol, words, data__validation_fraction=HELD_OUT)
@@ -173,7 +184,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "cifar100_small": _cifar(100, True),
     "baseline_cifar10": _with_ridge(_cifar(10, True)),
     "baseline_digits": _with_ridge(_digits(50)),
-    "choice_digits": _choice(_digits(20)),
+    "choice_digits": _choice(_digits(20))._replace(held_out_ratio=_held_out_ratio(20)),
     "choice_cifar10": _choice(_cifar(10, True)),
     "choice_cifar100": _choice(_cifar(100, True)),
     "cifar10_small_subsets": _subsets(_cifar(10, True)),

@@ -10,11 +10,14 @@ from experiments.ablation import figure
 from experiments.ablation import run as ablation
 from experiments.additive import run as additive
 from experiments.baseline import run as baseline
+from experiments.choice import run as choice
+from experiments.embeddings import accuracy as embeddings
 from experiments.embeddings import speed as embeddings_speed
 from experiments.finetune_cost import run as finetune_cost
 from experiments.kernel_accuracy import run as kernel_accuracy
 from experiments.mechanism import run as mechanism
 from experiments.results import files
+from experiments.seed_effect import run as seed_effect
 from experiments.sensitivity import run as sensitivity
 from experiments.train_speed import run as train_speed
 
@@ -29,10 +32,14 @@ def main() -> None:
         sensitivity.write(path)
     additive.write(folders / "additive" / "results")
     baseline.write(folders / "baseline" / "results")
+    choice.write(folders / "choice" / "results")
     kernel_accuracy.write(folders / "kernel_accuracy" / "results")
     mechanism.write(folders / "mechanism" / "results")
+    seed_effect.write()
     train_speed.write(folders / "train_speed" / "results")
     finetune_cost.write(folders / "finetune_cost" / "results")
+    for name in embeddings.NAMES:
+        embeddings.write_tables(embeddings.RESULTS / f"{name}.csv")
     embeddings_speed.write(folders / "embeddings" / "results")
     documents.fill()
 

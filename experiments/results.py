@@ -91,6 +91,6 @@ def design(protocol: str, correct: dict[str, dict[int, np.ndarray]] | None = Non
     """
     found = PROTOCOLS[protocol]
     if found.split_ratio is not None:
-        return Splits(found.split_ratio)
+        return Splits(found.split_ratio, found.held_out_ratio)
     counts = exponential_counts(*found.profile)
     return OneTest(correct or {}, shot_groups(counts)._asdict())

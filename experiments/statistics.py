@@ -1,12 +1,14 @@
 """Differences between methods with their uncertainty: dependent splits, one test set, many tests.
 
-Runs of one protocol depend on each other, and in two ways. Where every seed splits one pool of
-images (`Splits`), test and training images of two seeds overlap: the ordinary t-test takes them
-for independent and finds differences where there are none. Where all runs share one test set
-(`OneTest`), seeds are independent, but the images are a sample as well.
+Differences are paired by seed: runs of one seed share the initialization, the order of the batches,
+the split where it follows the seed, and, of second stages, the network. Beyond that, runs of one
+protocol depend on each other in two ways. Where every seed splits one pool of images (`Splits`),
+test and training images of two seeds overlap: the ordinary t-test takes them for independent and
+finds differences where there are none. Where all runs share one test set (`OneTest`), the images
+are a sample as well as the seeds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,62 +46,47 @@ def difference(mean: float, variance: float, freedom: float, seeds: int) -> Diff
     return Difference(mean, mean - half, mean + half, p, seeds, error)
 
 
-def resampled(differences: np.ndarray, ratio: float) -> Difference:
-    """The corrected resampled t-test, of differences that are paired by seed.
+def paired(
+    differences: np.ndarray, ratio: float = 0.0, images: np.ndarray | None = None
+) -> Difference:
+    """The t-test of differences that are paired by seed, corrected for what the seeds share.
 
-        t = mean / sqrt((1 / J + n_test / n_train) s^2),    J - 1 degrees of freedom
+        variance = (1 / J + n_test / n_train) s^2 + s_d^2 / N
+
+    The second term of the bracket is that of the corrected resampled t-test, for seeds that split
+    one pool. The last term is the variance over bootstrap samples of the images of one test set, in
+    closed form. It counts the interaction of seeds and images twice, so the CI is a little too
+    wide, as that of the bootstrap over both is. With it, the degrees of freedom, J - 1 else, are
+    Welch and Satterthwaite's.
 
     Args:
-      differences: float `[J]`, a value a seed; every seed splits the same pool anew.
+      differences: float `[J]`, a value a seed.
       ratio: `n_test / n_train`, images of the pool that a split takes for testing over those that
-        it leaves for training. 0 is the ordinary paired t-test.
+        it does not, where every seed splits one pool anew. 0 and no `images` are the ordinary
+        paired t-test.
+      images: float `[N]`, difference between the shares of these seeds that classify a test image
+        correctly, `s_d` its standard deviation within classes; None leaves the term out.
 
     Source: Nadeau and Bengio, Inference for the Generalization Error (Machine Learning 52, 2003),
-    https://doi.org/10.1023/A:1024068626366, equation 8.
+    https://doi.org/10.1023/A:1024068626366, equation 8, for the ratio; Owen, The pigeonhole
+    bootstrap (Annals of Applied Statistics 1, 2007), https://doi.org/10.1214/07-AOAS122, for the
+    sum over seeds and images.
 
-    >>> found = resampled(np.array([0.01, 0.02, 0.03, 0.02]), 0.0)
+    >>> found = paired(np.array([0.01, 0.02, 0.03, 0.02]))
     >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3)
     (0.02, 0.007, 0.033)
-    >>> round(resampled(np.array([0.01, 0.02, 0.03, 0.02]), 0.25).low, 3)
+    >>> round(paired(np.array([0.01, 0.02, 0.03, 0.02]), 0.25).low, 3)
     0.002
     """
     count = len(differences)
-    variance = float(differences.var(ddof=1)) * (1 / count + ratio)
-    return difference(float(differences.mean()), variance, count - 1, count)
-
-
-def unpaired(first: np.ndarray, second: np.ndarray, images: np.ndarray | None = None) -> Difference:
-    """Student's t-test of two independent samples of seeds, on one test set.
-
-        variance = s^2 (1 / n + 1 / m) + s_d^2 / N
-
-    The second term is the variance over bootstrap samples of the test images, in closed form. It
-    counts the interaction of seeds and images twice, so the CI is a little too wide, as that of
-    the bootstrap over both is. The degrees of freedom are Welch and Satterthwaite's.
-
-    Args:
-      first: float `[n]`, a value a seed.
-      second: float `[m]`, a value a seed; `s^2` is pooled over both.
-      images: float `[N]`, difference between the shares of seeds that classify a test image
-        correctly, `s_d` its standard deviation within classes; None leaves the term out.
-
-    Source: Student's t-test; Owen, The pigeonhole bootstrap (Annals of Applied Statistics 1,
-    2007), https://doi.org/10.1214/07-AOAS122, for the sum of both terms.
-
-    >>> found = unpaired(np.array([0.5, 0.52, 0.51]), np.array([0.47, 0.49, 0.48]))
-    >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3)
-    (0.03, 0.007, 0.053)
-    """
-    n, m = len(first), len(second)
-    freedom: float = n + m - 2
-    squares = (n - 1) * first.var(ddof=1) + (m - 1) * second.var(ddof=1)
-    variance = seeds = float(squares) / freedom * (1 / n + 1 / m)
+    freedom: float = count - 1
+    variance = seeds = float(differences.var(ddof=1)) * (1 / count + ratio)
     if images is not None and len(images) > 1:
         over_images = float(images.var(ddof=1)) / len(images)
         variance = seeds + over_images
         parts = seeds**2 / freedom + over_images**2 / (len(images) - 1)
         freedom = variance**2 / parts if parts else freedom
-    return difference(float(first.mean() - second.mean()), variance, freedom, min(n, m))
+    return difference(float(differences.mean()), variance, freedom, count)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -129,9 +116,17 @@ class Splits(NamedTuple):
 
     Attributes:
       ratio: `n_test / n_train` of a split, before the training part is thinned to a long tail.
+      held_out: of the column `held_out`, which is measured on other images: those that are held
+        out, over all others of the pool; None is `ratio`.
     """
 
     ratio: float
+    held_out: float | None = None
+
+    def of(self, column: str) -> float:
+        """The ratio that belongs to a column of the results."""
+        own = self.held_out if column == "held_out" else None
+        return self.ratio if own is None else own
 
 
 class OneTest(NamedTuple):
@@ -146,12 +141,22 @@ class OneTest(NamedTuple):
     correct: Mapping[str, Mapping[int, np.ndarray]] = {}
     groups: Mapping[str, np.ndarray] = {}
 
-    def images(self, name: str, reference: str, column: str) -> np.ndarray | None:
-        """Difference of two rows at every test image, centered within its class, `[N]`."""
+    def images(
+        self, name: str, reference: str, column: str, seeds: Iterable[int]
+    ) -> np.ndarray | None:
+        """Difference of two rows at every test image, centered within its class, `[N]`.
+
+        Args:
+          name: of a row.
+          reference: of the row to subtract.
+          column: that is compared; None is returned for one that is no share of test images.
+          seeds: that both rows have.
+        """
         first, second = self.correct.get(name), self.correct.get(reference)
         if not first or not second or not (column == "accuracy" or column in self.groups):
             return None
-        found = np.mean(list(first.values()), axis=0) - np.mean(list(second.values()), axis=0)
+        shares = [np.mean([row[seed] for seed in seeds], axis=0) for row in (first, second)]
+        found = shares[0] - shares[1]
         if column in self.groups:
             found = found[self.groups[column]]
         return np.ravel(found - found.mean(axis=1, keepdims=True))

@@ -135,7 +135,8 @@ def read_correct(path: Path) -> dict[str, dict[int, np.ndarray]]:
     return found
 
 
-def _correct_line(key: records.Line, correct: np.ndarray) -> records.Line:
+def correct_line(key: records.Line, correct: np.ndarray) -> records.Line:
+    """The line of `correct_path` for a run that `key` names, of bool `[C, n]`."""
     classes, images = correct.shape
     bits = base64.b64encode(np.packbits(correct).tobytes()).decode()
     return {**key, "classes": str(classes), "images_per_class": str(images), "bits": bits}
@@ -233,7 +234,7 @@ class Store:
             records.update(curves_path(self.path), lambda old: records.merged(old, points, keys))
             self.curves = read_curves(self.path)
         if run.correct is not None:
-            bits = _correct_line(key, run.correct)
+            bits = correct_line(key, run.correct)
             records.update(
                 correct_path(self.path), lambda old: records.merged(old, [bits], ("row", "seed"))
             )

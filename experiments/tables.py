@@ -6,16 +6,16 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.results import Results
-from experiments.statistics import Difference, Splits, holm, resampled, unpaired
+from experiments.statistics import Difference, Splits, holm, paired
 from experiments.store import Rows
 
 
 def compare(
     results: Results, name: str, reference: str, column: str = "accuracy"
 ) -> Difference | None:
-    """Row `name` minus row `reference`: paired by seed where seeds have splits, else unpaired.
+    """Row `name` minus row `reference`, paired by the seeds that both have.
 
-    None where there are fewer than two seeds to compare.
+    None where there are fewer than two of them.
 
     >>> rows = {"a": {0: {"accuracy": 0.5}, 1: {"accuracy": 0.7}},
     ...         "b": {0: {"accuracy": 0.4}, 1: {"accuracy": 0.6}, 2: {"accuracy": 0.9}}}
@@ -25,18 +25,13 @@ def compare(
     """
     rows, design = results
     first, second = rows.get(name, {}), rows.get(reference, {})
+    seeds = [seed for seed in first if column in first[seed] and column in second.get(seed, {})]
+    if len(seeds) < 2:
+        return None
+    differences = np.array([first[seed][column] - second[seed][column] for seed in seeds])
     if isinstance(design, Splits):
-        seeds = [seed for seed in first if column in first[seed] and column in second.get(seed, {})]
-        if len(seeds) < 2:
-            return None
-        differences = np.array([first[seed][column] - second[seed][column] for seed in seeds])
-        return resampled(differences, design.ratio)
-    if not first or not second:
-        return None
-    a, b = values(rows, name, column), values(rows, reference, column)
-    if min(len(a), len(b)) < 2:
-        return None
-    return unpaired(a, b, design.images(name, reference, column))
+        return paired(differences, design.of(column))
+    return paired(differences, images=design.images(name, reference, column, seeds))
 
 
 def rarest(rows: Rows) -> str:
@@ -91,13 +86,16 @@ class Shown(NamedTuple):
 
 
 Cell = str | Difference | Shown | None
+# With fewer seeds a deviation is known too badly for a difference to be called certain: where all
+# runs are near 0% or 100%, three may agree by chance.
+SEEDS_TO_BE_SURE = 5
 
 
 def render(heads: Sequence[str], lines: Sequence[Sequence[Cell]]) -> str:
     """A Markdown table in which bold differences hold for all comparisons of the table at once.
 
-    p-values are adjusted by Holm's rule over all differences of the table. Those of two seeds are
-    shown without a CI and are not counted.
+    p-values are adjusted by Holm's rule over all differences of the table that have at least five
+    seeds. Those of fewer are never bold and are not counted; those of two have no CI.
 
     Args:
       heads: of the columns.
@@ -111,15 +109,19 @@ def render(heads: Sequence[str], lines: Sequence[Sequence[Cell]]) -> str:
 def texts(lines: Sequence[Sequence[Cell]]) -> list[list[str]]:
     """The cells of a table as `render` shows them."""
     cells = [Shown(cell) if isinstance(cell, Difference) else cell for row in lines for cell in row]
-    tests = [cell.found for cell in cells if isinstance(cell, Shown) and cell.found.seeds > 2]
+    tests = [cell.found for cell in cells if isinstance(cell, Shown) and _is_tested(cell)]
     adjusted = iter(holm([found.p for found in tests]))
     shown = iter([_text(cell, adjusted) for cell in cells])
     return [[next(shown) for _ in line] for line in lines]
 
 
+def _is_tested(cell: Shown) -> bool:
+    return cell.found.seeds >= SEEDS_TO_BE_SURE
+
+
 def _text(cell: str | Shown | None, adjusted: Iterator[float]) -> str:
     if isinstance(cell, Shown):
-        return cell.text(cell.found, next(adjusted) if cell.found.seeds > 2 else 1.0)
+        return cell.text(cell.found, next(adjusted) if _is_tested(cell) else 1.0)
     return "–" if cell is None else cell
 
 

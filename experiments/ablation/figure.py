@@ -4,7 +4,7 @@
 
 Both come from the stored results: docs/images/accuracy-light.png and accuracy-dark.png show
 `digits_20`, whose test set holds 50 images of every class, so that accuracy is balanced accuracy;
-results/readme.md compares rows of three protocols.
+results/readme.md compares rows of three protocols, and results/in_short.md of all.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from experiments.ablation.run import gains
 from experiments.results import Results, pooled
-from experiments.statistics import Splits, resampled
+from experiments.statistics import Splits, paired
 from experiments.tables import render, values
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +34,7 @@ METHODS = {
     "cw": "whitening",
     "cw_la_b3rs_bet": "whitening + logit adjustment + B3RS, BET",
     "cw_crt": "whitening + cRT",
+    "cw_posthoc_la": "whitening + post-hoc logit adjustment",
     "cw_la": "whitening + logit adjustment",
 }
 # The columns of the table, and its rows: with a part of the method, and without.
@@ -49,6 +50,26 @@ DIFFERENCES = {
     "the whole method instead of cRT": ("cw_la_b3rs_bet", "crt"),
     "the whole method instead of cRT on whitening": ("cw_la_b3rs_bet", "cw_crt"),
 }
+# The same of docs/results.md: all protocols, and rows of which the rarest group is shown too.
+ALL = {
+    "digits_10": "digits, IF 10",
+    "digits_20": "digits, IF 20",
+    "digits_50": "digits, IF 50",
+    "cifar10_small": "CIFAR-10-LT",
+    "cifar100_small": "CIFAR-100-LT",
+}
+IN_SHORT = {
+    "whitening, plain loss": ("cw", "ce"),
+    "whitening, logit-adjusted loss": ("cw_la", "logit_adjustment"),
+    "whitening instead of BatchNorm": ("cw_la", "bn_la"),
+    "B3RS and BET": ("cw_la_b3rs_bet", "cw_la"),
+    "the whole method instead of cRT": ("cw_la_b3rs_bet", "crt"),
+    "... of post-hoc LA": ("cw_la_b3rs_bet", "posthoc_la"),
+    "... of LDAM-DRW": ("cw_la_b3rs_bet", "ldam_drw"),
+    "... of cRT on whitening": ("cw_la_b3rs_bet", "cw_crt"),
+    "... of post-hoc LA on whitening": ("cw_la_b3rs_bet", "cw_posthoc_la"),
+}
+WITH_RAREST = ("whitening instead of BatchNorm", "B3RS and BET")
 
 
 class Colors(NamedTuple):
@@ -72,9 +93,9 @@ def interval(x: np.ndarray, ratio: float) -> tuple[float, float]:
 
     Args:
       x: float `[J]`, a value a seed.
-      ratio: `n_test / n_train` of a split, see `experiments.statistics.resampled`.
+      ratio: `n_test / n_train` of a split, see `experiments.statistics.paired`.
     """
-    found = resampled(x, ratio)
+    found = paired(x, ratio)
     return 100 * found.mean, 100 * (found.high - found.mean)
 
 
@@ -83,7 +104,7 @@ def draw(results: Results, colors: Colors) -> Figure:
     assert isinstance(results.design, Splits)
     found = {name: values(results.rows, name) for name in METHODS}
     order = sorted(found, key=lambda name: found[name].mean())
-    figure = Figure(figsize=(8, 3.7), layout="constrained", facecolor=colors.background)
+    figure = Figure(figsize=(8, 4.1), layout="constrained", facecolor=colors.background)
     axes = figure.subplots()
     axes.set_facecolor(colors.background)
     for place, name in enumerate(order):
@@ -109,9 +130,10 @@ def draw(results: Results, colors: Colors) -> Figure:
     counts = sorted({len(x) for x in found.values()})
     seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
     figure.supxlabel(
-        f"balanced accuracy, %: the mean, its 95% CI, and every one of {seeds} seeds",
+        f"balanced accuracy, %: the mean, its 95% CI, and every one of {seeds} seeds\n"
+        "CIs that overlap are no test: differences between methods are tested seed by seed",
         color=colors.text,
-        size=10.5,
+        size=9.5,
     )
     axes.grid(axis="x", color=colors.grid, lw=0.8)
     axes.set_axisbelow(True)
@@ -129,8 +151,19 @@ def stored(protocol: str) -> Results:
 def table() -> str:
     """Differences in points with their CIs, as the tables of all parts show them."""
     found = [gains(stored(protocol)) for protocol in PROTOCOLS]
-    lines = [[words, *(each[pair] for each in found)] for words, pair in DIFFERENCES.items()]
+    lines = [[words, *(each[pair][0] for each in found)] for words, pair in DIFFERENCES.items()]
     return render(["", *PROTOCOLS.values()], lines)
+
+
+def in_short() -> str:
+    """The same of more rows and all protocols, where they have five seeds."""
+    found = [gains(stored(protocol)) for protocol in ALL]
+    lines = []
+    for words, pair in IN_SHORT.items():
+        lines.append([words, *(each[pair][0] for each in found)])
+        if words in WITH_RAREST:
+            lines.append([f"{words}: the rarest group", *(each[pair][1] for each in found)])
+    return render(["top-1, where no group is named", *ALL.values()], lines)
 
 
 def main() -> None:
@@ -141,6 +174,7 @@ def main() -> None:
         draw(results, colors).savefig(path, dpi=DPI, metadata={"Software": None})
         print(path.relative_to(ROOT))
     (RESULTS / "readme.md").write_text(table())
+    (RESULTS / "in_short.md").write_text(in_short())
     print(table())
 
 

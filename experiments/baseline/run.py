@@ -3,7 +3,7 @@
     python -m experiments.baseline.run --protocol baseline_cifar10 --data-dir TFDS_DIR
                                        [--out experiments/baseline/results]
 
-All rows use the logit-adjusted loss. Seeds are others than those of the ablation.
+All rows use the logit-adjusted loss. Seeds are others than those of the ablation's own runs.
 """
 
 import argparse
@@ -142,6 +142,10 @@ PAIRS = {
         "cw_la_b3rs_bet whitening.shrinkage=1.0",
     ),
     "instead of BatchNorm with a slow classifier": ("cw_la", "bn_la optimizer.head_rate=0.1"),
+    "BatchNorm with a slow classifier instead of BatchNorm": (
+        "bn_la optimizer.head_rate=0.1",
+        BASELINE,
+    ),
     "centering and one scale instead of nothing": (
         "cw_la whitening.shrinkage=1.0",
         "logit_adjustment",
@@ -212,6 +216,21 @@ def gaps(store: Results) -> dict[str, tuple[float, float]]:
     return found
 
 
+def rank_correlation(points: np.ndarray) -> tuple[float, float, float]:
+    """Spearman's, of `[N, 2]`, with the 95% CI of Fisher's transformation.
+
+    Its standard error is that of Bonett and Wright, as if the points were independent; rows that
+    share a baseline are not, so the CI is too narrow rather than too wide.
+
+    Source: Bonett and Wright, Sample size requirements for estimating Pearson, Kendall and
+    Spearman correlations (Psychometrika 65, 2000), https://doi.org/10.1007/BF02294183.
+    """
+    rank = float(stats.spearmanr(*points.T).statistic)
+    half = 1.96 * np.sqrt((1 + rank**2 / 2) / max(len(points) - 3, 1))
+    low, high = np.tanh(np.arctanh(np.clip(rank, -0.999, 0.999)) + np.array([-half, half]))
+    return rank, float(low), float(high)
+
+
 def figure_of_gaps(stores: dict[str, Results], path: Path) -> None:
     """What the gap between training and evaluation goes with, a point for every row."""
     from matplotlib.figure import Figure
@@ -240,8 +259,8 @@ def figure_of_gaps(stores: dict[str, Results], path: Path) -> None:
         axis.axhline(0, color="#888888", lw=0.8)
         title = PROTOCOLS[name].words.split(",")[0]
         if len(found) > 2:
-            rank = stats.spearmanr(*zip(*found.values(), strict=True)).statistic
-            title += f": rank correlation {rank:+.2f}"
+            rank, low, high = rank_correlation(np.array(list(found.values())))
+            title += f":\nrank correlation {rank:+.2f} [{low:+.2f}, {high:+.2f}]"
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("gap of the classifier's input, training to evaluation")
     axes[0].set_ylabel("top-1 minus baseline, points")

@@ -3,16 +3,21 @@
     python -m experiments.choice.run --protocol choice_digits [--seeds 5]
                                      [--out experiments/choice/results]
 
-The rule, in README.md and in `chosen`, was written before the first run. No test image counts.
+The rule is in README.md, which says what of it is older than the first run. No test image counts.
 """
 
 import argparse
 from pathlib import Path
 
-from experiments.protocols import Trial
+import numpy as np
+
+from experiments import protocols
+from experiments.protocols import HELD_OUT, Trial
 from experiments.results import Results, files, of_store, results
+from experiments.statistics import Splits
 from experiments.tables import compare, percent, values
 from experiments.trials import run_and_store, standard_arguments
+from ltjax.data.longtail import exponential_counts
 
 PROTOCOLS = ("choice_digits", "choice_cifar10", "choice_cifar100")
 COLUMN = "held_out"
@@ -56,22 +61,52 @@ def decided(found: Results) -> bool:
     return all(each is not None and round(each.error, 3) <= MOST_ERROR for each in differences)
 
 
-def table(found: Results) -> str:
+def over_images(found: Results, row: str, reference: str, protocol: str) -> float | None:
+    """Standard deviation of a difference in balanced accuracy over draws of the held-out images.
+
+        sqrt(sum_c s_c^2 / n_c) / C
+
+    Args:
+      found: results on one test set.
+      row: a candidate.
+      reference: another one.
+      protocol: with one test set; a class has `n_c` held-out images, the same for all seeds.
+
+    Returns:
+      With `s_c` the standard deviation over the test images of a class of the difference between
+      the shares of seeds that classify an image correctly; what is held out itself is not stored.
+      None without these.
+    """
+    design = found.design
+    if isinstance(design, Splits) or not {row, reference} <= design.correct.keys():
+        return None
+    shares = [np.mean(list(design.correct[name].values()), axis=0) for name in (row, reference)]
+    counts = exponential_counts(*protocols.PROTOCOLS[protocol].profile)
+    held = np.maximum(np.round(HELD_OUT * counts), 1)
+    variances = (shares[0] - shares[1]).var(axis=1, ddof=1) / held
+    return float(np.sqrt(variances.sum()) / len(held))
+
+
+def table(found: Results, protocol: str = "") -> str:
     """Balanced accuracy on held-out images, and what it is behind the best, in points.
 
-    A candidate is marked as chosen where there are seeds enough.
+    A candidate is marked as chosen where there are seeds enough. The last standard error counts the
+    held-out images too, where that can be estimated; the rule does not use it.
     """
     best, choice = _best(found), chosen(found) if decided(found) else None
-    lines = ["| candidate | held-out balanced accuracy | behind the best | standard error | |"]
-    lines.append("|---" * 5 + "|")
+    heads = ["candidate", "held-out balanced accuracy", "behind the best", "standard error"]
+    lines = ["| " + " | ".join([*heads, "with images"]) + " | |", "|---" * 6 + "|"]
     for row in CANDIDATES:
         behind = None if row == best else compare(found, best, row, COLUMN)
-        cells = ["", ""]
+        cells = ["", "", ""]
         if behind is not None:
-            cells = [f"{100 * behind.mean:.1f}", f"{100 * behind.error:.1f}"]
-        mark = "chosen" if row == choice else ""
+            cells = [f"{100 * behind.mean:.1f}", f"{100 * behind.error:.1f}", ""]
+            images = over_images(found, best, row, protocol)
+            if images is not None:
+                cells[2] = f"{100 * np.hypot(behind.error, images):.1f}"
         shown = percent(values(found.rows, row, COLUMN))
-        lines.append(f"| `{row}` | {shown} | {cells[0]} | {cells[1]} | {mark} |")
+        mark = "chosen" if row == choice else ""
+        lines.append("| " + " | ".join([f"`{row}`", shown, *cells, mark]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -86,7 +121,7 @@ def write(folder: Path) -> None:
     for path in files(folder):
         found = results(path)
         if complete(found):
-            path.with_suffix(".md").write_text(table(found))
+            path.with_suffix(".md").write_text(table(found, path.stem))
 
 
 def main() -> None:
@@ -100,7 +135,7 @@ def main() -> None:
     store = run_and_store(args.protocol, trials, args, parser)
     found = of_store(store)
     if complete(found):
-        print("\n" + table(found))
+        print("\n" + table(found, args.protocol))
     if args.out:
         write(args.out)
 

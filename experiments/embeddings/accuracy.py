@@ -25,7 +25,10 @@ from sklearn.preprocessing import StandardScaler
 
 from experiments import records
 from experiments.embeddings.extract import NAMES, Features, read, subset
-from experiments.statistics import unpaired
+from experiments.results import Results
+from experiments.statistics import OneTest
+from experiments.store import Rows, correct_line, correct_path, read_correct
+from experiments.tables import Cell, compare, percent, render, values
 from ltjax.data.files import replacing
 from ltjax.data.longtail import stratified
 from ltjax.estimator import LongTailClassifier
@@ -36,6 +39,15 @@ RESULTS = Path(__file__).parent / "results"
 DEFAULT = "cw_la_b3rs_bet"
 OURS = (DEFAULT, "ce", "logit_adjustment", "bn_la", "cw_la", "cw_la_b3rs", "lda")
 GROUPS = ("many", "medium", "few")
+COLUMNS = ("accuracy", *GROUPS, "cpu_seconds")
+# Each part of the default method: the row with it, and the row without.
+PARTS = {
+    "logit adjustment while training instead of afterwards": ("logit_adjustment", "ce"),
+    "whitening": ("cw_la", "logit_adjustment"),
+    "whitening instead of BatchNorm": ("cw_la", "bn_la"),
+    "B3RS": ("cw_la_b3rs", "cw_la"),
+    "B3RS and BET": (DEFAULT, "cw_la"),
+}
 
 
 class Baseline(NamedTuple):
@@ -146,7 +158,7 @@ def predict(cache: Path, folder: str, name: str, rows: Iterable[str], seeds: Ite
 
 
 class Scores(NamedTuple):
-    """Of one row and subset: whether each test image is right, and the table's line."""
+    """Of one row and subset: bool `[C, n]`, which images of a class are right; the table's line."""
 
     right: np.ndarray
     line: records.Line
@@ -157,6 +169,7 @@ def scores(cache: Path, folder: str, name: str, rows: Iterable[str]) -> dict[str
     whole, test = read(cache, name, folder)
     counts = np.bincount(whole.labels[subset(name, folder, 0)])
     sizes = (counts > 100, (counts >= 20) & (counts <= 100), counts < 20)
+    by_class = np.argsort(test.labels, kind="stable").reshape(len(counts), -1)
     found: dict[str, list[Scores]] = {}
     for row in rows:
         for seed in SEEDS:
@@ -173,38 +186,58 @@ def scores(cache: Path, folder: str, name: str, rows: Iterable[str]) -> dict[str
                 line |= {"chosen": str(kept["chosen"]), "cpu_seconds": f"{kept['seconds']:.0f}"}
                 if "about" in kept:  # predictions of older code say nothing of it
                     line |= json.loads(str(kept["about"]))
-            found.setdefault(row, []).append(Scores(right, line))
+            found.setdefault(row, []).append(Scores(right[by_class], line))
     return found
 
 
+def stored(path: Path) -> Results:
+    """The results in a file, whose differences are paired by subset, on one test set."""
+    rows: Rows = {}
+    for line in records.read(path):
+        numbers = {column: float(line[column]) for column in COLUMNS if line[column]}
+        rows.setdefault(line["row"], {})[int(line["seed"])] = numbers
+    return Results(rows, OneTest(read_correct(path)))
+
+
+def table(found: Results) -> str:
+    """Accuracy of every row, and the default's difference from it."""
+    heads = ["row", "top-1", *GROUPS, f"`{DEFAULT}` minus it", "subsets", "CPU seconds"]
+    lines: list[list[Cell]] = []
+    for row, seeds in found.rows.items():
+        shown = [values(found.rows, row, column) for column in ("accuracy", *GROUPS)]
+        cells: list[Cell] = [f"`{row}`", *(percent(x) if len(x) else "" for x in shown)]
+        cells.append("" if row == DEFAULT else compare(found, DEFAULT, row))
+        seconds = values(found.rows, row, "cpu_seconds").mean()
+        lines.append([*cells, str(len(seeds)), f"{seconds:.0f}"])
+    return render(heads, lines)
+
+
+def parts(found: Results) -> str:
+    """What each part of the default method adds."""
+    lines: list[list[Cell]] = [
+        [words, f"`{name}` − `{reference}`", compare(found, name, reference)]
+        for words, (name, reference) in PARTS.items()
+        if {name, reference} <= found.rows.keys()
+    ]
+    return render(["part", "rows", "top-1"], lines)
+
+
 def write(name: str, found: dict[str, list[Scores]]) -> None:
-    """Writes the lines as CSV and the table as Markdown."""
+    """Writes the lines as CSV, which test images are classified correctly, and the tables."""
     path = RESULTS / f"{name}.csv"
-    lines = [one.line for of_row in found.values() for one in of_row]
-    records.require_one_kind(path, lines)
-    records.update(path, lambda old: lines)
-    head = ["row", "top-1", *GROUPS, f"`{DEFAULT}` minus it", "subsets", "CPU seconds"]
-    text = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for row, of_row in found.items():
-        cells = [f"`{row}`"]
-        for column in ("accuracy", *GROUPS):
-            values = 100 * np.array([float(one.line[column] or "nan") for one in of_row])
-            spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-            cells.append("" if np.isnan(values).all() else f"{values.mean():.1f}{spread}")
-        cells.append(difference(found[DEFAULT], of_row) if row != DEFAULT else "")
-        seconds = np.mean([float(one.line["cpu_seconds"]) for one in of_row])
-        text.append(f"| {' | '.join([*cells, str(len(of_row)), f'{seconds:.0f}'])} |")
-    (RESULTS / f"{name}.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    every = [one for of_row in found.values() for one in of_row]
+    records.require_one_kind(path, [one.line for one in every])
+    bits = [correct_line({k: one.line[k] for k in ("row", "seed")}, one.right) for one in every]
+    records.update(path, lambda old: [one.line for one in every])
+    records.update(correct_path(path), lambda old: bits)
+    write_tables(path)
 
 
-def difference(first: list[Scores], second: list[Scores]) -> str:
-    """The difference of two rows in percentage points, with its 95% CI."""
-    if min(len(first), len(second)) < 2:
-        return ""
-    a, b = (np.stack([one.right for one in rows]).astype(float) for rows in (first, second))
-    found = unpaired(a.mean(1), b.mean(1), a.mean(0) - b.mean(0))
-    mean, low, high = (100 * value for value in (found.mean, found.low, found.high))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+def write_tables(path: Path) -> None:
+    """The tables of a file of results, as Markdown."""
+    found = stored(path)
+    path.with_suffix(".md").write_text(table(found), encoding="utf-8")
+    path.with_name(f"{path.stem}_parts.md").write_text(parts(found), encoding="utf-8")
 
 
 def main() -> None:

@@ -25,11 +25,12 @@ PROBE = "experiments.mechanism.stability:measure"
 # The imbalance factor whose runs keep their curves, and what these show.
 CURVES_AT = 100
 CURVES = {
-    "test/balanced_accuracy": "balanced accuracy",
+    "test/balanced_accuracy": "balanced accuracy, %",
     "before_whitening/mean_abs_correlation": "mean correlation of the features",
     "before_whitening/effective_rank": "effective rank of the features",
     "after_whitening/effective_rank": "effective rank, classifier's input",
 }
+BAND = "lines: means over seeds; bands: ± one standard deviation"
 # Name in the results, words, whether it is shown on a logarithmic scale.
 MEASURES = {
     "before_whitening/mean_abs_correlation": ("mean correlation of the features", False),
@@ -64,6 +65,18 @@ def joined(stores: dict[int, Rows]) -> Rows:
     }
 
 
+def is_shown(rows: Rows, name: str, measure: str) -> bool:
+    """Whether a measure of the classifier's input is another number than that of the features.
+
+    It is the same where there is no layer between them, and so are correlations where each channel
+    is divided by its deviation; a table that counted them twice would test them twice.
+    """
+    before = measure.replace("after_whitening/", "before_whitening/")
+    if before == measure:
+        return True
+    return not np.allclose(values(rows, name, measure), values(rows, name, before), rtol=1e-4)
+
+
 def _show(value: float, measure: str) -> str:
     return f"{10**value:.3g}" if MEASURES[measure][1] else f"{value:.3g}"
 
@@ -86,7 +99,7 @@ def _change(found: Results, name: str, reference: str, measure: str) -> Shown | 
 def table(stores: dict[int, Rows]) -> str:
     """Every measure of every row at the least and the most imbalance, and its change.
 
-    Condition numbers change by factors.
+    Condition numbers change by factors. What `is_shown` is not, is left out.
     """
     found = Results(joined(stores), design(EQUAL_SIZE[min(stores)]))
     low, high = min(stores), max(stores)
@@ -94,7 +107,7 @@ def table(stores: dict[int, Rows]) -> str:
     for measure, (words, _) in MEASURES.items():
         for name in ROWS:
             at = [f"{name} at {factor}" for factor in (low, high)]
-            if any(row not in found.rows for row in at):
+            if not all(row in found.rows and is_shown(found.rows, row, measure) for row in at):
                 continue
             cells = [_show(values(found.rows, row, measure).mean(), measure) for row in at]
             change = _change(found, at[1], at[0], measure)
@@ -113,6 +126,8 @@ def _band(axis: Any, factors: Any, found: Any, name: str, logarithmic: bool = Fa
     (line,) = axis.plot(factors, mean, marker="o", markersize=3, label=name)
     axis.fill_between(factors, low, high, alpha=0.15, color=line.get_color())
     axis.set_xscale("log")
+    axis.set_xticks(factors, [str(factor) for factor in factors])
+    axis.minorticks_off()
     axis.set_xlabel("imbalance factor")
 
 
@@ -124,13 +139,15 @@ def figure_of_imbalance(stores: dict[int, Rows], path: Path) -> None:
     picture = Figure(figsize=(13, 6), layout="constrained")
     axes = picture.subplots(2, 4).ravel()
     for axis, measure in zip(axes, ["accuracy", *MEASURES], strict=True):
-        words, logarithmic = MEASURES.get(measure, ("top-1 accuracy", False))
+        words, logarithmic = MEASURES.get(measure, ("top-1, %", False))
         for name in ROWS:
             found = [values(rows, f"{name} at {factor}", measure) for factor in factors]
-            _band(axis, factors, found, name, logarithmic)
+            scale = 100 if measure == "accuracy" else 1
+            _band(axis, factors, [scale * x for x in found], name, logarithmic)
         axis.set_yscale("log" if logarithmic else "linear")
-        axis.set_title(words, fontsize=10)
+        axis.set_ylabel(words, fontsize=9)
     axes[0].legend(fontsize=8)
+    picture.suptitle(BAND, fontsize=10)
     picture.savefig(path, dpi=110)
 
 
@@ -145,10 +162,11 @@ def figure_of_training(curves: dict[str, dict[int, Curve]], path: Path) -> None:
             found = list(curves[name].values())
             steps = [at["step"] for at in found[0]]
             mean = np.mean([[at[key] for at in curve] for curve in found], axis=0)
-            axis.plot(steps, mean, label=name)
-        axis.set_title(words, fontsize=10)
+            axis.plot(steps, (100 if key.endswith("accuracy") else 1) * mean, label=name)
+        axis.set_ylabel(words, fontsize=9)
         axis.set_xlabel("step")
     axes[0].legend(fontsize=8)
+    picture.suptitle(f"imbalance factor {CURVES_AT}, means over seeds", fontsize=10)
     picture.savefig(path, dpi=110)
 
 
@@ -157,11 +175,11 @@ def _deviation(rows: Rows, plan: str, words: str) -> np.ndarray:
 
 
 def table_of_stability(stores: dict[int, Rows]) -> str:
-    """Deviation of the batch's covariance under each plan, on the features of `ce`."""
+    """Deviation of the batch's covariance under each sampler, on the features of `ce`."""
     factors = sorted(stores)
-    heads = ["plan", "from the covariance of", *(f"IF {factor}" for factor in factors)]
+    heads = ["sampler", "from the covariance of", *(f"IF {factor}" for factor in factors)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for words, shown in (("own", "all the plan's draws"), ("balanced", "balanced images")):
+    for words, shown in (("own", "all the sampler's draws"), ("balanced", "balanced images")):
         for plan in PLANS:
             found = [_deviation(stores[factor], plan, words) for factor in factors]
             cells = [f"{x.mean():.3f} ± {x.std(ddof=1):.3f}" for x in found]
@@ -176,13 +194,15 @@ def figure_of_stability(stores: dict[int, Rows], path: Path) -> None:
     factors = sorted(stores)
     picture = Figure(figsize=(9, 3.4), layout="constrained")
     axes = picture.subplots(1, 2)
-    titles = {"own": "from the plan's own covariance", "balanced": "from that of balanced images"}
+    titles = {"own": "that of all draws of the sampler", "balanced": "that of balanced images"}
     for axis, (words, title) in zip(axes, titles.items(), strict=True):
         for plan in PLANS:
             _band(axis, factors, [_deviation(stores[f], plan, words) for f in factors], plan)
-        axis.set_title(f"deviation of a batch {title}", fontsize=10)
+        axis.set_title(f"from {title}", fontsize=10)
         axis.set_ylim(bottom=0)
-    axes[0].legend(fontsize=8)
+    axes[0].set_ylabel("relative deviation of a batch's covariance", fontsize=9)
+    axes[0].legend(fontsize=8, title="sampler", title_fontsize=8)
+    picture.suptitle(BAND, fontsize=10)
     picture.savefig(path, dpi=110)
 
 

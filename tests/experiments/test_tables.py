@@ -72,7 +72,7 @@ def test_sensitivity_varies_what_the_method_uses(key):
 def test_mechanism_shows_changes_of_condition_numbers_as_factors(tmp_path):
     rng = np.random.default_rng(0)
     stores = {
-        factor: {name: {s: made_up(rng) for s in range(3)} for name in mechanism.ROWS}
+        factor: {name: {s: made_up(rng) for s in range(5)} for name in mechanism.ROWS}
         for factor in EQUAL_SIZE
     }
     for factor, rows in stores.items():
@@ -86,7 +86,20 @@ def test_mechanism_shows_changes_of_condition_numbers_as_factors(tmp_path):
     assert (tmp_path / "b.png").stat().st_size > 10_000
 
 
-def test_stability_is_that_of_the_plans(tmp_path):
+def test_mechanism_counts_what_is_the_same_before_and_after_the_layer_once():
+    rng = np.random.default_rng(0)
+    rows = {name: {s: made_up(rng) for s in range(5)} for name in ("ce", "cw_la")}
+    for result in rows["ce"].values():
+        for measure in mechanism.MEASURES:
+            if measure.startswith("before_whitening/"):
+                result[measure.replace("before", "after")] = result[measure]
+    lines = mechanism.table({1: rows, 100: rows}).splitlines()
+    named = [line.split(" | ")[:2] for line in lines if "classifier's input" in line]
+    assert named
+    assert {row for _, row in named} == {"`cw_la`"}
+
+
+def test_stability_is_that_of_the_samplers(tmp_path):
     rng = np.random.default_rng(0)
     plans = [f"{plan}/{words}" for plan in mechanism.PLANS for words in ("own", "balanced")]
     stores = {
@@ -95,7 +108,7 @@ def test_stability_is_that_of_the_plans(tmp_path):
     }
     lines = mechanism.table_of_stability(stores).splitlines()
     assert len(lines) == 2 + len(plans)
-    assert lines[2] == "| `instance` | all the plan's draws |" + " 0.250 ± 0.000 |" * len(stores)
+    assert lines[2] == "| `instance` | all the sampler's draws |" + " 0.250 ± 0.000 |" * len(stores)
     mechanism.figure_of_stability(stores, tmp_path / "c.png")
     assert (tmp_path / "c.png").stat().st_size > 10_000
 
@@ -130,6 +143,17 @@ def test_baseline_compares_with_batch_norm(tmp_path):
     assert not any("max_count" in row for row in gaps)
     baseline.figure_of_gaps({"baseline_digits": found}, tmp_path / "b.png")
     assert (tmp_path / "b.png").stat().st_size > 10_000
+
+
+def test_a_rank_correlation_has_a_wide_interval_where_there_are_few_rows():
+    rising = np.column_stack([np.arange(9), np.arange(9) ** 2])
+    rank, low, high = baseline.rank_correlation(rising)
+    assert rank == pytest.approx(1.0)
+    assert low < rank
+    noise = np.random.default_rng(0).random((12, 2))
+    rank, low, high = baseline.rank_correlation(noise)
+    assert low < rank < high
+    assert high - low > 0.9
 
 
 def test_pairs_are_rows_of_the_baseline():

@@ -13,7 +13,7 @@ from experiments.baseline.gap import accuracy_of_halves
 from experiments.mechanism import stability
 from experiments.protocols import PROTOCOLS, ROWS, Trial, make_config
 from experiments.results import Results, files
-from experiments.statistics import Difference, OneTest, Splits, resampled, unpaired
+from experiments.statistics import Difference, OneTest, Splits, paired
 from experiments.trials import Extras, Run, Runner
 from ltjax import config as configs
 from ltjax.training import progress
@@ -41,7 +41,7 @@ def test_a_row_with_changes():
     assert config.whitening.method == "zca"
 
 
-def test_differences_are_paired_where_seeds_have_splits():
+def test_differences_are_paired_by_the_seeds_of_both_rows():
     rng = np.random.default_rng(0)
     a, b = rng.random(8), rng.random(8)
     rows = {
@@ -49,19 +49,26 @@ def test_differences_are_paired_where_seeds_have_splits():
         for name, x in (("a", a), ("b", b))
     }
     rows["b"][9] = {"accuracy": 0.1}
-    assert tables.compare(Results(rows, Splits(0.25)), "a", "b") == resampled(a - b, 0.25)
-    found = tables.compare(Results(rows, OneTest()), "a", "b")
-    assert found == unpaired(a, np.append(b, 0.1))
+    assert tables.compare(Results(rows, Splits(0.25)), "a", "b") == paired(a - b, 0.25)
+    assert tables.compare(Results(rows, OneTest()), "a", "b") == paired(a - b)
+    correct = {name: {seed: rng.random((2, 9)) < 0.5 for seed in rows[name]} for name in rows}
+    design = OneTest(correct)
+    images = design.images("a", "b", "accuracy", range(8))
+    found = tables.compare(Results(rows, design), "a", "b")
+    assert found == paired(a - b, images=images)
+    assert found.seeds == 8
     assert tables.compare(Results(rows, Splits(0.25)), "a", "absent") is None
     assert tables.compare(Results(rows, OneTest()), "a", "b", "few") is None
 
 
 def test_bold_differences_hold_for_the_whole_table():
     sure, unsure = (Difference(0.01, 0.001, 0.02, p, 5) for p in (0.01, 0.03))
-    two = Difference(0.01, 0.001, 0.02, 0.0, 2)
-    lines = tables.render(["a", "b"], [[sure, unsure], [two, "x"], [None, unsure]]).splitlines()
+    two, four = (Difference(0.01, 0.001, 0.02, 0.0, seeds) for seeds in (2, 4))
+    found = [[sure, unsure], [two, "x"], [None, unsure], [four, ""]]
+    lines = tables.render(["a", "b"], found).splitlines()
     assert lines[2] == "| **+1.0** [+0.1, +2.0] | +1.0 [+0.1, +2.0] |"
     assert lines[3] == "| +1.0 | x |"
+    assert lines[5] == "| +1.0 [+0.1, +2.0] |  |"
     assert lines[4] == "| – | +1.0 [+0.1, +2.0] |"
     assert "**+1.0**" in tables.render(["a"], [[unsure]])
 
@@ -81,7 +88,7 @@ def test_table_shows_what_is_missing():
 def test_parts_are_differences_of_rows_that_exist():
     assert {name for pair in ablation.CLAIMS.values() for name in pair} <= set(ROWS)
     rows = {
-        name: {seed: RESULT | {"accuracy": level} for seed in range(3)}
+        name: {seed: RESULT | {"accuracy": level} for seed in range(5)}
         for name, level in (("ce", 0.5), ("cw", 0.6))
     }
     text = ablation.claims(Results(rows, Splits(0.25)))

@@ -11,6 +11,7 @@ from PIL import Image
 from docs import hooks
 from experiments import documents
 from experiments.ablation import figure
+from experiments.ablation.run import gains
 from experiments.tables import values
 from ltjax import config as configs
 from tests.project import core
@@ -36,6 +37,7 @@ def test_tables_come_from_the_stored_results():
 
 def test_readme_table_and_picture_come_from_the_stored_results():
     assert figure.table() == (figure.RESULTS / "readme.md").read_text()
+    assert figure.in_short() == (figure.RESULTS / "in_short.md").read_text()
     canvas = FigureCanvasAgg(figure.draw(figure.stored("digits_20"), figure.THEMES["light"]))
     canvas.figure.set_dpi(figure.DPI)
     canvas.draw()
@@ -46,9 +48,12 @@ def test_readme_table_and_picture_come_from_the_stored_results():
 
 
 def test_readme_says_what_the_picture_shows():
-    found = figure.stored("digits_20")
-    for name in ("logit_adjustment", "cw_la"):
-        assert f"{100 * values(found.rows, name).mean():.1f}%" in README.split("<picture>")[0]
+    found, head = figure.stored("digits_20"), README.split("<picture>")[0]
+    for name in ("cw_la_b3rs_bet", "crt"):
+        assert f"{100 * values(found.rows, name).mean():.1f}%" in head
+    difference, _ = gains(found)["cw_la_b3rs_bet", "crt"]
+    assert difference.startswith("**")
+    assert all(part in head for part in difference.split(" ", 1))
 
 
 def test_readme_code_is_six_lines_and_runs(capsys):
