@@ -7,8 +7,8 @@ Time:      40 minutes a seed on two idle CPU cores with native kernels (docs/tra
            measured on a GPU
 Accuracy:  published top-1 at imbalance factor 100, ResNet-32: cross entropy 70.4, LDAM-DRW 77.0
            (Cao et al., NeurIPS 2019), balanced softmax 77.5; logit adjustment 77.3 (the README of
-           their code, post-hoc) to 80.9 (Menon et al., ICLR 2021), on a far longer schedule; of this
-           code: not yet run
+           their code, post-hoc) to 80.9 (Menon et al., ICLR 2021), on a far longer schedule; of
+           this code: not yet run
 
 Recipe of Cao et al. (NeurIPS 2019), as in https://github.com/kaidic/LDAM-DRW: SGD, momentum 0.9,
 200 epochs, batch 128, weight decay 2e-4 of all parameters; rate 0.1, (e + 1) / 5 of it in epochs
