@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ltjax.data.labeled import numbered_classes
+from ltjax.data.labeled import classes_by_name, numbered_classes
 from ltjax.data.npz import Header, NpzError, open_npz
 from ltjax.data.pixels import as_pixels, image_shape
 from ltjax.data.sources import ArraySource
@@ -103,12 +103,13 @@ def parts_of(
       InputError: values out of range.
     """
     classes = _class_names(arrays, note)
+    text = "class_names" not in arrays and arrays["labels"].dtype.kind in _TEXT
 
     def part(images: str, labels: str) -> ArraySource:
         pixels, notes = as_pixels(arrays[images], images)
         for line in notes:
             note(line)
-        numbers = _numbers(arrays[labels], labels, classes)
+        numbers = _numbers(arrays[labels], labels, classes, text=text)
         return ArraySource(pixels, numbers, classes)
 
     train = part("images", "labels")
@@ -170,10 +171,11 @@ def _class_names(arrays: dict[str, np.ndarray], note: Callable[[str], None]) -> 
     return numbered_classes(labels)
 
 
-def _numbers(labels: np.ndarray, name: str, classes: tuple[str, ...]) -> np.ndarray:
-    """Class numbers of labels that are numbers or names."""
+def _numbers(labels: np.ndarray, name: str, classes: tuple[str, ...], *, text: bool) -> np.ndarray:
+    """Class numbers of labels that are numbers or names; `text`: the classes have names alone."""
     if labels.dtype.kind not in _TEXT:
-        return check_labels(labels)
+        numbers = check_labels(labels)
+        return classes_by_name(numbers, None, classes, "test labels") if text else numbers
     place = {own: c for c, own in enumerate(classes)}
     names = _names(labels)
     unknown = [own for own in names if own not in place]

@@ -4,15 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.data.labeled import numbered_classes
+from ltjax.data.labeled import classes_by_name, numbered_classes
 from ltjax.data.rows import CHUNK, FeatureSource
 from ltjax.data.tables import Arrays, read_table
-from ltjax.errors import InputError, check_labels, one_line, require, visible
+from ltjax.errors import InputError, check_labels, require, visible
 
 # More features than any network gives; a covariance has the square of it.
 MOST_FEATURES = 65_536
 # Of a label or a name, which may be a path; a file can repeat a long one millions of times.
 MOST_LETTERS = 4096
+_TEXT = "USO"  # kinds of arrays of text
 
 
 class Given(NamedTuple):
@@ -40,7 +41,8 @@ def read_features(
         or `NAME.labels.txt`; or `.parquet`, with one list column or float columns and a column
         `label`. Labels are class numbers from 0, which `class_names` may name, or strings.
       test_path: such a file with the test part; if empty, `path` may hold one.
-      validation_path: such a file with the validation part, if there is one.
+      validation_path: such a file with the validation part, if there is one. Classes of another
+        file are found by name where it, or the training part, has names.
 
     Returns:
       The training part, and the test part and the validation part or None.
@@ -53,18 +55,31 @@ def read_features(
     key = "data.path"
     arrays = read_table(path, key)
     train, test = _part(arrays, "", path, key, None), None
+    known = Known(train, arrays["labels"].dtype.kind in _TEXT)
     if test_path:
-        test = _other(test_path, "data.test_path", train)
+        test = _other(test_path, "data.test_path", known)
     elif "test_features" in arrays:
-        test = _part(arrays, "test_", path, key, train)
+        test = _part(arrays, "test_", path, key, known)
     validation = None
     if validation_path:
-        validation = _other(validation_path, "data.validation_path", train)
+        validation = _other(validation_path, "data.validation_path", known)
     return train, test, validation
 
 
-def _other(path: str, key: str, train: FeatureSource) -> FeatureSource:
-    return _part(read_table(path, key), "", path, key, train)
+class Known(NamedTuple):
+    """What another part must agree with.
+
+    Attributes:
+      train: the training part.
+      text: whether its labels are names in its file.
+    """
+
+    train: FeatureSource
+    text: bool
+
+
+def _other(path: str, key: str, known: Known) -> FeatureSource:
+    return _part(read_table(path, key), "", path, key, known)
 
 
 def read_given(path: str, size: int) -> Given:
@@ -106,7 +121,7 @@ def _one_each(arrays: Arrays, name: str, rows: int) -> list[str | int] | None:
         most = np.iinfo(np.int64).max
         require(found.max() <= most, name, int(found.max()), f"integers up to {most}")
         return list(found.tolist())
-    require(found.dtype.kind in "USO", name, str(found.dtype), "text or integers")
+    require(found.dtype.kind in _TEXT, name, str(found.dtype), "text or integers")
     return [visible(_text(x)) for x in found.tolist()]
 
 
@@ -129,18 +144,21 @@ def _class_names(arrays: Arrays) -> tuple[str, ...] | None:
     return tuple(visible(_text(name)) for name in found.tolist())
 
 
-def _part(
-    arrays: Arrays, prefix: str, path: str, key: str, train: FeatureSource | None
-) -> FeatureSource:
+def _part(arrays: Arrays, prefix: str, path: str, key: str, known: Known | None) -> FeatureSource:
     """One part of a file; its classes are those of the training part, if that is another."""
     features = _checked(arrays, f"{prefix}features", path, key)
-    if train is not None and features.shape[1:] != train.image_shape:
+    if known is not None and features.shape[1:] != known.train.image_shape:
         raise InputError(
             f"{key} = {path!r}: another part has {features.shape[1]} features, and the training "
-            f"part {train.image_shape[0]}; give both the same"
+            f"part {known.train.image_shape[0]}; give both the same"
         )
     try:
-        labels, names = _classes(arrays, prefix, len(features), train)
+        found = _labels(arrays, prefix, len(features))
+        if known is None:
+            labels, names = _classes(arrays, found)
+        else:
+            what = f"{'validation' if key == 'data.validation_path' else 'test'} labels"
+            labels, names = _known(arrays, found, known, what), known.train.class_names
         positions = np.arange(len(features), dtype=np.int64)
         return FeatureSource(features, positions, labels, names)
     except InputError as e:
@@ -173,38 +191,42 @@ def _checked(arrays: Arrays, name: str, path: str, key: str) -> np.ndarray:
     return found
 
 
-def _classes(
-    arrays: Arrays, prefix: str, rows: int, train: FeatureSource | None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The class number of every row, and the names of the classes."""
+def _labels(arrays: Arrays, prefix: str, rows: int) -> np.ndarray:
+    """The label of every row: class numbers, or names as a file has them."""
     found = arrays.get(f"{prefix}labels")
     if found is None:
         raise InputError(f"it has no {prefix}labels; give one label for each row")
     require(found.shape == (rows,), f"{prefix}labels", found.shape, f"one for each of {rows} rows")
-    if found.dtype.kind in "USO":
-        return _named(found, train.class_names if train else None)
-    labels = check_labels(_whole(found))
-    if train is not None:
-        return labels, train.class_names
+    return found if found.dtype.kind in _TEXT else check_labels(_whole(found))
+
+
+def _classes(arrays: Arrays, found: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The class number of every row of the training part, and the names of the classes."""
+    if found.dtype.kind in _TEXT:
+        labels, names = _named(found)
+        return labels, tuple(names)
+    given = _class_names(arrays)
+    return found, numbered_classes(found, "rows") if given is None else given
+
+
+def _known(arrays: Arrays, found: np.ndarray, known: Known, what: str) -> np.ndarray:
+    """The class number of every row of another part, by the training part's names."""
+    classes = known.train.class_names
+    if found.dtype.kind in _TEXT:
+        return classes_by_name(*_named(found), classes, what)
     names = _class_names(arrays)
-    return labels, numbered_classes(labels, "rows") if names is None else names
+    if names == classes or (names is None and not known.text):
+        return found
+    return classes_by_name(found, names, classes, what)
 
 
-def _named(found: np.ndarray, known: tuple[str, ...] | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Class numbers of labels that are names; the classes are sorted by name."""
+def _named(found: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Numbers of labels that are names, and these names, sorted."""
     texts = np.array([visible(_text(one)) for one in found.tolist()], dtype=object)
     names, labels = np.unique(texts, return_inverse=True)
     if names[0] == "":
         raise InputError(f"row {int(np.argmax(labels == 0))} has an empty label; remove the row")
-    if known is None:
-        return labels.astype(np.int64), tuple(names.tolist())
-    place = {name: number for number, name in enumerate(known)}
-    unknown = [name for name in names.tolist() if name not in place]
-    if unknown:
-        raise InputError(
-            f"it has the class {one_line(unknown[0], most=100)!r}, which the training part lacks"
-        )
-    return np.array([place[name] for name in names.tolist()], np.int64)[labels], known
+    return labels.astype(np.int64), names.tolist()
 
 
 def _text(value: object) -> str:

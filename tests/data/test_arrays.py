@@ -38,3 +38,14 @@ def test_digits_are_scikit_learns(found, monkeypatch):
     np.testing.assert_array_equal(source.labels, expected.target)
     assert source.images.dtype == np.uint8
     np.testing.assert_allclose(source.images[..., 0], expected.images * (255 / 16), atol=0.5)
+
+
+def test_numbers_of_the_test_part_are_no_places_of_names(tmp_path):
+    images, path = np.zeros((3, 4, 4), np.uint8), tmp_path / "x.npz"
+    parts = {"images": images, "labels": np.array(["dog", "cat", "dog"]), "test_images": images}
+    np.savez(path, **parts, test_labels=np.array([0, 1, 0]))
+    with pytest.raises(ValueError, match="test labels are numbers and training labels are names"):
+        read_npz(str(path))
+    np.savez(path, **parts, test_labels=np.array([0, 1, 0]), class_names=["dog", "cat"])
+    train, test = read_npz(str(path))
+    assert train.labels.tolist() == test.labels.tolist() == [0, 1, 0]
