@@ -11,6 +11,7 @@ import ml_collections
 from experiments import mnist
 from ltjax import config as configs
 from ltjax.data.longtail import exponential_counts
+from ltjax.data.places import read_by
 
 HELD_OUT = 0.2  # of each class's training images, where something is chosen on them
 
@@ -301,8 +302,7 @@ def make_config(
       tau: of `tau_norm`; None leaves the choice to the held-out images.
       validation_fraction: of the training images, to hold out.
     """
-    changes = {"cpu_devices": 1, **protocol.overrides, "seed": trial.seed, "data.dir": data_dir}
-    changes |= trial.overrides
+    changes = {"cpu_devices": 1, **protocol.overrides, "seed": trial.seed, **trial.overrides}
     stage = trial.overrides.get("stage", "one")
     if stage != "one":
         changes["init_from"] = init_from
@@ -315,4 +315,6 @@ def make_config(
     config = protocol.make()
     for path, value in changes.items():
         configs.put(config, path, value)
+    if "dir" in read_by(config.data.name):
+        config.data.dir = data_dir
     return config

@@ -224,6 +224,17 @@ def test_data_keys_of_the_stored_configuration_may_change(finished):
     assert dataclasses.replace(changed, data=stored.data) == stored
 
 
+def test_places_of_the_stored_source_are_not_those_of_another(finished):
+    stored = json.loads((finished / "config.json").read_text())
+    stored["data"] |= {"name": "folder", "dir": "images", "image_size": 8}
+    (finished / "config.json").write_text(json.dumps(stored))
+    args = ["ltjax", "--config.data.name=npz", "--config.data.path=a.npz"]
+    data = _stored_config(str(finished), args).data
+    assert (data.name, data.path, data.dir) == ("npz", "a.npz", "")
+    data = _stored_config(str(finished), [*args, "--config.data.test_path=b.npz"]).data
+    assert data.test_path == "b.npz"  # given, so that the reader refuses it
+
+
 @pytest.mark.parametrize("program", ["ltjax", "ltjax.main"])
 def test_help(program):
     out = subprocess.run(

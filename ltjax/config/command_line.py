@@ -163,7 +163,7 @@ def place_data(config: ConfigDict, path: str | None) -> ConfigDict:
     if config.data.name == "features":
         config.data.path = path
     elif kind == ".npz":
-        config.data.name, config.data.path = "npz", path
+        config.data.name, config.data.path, config.data.dir = "npz", path, ""
     elif kind in LIST_ENDINGS and not Path(path).is_dir():
         config.data.name, config.data.path = "list", path
         above = path.rpartition("/")[0] if is_remote(path) else str(Path(path).parent)

@@ -13,6 +13,7 @@ from ltjax.data.lists import read_list
 from ltjax.data.loader import RESIDENCIES
 from ltjax.data.longtail import PROFILES, holdout, stratified_sample
 from ltjax.data.parquet import read_images, split_files
+from ltjax.data.places import PLACES, check_places
 from ltjax.data.remote import copied_here, is_remote
 from ltjax.data.sources import Source, Splits
 from ltjax.data.split import check_classes, held_out_notes, thin, untested_notes
@@ -32,8 +33,6 @@ from ltjax.errors import (
 
 # Side of the square that the network sees where neither the configuration nor the data says.
 DEFAULT_SIZE = 224
-# Keys of files, which may be in an object store.
-_PLACES = ("path", "test_path", "validation_path")
 
 
 class Parts(NamedTuple):
@@ -222,7 +221,9 @@ class DataConfig:
 
 def _local(config: DataConfig) -> DataConfig:
     """The same, with copies of the files and folders that are in an object store."""
-    copies: dict[str, Any] = {key: copied_here(getattr(config, key)) for key in _PLACES}
+    copies: dict[str, Any] = {
+        key: copied_here(getattr(config, key)) for key in PLACES if key != "dir"
+    }
     if config.name not in SOURCES and is_remote(config.dir):
         # A data set of TFDS, the one of perhaps many in that folder.
         name = re.split("[:/]", config.name)[0]
@@ -246,7 +247,8 @@ def load_splits(config: DataConfig) -> Splits:
       notes.
 
     Raises:
-      InputError: a value out of range, or data that cannot be read or split as asked.
+      InputError: a value out of range, a file or folder that the source does not read, or data
+        that cannot be read or split as asked.
 
     >>> splits = load_splits(DataConfig(name="digits", imbalance_factor=10))
     >>> splits.train.class_counts.tolist()
@@ -256,6 +258,7 @@ def load_splits(config: DataConfig) -> Splits:
     """
     for name, declared in options_of(config).items():
         declared.check(f"data.{name}", getattr(config, name))
+    check_places(config.name, {key: getattr(config, key) for key in PLACES})
     seed, config = config.seed or 0, _local(config)
     train, test, validation, notes = Parts(*SOURCES.get(config.name, _read_tfds)(config))
     check_classes(train, config.name)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ltjax.data.load import DataConfig, load_splits
 from ltjax.data.loader import Batch, eval_batches
+from ltjax.data.places import PLACES, read_by
 from ltjax.data.sources import Source
 from ltjax.errors import require
 from ltjax.evaluation.calibration import Correction
@@ -56,7 +57,7 @@ def evaluate(
     names, counts = run.dataset["class_names"], np.asarray(run.dataset["class_counts"])
     prior = read_prior(target_prior, names, counts) if target_prior else None
     # The profile thins the training part only, and another source may be too small for it.
-    source = dataclasses.replace(data or run.config.data, profile="as_is")
+    source = dataclasses.replace(data or _stored(run.config.data), profile="as_is")
     test = load_splits(source).test
     same = list(test.class_names) == list(run.dataset["class_names"])
     require(same, "classes of the source", list(test.class_names)[:5], "those of the training")
@@ -88,6 +89,12 @@ def evaluate(
             )
         }
     return result | {"data": {"name": source.name, "fingerprint": test.fingerprint()}}
+
+
+def _stored(data: DataConfig) -> DataConfig:
+    """The data of a run, which may have been given places that are not read."""
+    unread: dict[str, Any] = dict.fromkeys(set(PLACES) - set(read_by(data.name)), "")
+    return dataclasses.replace(data, **unread)
 
 
 def _logits(network: Trained, source: Source) -> np.ndarray:

@@ -120,6 +120,13 @@ def test_data_is_a_folder_an_archive_or_a_list(path):
     assert {key: data[key] for key in expected} == expected
 
 
+def test_an_archive_takes_the_place_of_a_folder():
+    config = read_config_file("folder")
+    config.data.dir = "images"
+    data = place_data(config, "set.npz").data
+    assert (data.name, data.path, data.dir) == ("npz", "set.npz", "")
+
+
 def test_digits_are_read_from_no_folder():
     with pytest.raises(InputError, match="use --config folder for a folder of images"):
         place_data(read_config_file("digits_lt"), "images")

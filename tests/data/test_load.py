@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from ltjax.data.arrays import digits
-from ltjax.data.load import DataConfig, load_splits
+from ltjax.data.load import SOURCES, DataConfig, load_splits
 from ltjax.data.longtail import largest_head
+from ltjax.data.places import _READ
+from ltjax.errors import InputError
 
 
 def splits(**changes):
@@ -66,6 +68,31 @@ def test_npz(tmp_path, separate_test):
 def test_splits_bad_input(changes, words):
     with pytest.raises(ValueError, match=words):
         splits(**changes)
+
+
+UNREAD = {
+    ("npz", "test_path"): "npz; put test_images and test_labels into the file",
+    ("npz", "dir"): "npz; leave it out; the data is read from config.data.path",
+    ("npz", "validation_path"): "npz; config.data.validation_fraction holds training images out",
+    ("digits", "path"): "digits; leave it out$",
+    ("folder", "path"): "folder; leave it out; the data is read from config.data.dir",
+    ("folder", "test_path"): "folder; put the images into test/CLASS/ of config.data.dir",
+    ("parquet", "validation_path"): r"parquet; put validation\*.parquet into config.data.dir",
+    ("features", "dir"): "features; leave it out; the data is read from config.data.path and",
+    ("cifar10", "test_path"): "cifar10, taken as .*; config.data.test_split names the test split",
+    ("cvs", "path"): "cvs, taken as a data set of TFDS, since it is none of digits, npz, folder",
+}
+
+
+@pytest.mark.parametrize(("name", "key"), UNREAD)
+def test_places_that_are_not_read_are_refused(name, key):
+    words = rf"^config.data.{key} does not go with data.name = {UNREAD[name, key]}"
+    with pytest.raises(InputError, match=words):
+        splits(name=name, **{key: "somewhere"})
+
+
+def test_every_source_says_what_it_reads():
+    assert set(_READ) == set(SOURCES)
 
 
 def saved(tmp_path, **arrays):

@@ -1,5 +1,6 @@
 """The runs, the tables and the rows that the experiments on accuracy share."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ from experiments.results import Results, files
 from experiments.statistics import Difference, OneTest, Splits, paired
 from experiments.trials import Extras, Run, Runner
 from ltjax import config as configs
+from ltjax.data.places import check_places
 from ltjax.training import progress
 from ltjax.training import run as training
 from ltjax.training.loop import Loop
@@ -29,6 +31,7 @@ RESULTS = Path(__file__).parents[2] / "experiments/ablation/results"
 def test_every_row_of_every_protocol_is_a_valid_configuration(protocol, row):
     config = make_config(PROTOCOLS[protocol], Trial(row, 3), "data", init_from="run", tau=1.0)
     resolved = configs.resolve(config)
+    check_places(resolved.data.name, dataclasses.asdict(resolved.data))
     assert resolved.seed == 3
     assert resolved.data.imbalance_factor == configs.get(config, "data.imbalance_factor")
 
