@@ -1,13 +1,15 @@
 """Given features with labels, such as embeddings of another network, from one or two files."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ltjax.data.labeled import classes_by_name, numbered_classes
 from ltjax.data.rows import CHUNK, FeatureSource
-from ltjax.data.tables import Arrays, read_table
-from ltjax.errors import InputError, check_labels, require, visible
+from ltjax.data.tables import LEFT_OUT, Arrays, read_table
+from ltjax.errors import InputError, check_labels, require, some_of, visible
 
 # More features than any network gives; a covariance has the square of it.
 MOST_FEATURES = 65_536
@@ -31,7 +33,11 @@ class Given(NamedTuple):
 
 
 def read_features(
-    path: str, test_path: str = "", validation_path: str = ""
+    path: str,
+    test_path: str = "",
+    validation_path: str = "",
+    *,
+    note: Callable[[str], None] = lambda line: None,
 ) -> tuple[FeatureSource, FeatureSource | None, FeatureSource | None]:
     """Reads features and their labels.
 
@@ -43,6 +49,7 @@ def read_features(
       test_path: such a file with the test part; if empty, `path` may hold one.
       validation_path: such a file with the validation part, if there is one. Classes of another
         file are found by name where it, or the training part, has names.
+      note: is told of columns that are left out, and of classes without a row.
 
     Returns:
       The training part, and the test part and the validation part or None.
@@ -55,6 +62,14 @@ def read_features(
     key = "data.path"
     arrays = read_table(path, key)
     train, test = _part(arrays, "", path, key, None), None
+    if LEFT_OUT in arrays:
+        columns = some_of(arrays[LEFT_OUT])
+        note(
+            f"columns of integers are not taken as features: {columns}; make them floats if they "
+            "are some"
+        )
+    if gaps := [train.class_names[c] for c in np.flatnonzero(train.class_counts == 0)]:
+        note(f"labels: no row has the label of class {some_of(gaps)}; it is never predicted")
     known = Known(train, arrays["labels"].dtype.kind in _TEXT)
     if test_path:
         test = _other(test_path, "data.test_path", known)
@@ -153,7 +168,7 @@ def _part(arrays: Arrays, prefix: str, path: str, key: str, known: Known | None)
             f"part {known.train.image_shape[0]}; give both the same"
         )
     try:
-        found = _labels(arrays, prefix, len(features))
+        found = _labels(arrays, prefix, len(features), Path(path))
         if known is None:
             labels, names = _classes(arrays, found)
         else:
@@ -191,13 +206,26 @@ def _checked(arrays: Arrays, name: str, path: str, key: str) -> np.ndarray:
     return found
 
 
-def _labels(arrays: Arrays, prefix: str, rows: int) -> np.ndarray:
+# Where labels are looked for, by ending; the stem of the file takes the place of {}.
+_LABELS_OF = {
+    ".npy": "put them beside it, into {0}.labels.npy or {0}.labels.txt",
+    ".parquet": "call their column label or labels",
+}
+
+
+def _labels(arrays: Arrays, prefix: str, rows: int, path: Path) -> np.ndarray:
     """The label of every row: class numbers, or names as a file has them."""
     found = arrays.get(f"{prefix}labels")
     if found is None:
-        raise InputError(f"it has no {prefix}labels; give one label for each row")
+        advice = _LABELS_OF.get(path.suffix, "give one label for each row").format(path.stem)
+        raise InputError(f"it has no {prefix}labels; {advice}")
     require(found.shape == (rows,), f"{prefix}labels", found.shape, f"one for each of {rows} rows")
-    return found if found.dtype.kind in _TEXT else check_labels(_whole(found))
+    if found.dtype.kind in _TEXT:
+        return found
+    if found.dtype.kind == "f" and np.isnan(found).any():
+        row = int(np.argmax(np.isnan(found)))
+        raise InputError(f"row {row} has no label; remove it, or give it one")
+    return check_labels(_whole(found))
 
 
 def _classes(arrays: Arrays, found: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

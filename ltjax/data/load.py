@@ -111,7 +111,9 @@ def _read_tfds(config: "DataConfig") -> Parts:
 
 
 def _read_features(config: "DataConfig") -> Parts:
-    return Parts(*read_features(config.path, config.test_path, config.validation_path))
+    notes: list[str] = []
+    paths = config.path, config.test_path, config.validation_path
+    return Parts(*read_features(*paths, note=notes.append), tuple(notes))
 
 
 # Every `data.name` and its reader. Any other name is the name of a TFDS data set.

@@ -66,7 +66,9 @@ class NpzFile:
                 raise NpzError(f"the header of the array {name!r} cannot be read: {reason}") from e
             start = member.tell()
         if dtype.hasobject or not dtype.itemsize:
-            raise NpzError(f"the array {name!r} is of the type {dtype}, which is not read")
+            text = dtype.hasobject and name.endswith(("labels", "names"))
+            advice = f"; store text as {name}.astype(str)" if text else ""
+            raise NpzError(f"the array {name!r} is of the type {dtype}, which is not read{advice}")
         nbytes = dtype.itemsize
         for side in shape:  # in Python's integers, which do not overflow
             nbytes *= side

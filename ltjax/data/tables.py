@@ -23,6 +23,8 @@ NAMES = ("features", "labels", "names", "class_names", "test_features", "test_la
 _MOST_LABELS = 2**31
 # Columns of a table, in the order in which they are looked for.
 LABEL_COLUMNS, NAME_COLUMNS = ("label", "labels"), ("name", "names")
+# Beside the arrays: names of columns of numbers that are no features, where there are any.
+LEFT_OUT = "left_out"
 
 Arrays = dict[str, Any]
 
@@ -39,7 +41,7 @@ def read_table(path: str, key: str) -> Arrays:
       key: what to call it in messages.
 
     Returns:
-      Those of `NAMES` that the file has. `labels` and `names` may be strings.
+      Those of `NAMES` that the file has, and `LEFT_OUT`. `labels` and `names` may be strings.
 
     Raises:
       InputError: another suffix, no such file, or one that cannot be read.
@@ -142,19 +144,22 @@ def _parquet(path: str) -> Arrays:
                     parts[key].append(_plain(batch.column(column), column))
     if features is None or start != rows:
         raise TableError(f"it is announced with {rows} rows and has {start}")
-    found = {key: np.concatenate(part) for key, part in parts.items() if part}
+    found: Arrays = {key: np.concatenate(part) for key, part in parts.items() if part}
+    left_out = [f.name for f in schema if _whole(f.type) and f.name not in _TAKEN]
+    if left_out and chosen == _floats(schema):
+        found[LEFT_OUT] = left_out
     return {"features": features, **found}
 
 
 _COLUMNS = (LABEL_COLUMNS, NAME_COLUMNS)
+_TAKEN = {*LABEL_COLUMNS, *NAME_COLUMNS}
 
 
 def _texts(schema: Any) -> list[str]:
     """The columns of text, which stays in memory once where it repeats."""
     import pyarrow as pa
 
-    taken = {*LABEL_COLUMNS, *NAME_COLUMNS}
-    return [f.name for f in schema if f.name in taken and pa.types.is_string(f.type)]
+    return [f.name for f in schema if f.name in _TAKEN and pa.types.is_string(f.type)]
 
 
 # Numbers that are decoded at once. Zeros of a few kilobytes can be billions of them.
@@ -177,7 +182,6 @@ def _feature_columns(schema: Any) -> list[str]:
         listed = listed or pa.types.is_fixed_size_list(kind)
         return listed and (pa.types.is_floating(kind.value_type) or _whole(kind.value_type))
 
-    taken = {*LABEL_COLUMNS, *NAME_COLUMNS}
     lists = [field.name for field in schema if numbers(field.type)]
     if "features" in lists:
         return ["features"]
@@ -185,12 +189,18 @@ def _feature_columns(schema: Any) -> list[str]:
         raise TableError(
             f"it has the list columns {', '.join(lists[:5])}; name one of them features"
         )
-    floats = [f.name for f in schema if pa.types.is_floating(f.type) and f.name not in taken]
+    floats = _floats(schema)
     if not lists and not floats:
         raise TableError("it has neither a list column nor float columns")
     if len(set(schema.names)) < len(schema.names):
         raise TableError("two of its columns have one name")
     return lists or floats
+
+
+def _floats(schema: Any) -> list[str]:
+    import pyarrow as pa
+
+    return [f.name for f in schema if pa.types.is_floating(f.type) and f.name not in _TAKEN]
 
 
 def _whole(kind: Any) -> bool:

@@ -109,46 +109,6 @@ def test_test_part_of_the_same_file_or_of_another(tmp_path):
         assert part.class_names == ("ant", "bee", "cat")
 
 
-OWN = np.array(["cat", "bee"])  # names of another file, in another order
-
-
-@pytest.mark.parametrize("key", ["test_path", "validation_path"])
-@pytest.mark.parametrize("labels", [LABELS, WORDS], ids=["numbers", "words"])
-def test_classes_of_another_file_are_found_by_name(tmp_path, labels, key):
-    named = {} if labels is WORDS else {"class_names": ["ant", "bee", "cat"]}
-    npz(tmp_path / "x.npz", labels=labels, **named)
-    npz(tmp_path / "y.npz", ROWS[:3], np.array([0, 1, 0]), class_names=OWN)
-    found = read_features(str(tmp_path / "x.npz"), **{key: str(tmp_path / "y.npz")})
-    part = next(one for one in found[1:] if one is not None)
-    assert part.labels.tolist() == [2, 1, 2]
-    assert part.class_names == ("ant", "bee", "cat")
-
-
-def test_numbers_of_another_file_may_be_names_themselves(tmp_path):
-    npz(tmp_path / "x.npz", labels=np.array(["1", "10", "2"])[LABELS])
-    npz(tmp_path / "y.npz", ROWS[:3], np.array([2, 10, 1]))
-    test = read_features(str(tmp_path / "x.npz"), str(tmp_path / "y.npz"))[1]
-    assert test.labels.tolist() == [2, 1, 0]
-
-
-@pytest.mark.parametrize(
-    ("labels", "given", "reason"),
-    [
-        (WORDS, {}, "test labels are numbers and training labels are names; give both the same"),
-        (WORDS, {"class_names": ["cat", "dog", "ant"]}, "class 'dog', which the training part"),
-        (LABELS, {"class_names": ["cat", "dog", "ant"]}, "class 'cat', which the training part"),
-        (WORDS, {"class_names": OWN}, "test labels = 2 is not allowed; use numbers from 0 to 1"),
-    ],
-)
-def test_classes_of_another_file_that_training_lacks(tmp_path, labels, given, reason):
-    npz(tmp_path / "x.npz", labels=labels)
-    npz(tmp_path / "y.npz", **given)
-    with pytest.raises(ValueError, match=reason) as caught:
-        read_features(str(tmp_path / "x.npz"), str(tmp_path / "y.npz"))
-    assert "\n" not in str(caught.value)
-    assert f"data.test_path = '{tmp_path / 'y.npz'}'" in str(caught.value)
-
-
 def test_statistics_standardize():
     features = np.c_[ROWS * 1e-4 + 3e-4, np.full(12, 7.7)]  # small scale, and a constant
     source = FeatureSource(features, np.arange(12), LABELS, ("0", "1", "2"))
