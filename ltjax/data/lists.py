@@ -75,7 +75,7 @@ def read_list(
     require(
         os.path.isdir(root), "data.dir", root, "the folder that the listed paths are relative to"
     )
-    rows = list(_rows(path, key))
+    rows = list(_rows(path, root, key))
     if not rows:
         raise InputError(f"{key} = {path!r} is empty; it needs lines 'path label'")
     labels, names = _numbered(rows, classes, f"{key} = {path!r}")
@@ -84,7 +84,7 @@ def read_list(
     return EncodedSource(reader, positions, labels, names, size)
 
 
-def _rows(path: str, key: str) -> Iterator[Row]:
+def _rows(path: str, root: str, key: str) -> Iterator[Row]:
     kind = Path(path).suffix.lower()
     if kind == PARQUET:
         paths, labels = read_columns(path, _COLUMNS, key)
@@ -96,7 +96,10 @@ def _rows(path: str, key: str) -> Iterator[Row]:
     except OSError as e:
         raise InputError(f"{key} = {path!r} cannot be read: {e.strerror}") from e
     with io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape") as file:
-        yield from _csv_rows(file, f"{key} = {path!r}") if kind == CSV else _lines(file, path, key)
+        if kind == CSV:
+            yield from _csv_rows(file, root, f"{key} = {path!r}")
+        else:
+            yield from _lines(file, path, key)
 
 
 def _lines(file: io.TextIOWrapper, path: str, key: str) -> Iterator[Row]:
@@ -108,13 +111,19 @@ def _lines(file: io.TextIOWrapper, path: str, key: str) -> Iterator[Row]:
         name, _, label = text.rpartition(" ")
         # NUL ends no path that could be opened.
         if not name or not _is_number(label) or "\0" in name or len(line) == _LONGEST_LINE:
+            advice = ""
+            if name and not _is_number(label):
+                advice = (
+                    ", label a class number from 0; for names give a .csv or .parquet list with "
+                    "the columns path and label"
+                )
             raise InputError(
-                f"{key} = {path!r}, line {number}: {shown(text[:80])} is not 'path label'"
+                f"{key} = {path!r}, line {number}: {shown(text[:80])} is not 'path label'{advice}"
             )
         yield Row(number, name, label)
 
 
-def _csv_rows(file: io.TextIOWrapper, what: str) -> Iterator[Row]:
+def _csv_rows(file: io.TextIOWrapper, root: str, what: str) -> Iterator[Row]:
     """Rows of a CSV file with a header, or of two columns without one."""
     table = csv.reader(file, strict=True)
     places: list[int] | None = None
@@ -126,6 +135,7 @@ def _csv_rows(file: io.TextIOWrapper, what: str) -> Iterator[Row]:
                 places = column_places(cells)
                 if places is not None:
                     continue
+                _check_no_header(cells, root, f"{what}, line {table.line_num}")
                 places = [0, 1]
             if len(cells) <= max(places) or not all(cells[place] for place in places):
                 raise InputError(
@@ -152,6 +162,18 @@ def column_places(header: list[str]) -> list[int] | None:
     names = [name.strip().lower() for name in header]
     places = [next((names.index(n) for n in known if n in names), None) for known in _COLUMNS]
     return None if None in places else [place for place in places if place is not None]
+
+
+def _check_no_header(cells: list[str], root: str, where: str) -> None:
+    """Refuses a first row that is a header of other names: no file, and nothing with an ending."""
+    first = cells[0].strip()
+    if Path(first).suffix or "\0" in first or os.path.lexists(os.path.join(root, first)):
+        return
+    one_of = " and ".join(f"{known[0]} (or {', '.join(known[1:])})" for known in _COLUMNS)
+    raise InputError(
+        f"{where}: {shown(','.join(cells)[:80])} names neither an image nor the columns; call them "
+        f"{one_of}"
+    )
 
 
 def _is_number(label: str) -> bool:

@@ -189,8 +189,9 @@ def read_columns(
         names = {name.lower(): name for name in file.schema_arrow.names}
         found = [next((names[n] for n in column if n in names), None) for column in known]
         if None in found:
+            one_of = " and ".join(f"{c[0]} (or {', '.join(c[1:])})" for c in known)
             raise InputError(
-                f"{key} = {path!r} has the columns {', '.join(names)}; it needs path and label"
+                f"{key} = {path!r} has the columns {', '.join(names)}; it needs {one_of}"
             )
         table = file.read(columns=found)
         first, second = (table.column(name).to_pylist() for name in found)

@@ -174,6 +174,8 @@ class Workdir:
                 f"workdir {one_line(self.path)} has a path that is not UTF-8, under which no "
                 "checkpoint can be written; use another --workdir"
             ) from e
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"workdir {one_line(self.path)} is a file; give a folder")
         try:
             os.makedirs(self.path, exist_ok=True)
             probe = self.path / f".write-test-{secrets.token_hex(8)}"

@@ -229,6 +229,8 @@ def test_csv(tmp_path, case):
         ("path,label\na/0.jpg\n", "line 2: 'a/0.jpg' is not 'path,label'"),
         ('path,label\n"a/0.jpg,1\n', "it is no CSV"),
         ("path,label\n", "is empty"),
+        ("img,cls\na/0.jpg,a\n", r"line 1: 'img,cls' names neither .* call them path \(or image,"),
+        ("id,img,cls\n1,a/0.jpg,a\n", r"line 1: 'id,img,cls' .* and label \(or class, category"),
         ("path,label\na,0\nb,7\n", "line 3: label 7 is out of range; a list of 2 images"),
     ],
 )
@@ -236,6 +238,14 @@ def test_csv_bad_input(tmp_path, text, words):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(ValueError, match=words):
         read_list(str(tmp_path / "list.csv"), str(tmp_path), size=32)
+
+
+def test_csv_of_names_without_endings(tmp_path):
+    for name in ("0", "1"):
+        (tmp_path / name).write_bytes(encoded(picture()))
+    (tmp_path / "list.csv").write_text("0,dog\n1,cat\n")
+    source = read_list(str(tmp_path / "list.csv"), str(tmp_path), size=32)
+    assert source.labels.tolist() == [1, 0]
 
 
 def test_a_list_for_choosing(tmp_path):
@@ -252,7 +262,7 @@ def test_a_list_for_choosing(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a/0.jpg zero", "line 1: 'a/0.jpg zero' is not 'path label'"),
+        ("a/0.jpg zero", "'a/0.jpg zero' is not 'path label', .* names give a .csv or .parquet"),
         ("a/0.jpg 0\na/1.jpg -1", "line 2"),
         ("a/0.jpg", "line 1"),
         ("\n", "is empty; it needs lines"),

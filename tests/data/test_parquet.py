@@ -101,5 +101,5 @@ def test_a_list(tmp_path):
     with pytest.raises(InputError, match=r"row 2: .* is not path and label"):
         read_list(str(tmp_path / "l.parquet"), str(root), size=16)
     pq.write_table(pa.table({"name": ["a"], "label": [1]}), tmp_path / "l.parquet")
-    with pytest.raises(InputError, match="columns name, label; it needs path and label"):
+    with pytest.raises(InputError, match=r"columns name, label; it needs path \(or image, file,"):
         read_list(str(tmp_path / "l.parquet"), str(root), size=16)

@@ -40,6 +40,16 @@ except InputError as e:
 """
 
 
+def test_a_file_is_no_workdir(tmp_path):
+    (tmp_path / "run").write_text("notes")
+    with (
+        pytest.raises(InputError, match="run is a file; give a folder"),
+        Workdir(tmp_path / "run", CONFIG).held(),
+    ):
+        pass
+    assert (tmp_path / "run").read_text() == "notes"
+
+
 @pytest.mark.parametrize("kept", ["checkpoints/12", "result.json"])
 def test_a_run_without_its_configuration_is_never_resumed(kept, tmp_path):
     (tmp_path / kept).mkdir(parents=True)
