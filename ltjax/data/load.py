@@ -12,7 +12,7 @@ from ltjax.data.folder import read_folder, split_folders
 from ltjax.data.lists import read_list
 from ltjax.data.loader import RESIDENCIES
 from ltjax.data.longtail import PROFILES, holdout, stratified_sample
-from ltjax.data.parquet import read_images, split_files
+from ltjax.data.parquet import has_text_labels, read_images, split_files
 from ltjax.data.places import PLACES, check_places
 from ltjax.data.remote import copied_here, is_remote
 from ltjax.data.sources import Source, Splits
@@ -97,8 +97,12 @@ def _read_parquet(config: "DataConfig") -> Parts:
             "give the folder of a data set with Parquet files, such as a download of one of the "
             "Hugging Face hub"
         )
+    text = has_text_labels(files["train"][0])
     train = read_images(files.pop("train"), size=size)
-    found = {s: read_images(f, size=size, classes=train.class_names) for s, f in files.items()}
+    found = {
+        split: read_images(paths, size=size, classes=train.class_names, text=text)
+        for split, paths in files.items()
+    }
     return Parts(train, found.get("test"), found.get("validation"))
 
 

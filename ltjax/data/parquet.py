@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ltjax.data.labeled import classes_by_name
 from ltjax.data.sources import EncodedSource
 from ltjax.errors import InputError, one_line, shown, visible
 
@@ -102,7 +103,11 @@ def split_files(root: str) -> dict[str, list[str]]:
 
 
 def read_images(
-    files: Sequence[str], *, size: int, classes: tuple[str, ...] | None = None
+    files: Sequence[str],
+    *,
+    size: int,
+    classes: tuple[str, ...] | None = None,
+    text: bool = False,
 ) -> EncodedSource:
     """Reads the labels of a split; images are read when they are needed.
 
@@ -110,41 +115,79 @@ def read_images(
       files: its Parquet files, with the columns `image` (`bytes`) and `label`.
       size: side in pixels of the square that the network sees.
       classes: names of all classes, as the training part has them; None takes them from the files.
+      text: whether the labels of the training part are names, see `has_text_labels`.
 
     Returns:
       The images.
 
     Raises:
-      InputError: a file that cannot be read, or that lacks a column.
+      InputError: a file that cannot be read, that lacks a column, or has other classes.
     """
     import pyarrow.parquet as pq
 
     labels: list[Any] = []
     starts, groups = [0], []
-    column, names = "", classes
+    column, own = "", None
     for number, path in enumerate(files):
         with _readable(path, "data.dir"), pq.ParquetFile(path) as file:
             column, label = _image_columns(file.schema_arrow, path)
-            names = names or _class_names(file.schema_arrow, label)
+            own = own or _class_names(file.schema_arrow, label)
             labels += file.read(columns=[label]).column(label).to_pylist()
             for group in range(file.num_row_groups):
                 groups.append((number, group))
                 starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
     if None in labels:
         raise InputError(f"data.dir: {files[0]} has an image without a label")
-    if labels and isinstance(labels[0], str):
+    numbers, names = _numbered(labels, own, classes, text, f"data.dir: {files[0]}")
+    identity = "\n".join([*(Path(path).name for path in files), str(starts)])
+    reader = ParquetReader(tuple(files), tuple(starts), tuple(groups), column, identity)
+    return EncodedSource(reader, np.arange(len(numbers)), numbers, names, size)
+
+
+def _numbered(
+    labels: list[Any],
+    own: tuple[str, ...] | None,
+    classes: tuple[str, ...] | None,
+    text: bool,
+    what: str,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class numbers `[N]` of a split whose files name them `own`, and the names of all classes."""
+    named, names = bool(labels) and isinstance(labels[0], str), classes or own
+    if named:
         names = names or tuple(sorted({visible(name) for name in labels}))
         place = {name: c for c, name in enumerate(names)}
         labels = [place.get(visible(name), -1) for name in labels]
     numbers = np.array(labels, np.int64)
     if not len(numbers) or numbers.min() < 0:
-        raise InputError(
-            f"data.dir: {files[0]} has no image, or one of a class that training lacks"
-        )
-    names = names or tuple(map(str, range(int(numbers.max()) + 1)))
-    identity = "\n".join([*(Path(path).name for path in files), str(starts)])
-    reader = ParquetReader(tuple(files), tuple(starts), tuple(groups), column, identity)
-    return EncodedSource(reader, np.arange(len(numbers)), numbers, names, size)
+        raise InputError(f"{what} has no image, or one of a class that training lacks")
+    if classes and not named and own != classes and (own or text):
+        try:
+            numbers = classes_by_name(numbers, own, classes, "its labels")
+        except InputError as e:
+            raise InputError(f"{what}: {e}") from e
+    return numbers, names or tuple(map(str, range(int(numbers.max()) + 1)))
+
+
+def has_text_labels(path: str) -> bool:
+    """Whether the labels of a file are names.
+
+    Args:
+      path: of a Parquet file with the columns that `read_images` reads.
+
+    Returns:
+      False where they are numbers, which the file may name.
+
+    Raises:
+      InputError: the file cannot be read, or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _readable(path, "data.dir"):
+        schema = pq.read_schema(path)
+        kind = schema.field(_image_columns(schema, path)[1]).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _image_columns(schema: Any, path: str) -> tuple[str, str]:

@@ -84,7 +84,7 @@ def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
             raise
         raise InputError(
             f"the images cannot be kept in {path} ({one_line(e, most=200)}); give arrays of "
-            "numbers and a workdir that can be written"
+            "numbers, names as labels.astype(str), and a workdir that can be written"
         ) from e
 
 

@@ -57,6 +57,17 @@ def test_names_as_labels_and_no_test_part(tmp_path):
     assert test.class_counts.tolist() == [1, 1]
 
 
+def test_classes_of_the_test_part_are_found_by_name(tmp_path):
+    write_images(tmp_path / "train.parquet", ["dog", "cat", "dog"])
+    write_images(tmp_path / "test.parquet", [0, 1, 1], names=["dog", "cat"])
+    assert load_splits(settings(tmp_path)).test.labels.tolist() == [1, 0, 0]
+    write_images(tmp_path / "test.parquet", [0, 1, 1])
+    with pytest.raises(InputError, match=r"test.parquet: its labels are numbers and training"):
+        load_splits(settings(tmp_path))
+    write_images(tmp_path / "train.parquet", [0, 1], names=["cat", "dog"])
+    assert load_splits(settings(tmp_path)).test.labels.tolist() == [0, 1, 1]
+
+
 def test_rows_without_an_image_are_named(tmp_path):
     table = pa.table({"image": [{"bytes": b"x"}, {"bytes": None}], "label": [0, 1]})
     pq.write_table(table, tmp_path / "train.parquet")

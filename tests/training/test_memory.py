@@ -50,5 +50,5 @@ def test_bad_input(key, tmp_path):
 
 
 def test_objects_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"cannot be kept in .*; give arrays of numbers"):
+    with pytest.raises(InputError, match=r"cannot be kept in .*; give arrays of numbers, names as"):
         ltjax.fit(np.array([{}, {}]), [0, 1], workdir=tmp_path)
