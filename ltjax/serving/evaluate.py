@@ -1,6 +1,5 @@
 """Scores of a trained network on the test images of any source."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.data.load import DataConfig, load_splits
+from ltjax.data.load import DataConfig
 from ltjax.data.loader import Batch, eval_batches
 from ltjax.data.sources import Source
 from ltjax.errors import require
@@ -19,6 +18,7 @@ from ltjax.evaluation.scores import scores_of_seeds
 from ltjax.evaluation.target import under_prior
 from ltjax.models import Outputs
 from ltjax.serving.load import Trained, corrections, load_all
+from ltjax.serving.scored import read_scored
 from ltjax.serving.target import read_prior
 from ltjax.training.inputs import Resident
 from ltjax.training.step import make_eval_step
@@ -49,15 +49,15 @@ def evaluate(
       fingerprint.
 
     Raises:
-      InputError: the run is not finished, or the source has other classes or image sizes.
+      InputError: the run is not finished, the source has other classes or image sizes, or images
+        would be scored that were trained on.
     """
     networks = load_all(workdir, checkpoint)
     run = networks[0].run
     names, counts = run.dataset["class_names"], np.asarray(run.dataset["class_counts"])
     prior = read_prior(target_prior, names, counts) if target_prior else None
-    # The profile thins the training part only, and another source may be too small for it.
-    source = dataclasses.replace(data or run.config.data, profile="as_is")
-    test = load_splits(source).test
+    source = data or run.config.data
+    test = read_scored(run, source)
     same = list(test.class_names) == list(run.dataset["class_names"])
     require(same, "classes of the source", list(test.class_names)[:5], "those of the training")
     require(
