@@ -46,6 +46,11 @@ def test_the_test_part_of_the_run_is_not_drawn_again(trained, command, key, befo
     assert said.endswith(f"set apart with {before}\n")
 
 
+def test_none_is_the_seed_of_the_run(trained, command):
+    code, said = command("--mode=evaluate", "--workdir", trained[0], "--config.data.seed=None")
+    assert code == 0, said
+
+
 def test_keys_that_move_no_test_image_may_change(trained):
     stored = json.loads((trained[0] / "result.json").read_text())
     own = {"name": "npz", "path": trained[1], "test_per_class": 7}
