@@ -295,7 +295,7 @@ def split_parts(parts: Parts, config: DataConfig) -> Splits:
         kept, held_out = holdout(train.labels, config.test_per_class, seed)
         notes += held_out_notes(train, config.test_per_class, validation is not None)
         train, test = train.subset(kept), train.subset(held_out)
-    notes += untested_notes(train, test)
+    notes += untested_notes(train.class_names, train.class_counts, test.class_counts)
     profile = PROFILES[config.profile]
     if profile is not None:
         train = thin(

@@ -37,7 +37,8 @@ def evaluate(
 
     Args:
       workdir: of a finished run.
-      data: another source to evaluate on; None is the data set of the run.
+      data: another source to evaluate on, of which the test part is scored, or all images where
+        it has none; None is the data set of the run.
       checkpoint: see `ltjax.serving.load.load_all`.
       target_prior: a class distribution to compute scores under as well, see
         `ltjax.serving.target.read_prior`; empty for none.
@@ -45,8 +46,8 @@ def evaluate(
     Returns:
       JSON: what `ltjax.evaluation.scores.scores_of_seeds` gives; `post_hoc`, the scores of the
       first seed after each correction that its training fitted, for the best network the
-      temperature alone; `target_prior`, where it is asked for; and `data`, the source's name and
-      fingerprint.
+      temperature alone; `target_prior`, where it is asked for; and `data`, the source's name, the
+      fingerprint, the number of the images, what part they are, and notes.
 
     Raises:
       InputError: the run is not finished, the source has other classes or image sizes, or images
@@ -57,7 +58,7 @@ def evaluate(
     names, counts = run.dataset["class_names"], np.asarray(run.dataset["class_counts"])
     prior = read_prior(target_prior, names, counts) if target_prior else None
     source = data or run.config.data
-    test = read_scored(run, source)
+    test, part, notes = read_scored(run, source)
     same = list(test.class_names) == list(run.dataset["class_names"])
     require(same, "classes of the source", list(test.class_names)[:5], "those of the training")
     require(
@@ -87,7 +88,8 @@ def evaluate(
                 **groups,
             )
         }
-    return result | {"data": {"name": source.name, "fingerprint": test.fingerprint()}}
+    about = {"images": len(test), "part": part, "notes": list(notes)}
+    return result | {"data": {"name": source.name, "fingerprint": test.fingerprint(), **about}}
 
 
 def _logits(network: Trained, source: Source) -> np.ndarray:

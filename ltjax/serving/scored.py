@@ -2,18 +2,34 @@
 
 import dataclasses
 import os
+from typing import NamedTuple
 
 import numpy as np
 
 from ltjax.data.load import DataConfig, Parts, read_parts, split_parts
 from ltjax.data.loader import is_resident
 from ltjax.data.sources import EncodedSource, Source
+from ltjax.data.split import untested_notes
 from ltjax.data.stream import decode_all
 from ltjax.errors import InputError, shown
 from ltjax.training.workdir import FinishedRun
 
 
-def read_scored(run: FinishedRun, data: DataConfig) -> Source:
+class Scored(NamedTuple):
+    """The images that an evaluation scores.
+
+    Attributes:
+      images: they themselves.
+      part: which part of the source they are, in words.
+      notes: what a user should know of how they were read, one line each.
+    """
+
+    images: Source
+    part: str
+    notes: tuple[str, ...]
+
+
+def read_scored(run: FinishedRun, data: DataConfig) -> Scored:
     """Reads the images to score.
 
     Args:
@@ -21,17 +37,32 @@ def read_scored(run: FinishedRun, data: DataConfig) -> Source:
       data: the source, that of the run or another.
 
     Returns:
-      The test part of the source, held out as in the training where the source is the run's.
+      The test part of the source. Where it has none: of the data set of the run what was held out
+      of the training, of another all images.
 
     Raises:
       InputError: data that cannot be read or split, or keys that would move the test part of the
         run into what it was trained on.
     """
     parts = read_parts(data)
-    if parts.test is None and _is_own(run, data, parts):
-        _check_split(run.config.data, data)
     # The profile thins the training part only, and another source may be too small for it.
-    return split_parts(parts, dataclasses.replace(data, profile="as_is")).test
+    config = dataclasses.replace(data, profile="as_is")
+    if parts.test is not None:
+        split, part, whole = split_parts(parts, config), "the test part of the source", parts.test
+    elif _is_own(run, data, parts):
+        _check_split(run.config.data, data)
+        split, part, whole = split_parts(parts, config), "held out of the training", None
+    else:
+        whole = parts.train
+        split = split_parts(parts._replace(test=whole), config)
+        part = "all images of the source, which has no test part"
+    notes = split.notes
+    if whole is parts.train and list(whole.class_names) == run.dataset["class_names"]:
+        trained = np.asarray(run.dataset["class_counts"])
+        notes += untested_notes(whole.class_names, trained, split.test.class_counts)
+    if whole is not None and len(split.test) < len(whole):
+        part += f" but for {len(whole) - len(split.test):,}, since data.limit = {data.limit}"
+    return Scored(split.test, part, notes)
 
 
 def _check_split(trained: DataConfig, data: DataConfig) -> None:
