@@ -267,7 +267,7 @@ def _report(outcome: "RunOutcome", workdir: str) -> None:
     from ltjax.report.terminal import print_table
 
     if outcome.finished_before:
-        print(f"{one_line(workdir)} is finished already; its result:")
+        print(f"{one_line(workdir)} is finished already, its data was not read again; its result:")
     if not outcome.finished_before or not (outcome.workdir / "report.html").exists():
         try:
             write(outcome.workdir)

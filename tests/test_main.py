@@ -66,7 +66,7 @@ def test_run_kill_resume(tmp_path):
     assert first["test"] == second["test"]
     third = call(*SMALL, "--workdir", str(killed))
     assert third.returncode == 0
-    assert "finished already" in third.stdout
+    assert "finished already, its data was not read again; its result:" in third.stdout
 
 
 BAD = {
