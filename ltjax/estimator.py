@@ -16,7 +16,7 @@ from ltjax.evaluation.calibration import correct
 from ltjax.samplers.b3rs import BALANCE, NUM_BLOCKS
 from ltjax.samplers.bet import FRACTION
 from ltjax.training import portable
-from ltjax.training.fitting import Fitted, fit, go_on
+from ltjax.training.fitting import Fitted, check_rows, check_start, fit, go_on
 from ltjax.training.settings import AUTO, Settings, checked
 from ltjax.training.task import Data
 
@@ -135,21 +135,13 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=DTYPES)
         check_classification_targets(y)
         classes, labels = np.unique(y, return_inverse=True)
-        start = self._fitted if self.warm_start and hasattr(self, "_fitted") else None
-        if start is not None and not np.array_equal(classes, self.classes_):
+        warm = self.warm_start and hasattr(self, "_fitted")
+        start = self._start(settings, X) if warm else None
+        if warm and not np.array_equal(classes, self.classes_):
             raise ValueError(f"warm_start needs the same classes as before, {self.classes_}")
         self.classes_ = classes
         data = self._data(X, labels, sample_weight)
-        if (data.counts > 0).sum() < 2:
-            raise ValueError(
-                "The number of classes has to be greater than one; got "
-                f"{(data.counts > 0).sum()} class"
-            )
-        if self.early_stopping and data.counts.min() < 2:
-            raise ValueError(
-                "The least populated class in y has only 1 member, which is too few for "
-                "early_stopping. The minimum number of groups for any class cannot be less than 2."
-            )
+        check_rows(data, settings)
         self._keep(
             settings, fit(data, settings, start=start, report=print if self.verbose else None)
         )
@@ -180,7 +172,7 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):
         if len(unknown):
             raise ValueError(f"y has the class {unknown[0]!r}, which is not in `classes`")
         data = self._data(X, np.searchsorted(self.classes_, y), sample_weight)
-        start = self._fitted if known else None
+        start = self._start(settings, X) if known else None
         self._keep(settings, go_on(data, settings, start))
         return self
 
@@ -237,6 +229,7 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):
             else:
                 z = self._fitted.logits(self._fitted_by, rows)
             scores[block] = correct(z, counts, correction) + prior
+        scores[:, counts == 0] = -np.inf  # classes that no part had yet
         return scores
 
     def _log_target_prior(self) -> np.ndarray:
@@ -271,6 +264,11 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):
         names = [name for name in Settings._fields if name != "seed"]
         return checked(Settings(seed=int(seed), **{name: getattr(self, name) for name in names}))
 
+    def _start(self, settings: Settings, X: np.ndarray) -> Fitted:
+        """What was fitted, where it can be gone on from."""
+        check_start(self._fitted, self._fitted_by, settings, X.shape[1])
+        return self._fitted
+
     def _keep(self, settings: Settings, fitted: Fitted) -> None:
         """Takes over what was fitted."""
         self._fitted, self._fitted_by = fitted, settings
@@ -280,6 +278,8 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):
         self.weight_decay_ = candidate.strength / fitted.rows
         self.tau_, self.temperature_ = candidate.correction
         affine = fitted.affine()
+        for name in ("_slopes", "intercept_", "coef_"):
+            self.__dict__.pop(name, None)  # of an earlier fit
         if affine is not None:
             self._slopes, self.intercept_ = affine
             self.coef_ = self._slopes.T

@@ -69,6 +69,7 @@ def _run(argv: Sequence[str]) -> int:
             place_data,
             read_config_file,
         )
+        from ltjax.config.modes import check_flags
         from ltjax.training.ending import asked
     if list(argv[1:2]) == ["explain"]:
         from ltjax.config.explain import explain
@@ -79,17 +80,16 @@ def _run(argv: Sequence[str]) -> int:
     changes = parse_flags(given, argv, known_only=True)  # what is left: --config.KEY=VALUE
     if _informs(given):
         return 0
+    check_flags(given)
     if given.mode == "train":
         config = place_data(read_config_file(given.config), given.data)
         config = configs.resolve(override(config, changes))
-    elif given.config:
-        raise InputError(
-            f"--config does not go with --mode={given.mode}, which uses the configuration of the "
-            "run in --workdir; leave it out (--config.data.KEY=VALUE may change data keys)"
-        )
     elif given.weights:
-        if given.mode != "embed" or given.workdir or changes[1:]:
-            raise InputError("--weights goes with --mode=embed, without --workdir and --config.KEY")
+        if given.workdir or given["checkpoint"].present or changes[1:]:
+            raise InputError(
+                "--weights goes with --mode=embed, without --workdir, --checkpoint and "
+                "--config.KEY, which are of a run"
+            )
         config = configs.resolve(configs.default())  # nothing of it is used
     elif not given.workdir:
         raise InputError("--workdir is missing; give the workdir of a finished run")
@@ -271,7 +271,7 @@ def _report(outcome: "RunOutcome", workdir: str) -> None:
     from ltjax.report.terminal import print_table
 
     if outcome.finished_before:
-        print(f"{one_line(workdir)} is finished already; its result:")
+        print(f"{one_line(workdir)} is finished already, its data was not read again; its result:")
     if not outcome.finished_before or not (outcome.workdir / "report.html").exists():
         try:
             write(outcome.workdir)

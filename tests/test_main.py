@@ -66,7 +66,7 @@ def test_run_kill_resume(tmp_path):
     assert first["test"] == second["test"]
     third = call(*SMALL, "--workdir", str(killed))
     assert third.returncode == 0
-    assert "finished already" in third.stdout
+    assert "finished already, its data was not read again; its result:" in third.stdout
 
 
 BAD = {
@@ -85,6 +85,12 @@ BAD = {
     "no config": ([], "--config is missing"),
     "unknown flag": ([*CONFIG, "--bogus"], "bogus"),
     "stray argument": ([*CONFIG, "stray"], "'stray' is not a flag"),
+    "input, no mode": (
+        [*CONFIG, "--input=a"],
+        "--input does not go with --mode=train (the default); it goes with --mode=predict, --mode",
+    ),
+    "output": ([*CONFIG, "--mode=train", "--output=a"], "--output does not go with --mode=train; "),
+    "weights": ([*CONFIG, "--weights=a"], "takes pretrained weights as --config.model.weights"),
     "workdir": ([*CONFIG, "--workdir", "/proc/nowhere"], "workdir /proc/nowhere cannot be written"),
 }
 
@@ -156,6 +162,22 @@ BAD_AFTER_TRAINING = {
         "platforms = 'abacus' is not allowed",
     ),
     "stray argument": (["--mode=evaluate", "stray"], "'stray' is not a flag"),
+    "input of an evaluation": (
+        ["--mode=evaluate", "--input=a.npz"],
+        "--input does not go with --mode=evaluate, which scores the run's own test part; to score "
+        "other data give --config.data.KEY=VALUE, such as --config.data.test_path=FILE",
+    ),
+    "data of an evaluation": (["--mode=evaluate", "--data=a"], "--data does not go with --mode=ev"),
+    "input of an export": (
+        ["--mode=export", "--input=a", "--output=b"],
+        "--input does not go with --mode=export; it goes with --mode=predict, --mode=embed",
+    ),
+    "distribution for an export": (
+        ["--mode=export", "--output=b", "--target_prior=train"],
+        "it goes with --mode=evaluate, --mode=predict",
+    ),
+    "classes of an embedding": (["--mode=embed", "--top_k=3"], "--top_k does not go with"),
+    "hosts of a prediction": (["--mode=predict", "--distributed"], "it goes with --mode=train"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
+from ltjax.config.schema import SCHEMA, put
 from ltjax.data.lists import LIST_ENDINGS
 from ltjax.data.remote import is_remote
 from ltjax.errors import InputError, one_line, shown
@@ -64,9 +66,16 @@ def parse_flags(
     try:
         return list(values(list(argv), known_only=known_only))
     except flags.Error as e:  # whose words name the flag
-        raise InputError(one_line(e, most=500)) from e
+        raise InputError(one_line(e, most=500) + _use(e)) from e
     except (ValueError, TypeError, ArithmeticError) as e:
-        raise InputError(f"a flag --config.KEY=VALUE: {one_line(e, most=500)}") from e
+        raise InputError(f"a flag --config.KEY=VALUE: {one_line(e, most=500)}{_use(e)}") from e
+
+
+def _use(error: Exception) -> str:
+    """What the key in an error of a flag allows, where it names one."""
+    found = re.search(r"\bconfig\.([\w.]+)", str(error))
+    key = SCHEMA.get(found[1]) if found else None
+    return f"; use {key.allowed}{' or None' if key.optional else ''}" if key else ""
 
 
 def read_config_file(path: str | None) -> ConfigDict:
@@ -192,6 +201,7 @@ def override(config: ConfigDict, changes: Sequence[str]) -> ConfigDict:
       InputError: a flag that names nothing, a value of another type, or an argument that is none.
     """
     values = flags.FlagValues()
+    changes, cleared = _without_none(changes)
     try:
         # New keys are accepted here and refused by `resolve`, which suggests the right one.
         config_flags.DEFINE_config_dict(
@@ -208,9 +218,33 @@ def override(config: ConfigDict, changes: Sequence[str]) -> ConfigDict:
             f"({one_line(e, most=500)}); the keys are listed in docs/config.md"
         ) from e
     except (flags.Error, TypeError, ValueError, ArithmeticError) as e:
-        raise InputError(f"a flag --config.KEY=VALUE: {one_line(e, most=500)}") from e
+        raise InputError(f"a flag --config.KEY=VALUE: {one_line(e, most=500)}{_use(e)}") from e
     rest = parse_flags(values, changes)[1:]
     if rest:
         raise InputError(f"argument {rest[0]!r} is not a flag; usage: {USAGE}")
     changed: ConfigDict = values.config
+    for key in cleared:
+        put(changed, key, None)
     return changed
+
+
+def _without_none(changes: Sequence[str]) -> tuple[list[str], set[str]]:
+    """The flags but those that set a key to None, which absl cannot parse; and these keys.
+
+    Of several flags of a key the last one counts.
+    """
+    kept: list[str] = []
+    cleared: set[str] = set()
+    left = list(changes)
+    while left:
+        word = left.pop(0)
+        found = re.fullmatch(r"--?config\.([\w.]+)(=.*)?", word, re.DOTALL)
+        if found is None or found[1] not in SCHEMA:
+            kept.append(word)
+        elif SCHEMA[found[1]].optional and (found[2] or "=" + "".join(left[:1])) == "=None":
+            cleared.add(found[1])
+            left = left[0 if found[2] else 1 :]
+        else:
+            cleared.discard(found[1])
+            kept.append(word)
+    return kept, cleared

@@ -239,18 +239,33 @@ def _local(config: DataConfig) -> DataConfig:
     return dataclasses.replace(config, **copies)
 
 
-def load_splits(config: DataConfig) -> Splits:
-    """Reads a data set and makes the training part long-tailed.
-
-    The training part is thinned to `config.profile`. A data set without a test part of its own
-    first gives up `config.test_per_class` images of each class as a balanced test part.
+def read_parts(config: DataConfig) -> Parts:
+    """Reads what a data set has, before anything is held out or thinned.
 
     Args:
-      config: what to read and how to split it; a `seed` of None is 0 here.
+      config: what to read.
 
     Returns:
-      The training part and the test part; the validation part where the data set has one; and
-      notes.
+      Its parts.
+
+    Raises:
+      InputError: a value out of range, or data that cannot be read.
+    """
+    for name, declared in options_of(config).items():
+        declared.check(f"data.{name}", getattr(config, name))
+    check_places(config.name, {key: getattr(config, key) for key in PLACES})
+    config = _local(config)
+    return SOURCES.get(config.name, _read_tfds)(config)
+
+
+def load_splits(config: DataConfig) -> Splits:
+    """Reads a data set and makes the training part long-tailed; see `split_parts`.
+
+    Args:
+      config: what to read and how to split it.
+
+    Returns:
+      The parts.
 
     Raises:
       InputError: a value out of range, a file or folder that the source does not read, or data
@@ -262,17 +277,34 @@ def load_splits(config: DataConfig) -> Splits:
     >>> len(splits.test)
     500
     """
-    for name, declared in options_of(config).items():
-        declared.check(f"data.{name}", getattr(config, name))
-    check_places(config.name, {key: getattr(config, key) for key in PLACES})
-    seed, config = config.seed or 0, _local(config)
-    train, test, validation, notes = Parts(*SOURCES.get(config.name, _read_tfds)(config))
+    return split_parts(read_parts(config), config)
+
+
+def split_parts(parts: Parts, config: DataConfig) -> Splits:
+    """Splits a data set and makes the training part long-tailed.
+
+    The training part is thinned to `config.profile`. A data set without a test part of its own
+    first gives up `config.test_per_class` images of each class as a balanced test part.
+
+    Args:
+      parts: what `read_parts` has read.
+      config: how to split it; a `seed` of None is 0 here.
+
+    Returns:
+      The training part and the test part; the validation part where the data set has one; and
+      notes.
+
+    Raises:
+      InputError: data that cannot be split as asked.
+    """
+    train, test, validation, notes = parts
+    seed = config.seed or 0
     check_classes(train, config.name)
     if test is None:
         kept, held_out = holdout(train.labels, config.test_per_class, seed)
         notes += held_out_notes(train, config.test_per_class, validation is not None)
         train, test = train.subset(kept), train.subset(held_out)
-    notes += untested_notes(train, test)
+    notes += untested_notes(train.class_names, train.class_counts, test.class_counts)
     profile = PROFILES[config.profile]
     if profile is not None:
         train = thin(

@@ -1,5 +1,7 @@
 """Thins a training part to a long tail, and says what a split leaves a class with."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ltjax.data.longtail import Profile, largest_head, subset_indices
@@ -54,22 +56,25 @@ def held_out_notes(train: Source, per_class: int, has_validation: bool) -> tuple
     return tuple(notes)
 
 
-def untested_notes(train: Source, test: Source) -> tuple[str, ...]:
+def untested_notes(
+    names: Sequence[str], trained: np.ndarray, tested: np.ndarray
+) -> tuple[str, ...]:
     """Names the classes that are trained but have no test image.
 
     Args:
-      train: training images.
-      test: test images.
+      names: of the classes.
+      trained: int `[C]`, training images of each class.
+      tested: int `[C]`, test images of each class.
 
     Returns:
       A line, or none.
     """
-    untested = np.flatnonzero((train.class_counts > 0) & (test.class_counts == 0))
-    if not len(untested):
+    untested = np.flatnonzero((trained > 0) & (tested == 0)).tolist()
+    if not untested:
         return ()
-    names = some_of([train.class_names[c] for c in untested])
+    lacking = some_of([names[c] for c in untested])
     noun = "1 class has" if len(untested) == 1 else f"{len(untested)} classes have"
-    return (f"{noun} no test image, and scores are over the others: {names}",)
+    return (f"{noun} no test image, and scores are over the others: {lacking}",)
 
 
 def thin(

@@ -25,7 +25,8 @@ def spectrum(features: np.ndarray) -> np.ndarray:
     >>> spectrum(np.array([[1.0, 0.0], [-1.0, 0.0]])).tolist()
     [1.0, 0.0]
     """
-    values = np.linalg.eigvalsh(np.cov(features.astype(np.float64), rowvar=False, bias=True))
+    covariance = np.cov(features.astype(np.float64), rowvar=False, bias=True)
+    values = np.linalg.eigvalsh(np.atleast_2d(covariance))  # of one feature it is a number
     values = np.maximum(values[::-1], 0)
     return values / max(values.sum(), np.finfo(float).tiny)
 

@@ -30,6 +30,9 @@ def _evaluate(given: flags.FlagValues, config: Config) -> None:
     if given.output:
         with written_whole(Path(given.output)) as file:
             file.write(json.dumps(result, indent=2) + "\n")
+    for line in result["data"]["notes"]:
+        _ignored(one_line(line))
+    print(f"{'images':18} {result['data']['images']:,}, {result['data']['part']}")
     for name, value in result["test"].items():
         if name != "per_class":
             low_high = result["intervals"][0][name]

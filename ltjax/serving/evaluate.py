@@ -1,6 +1,5 @@
 """Scores of a trained network on the test images of any source."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.data.load import DataConfig, load_splits
+from ltjax.data.load import DataConfig
 from ltjax.data.loader import Batch, eval_batches
-from ltjax.data.places import PLACES, read_by
 from ltjax.data.sources import Source
 from ltjax.errors import require
 from ltjax.evaluation.calibration import Correction
@@ -20,6 +18,7 @@ from ltjax.evaluation.scores import scores_of_seeds
 from ltjax.evaluation.target import under_prior
 from ltjax.models import Outputs
 from ltjax.serving.load import Trained, corrections, load_all
+from ltjax.serving.scored import read_scored, stored_data
 from ltjax.serving.target import read_prior
 from ltjax.training.inputs import Resident
 from ltjax.training.step import make_eval_step
@@ -38,7 +37,8 @@ def evaluate(
 
     Args:
       workdir: of a finished run.
-      data: another source to evaluate on; None is the data set of the run.
+      data: another source to evaluate on, of which the test part is scored, or all images where
+        it has none; None is the data set of the run.
       checkpoint: see `ltjax.serving.load.load_all`.
       target_prior: a class distribution to compute scores under as well, see
         `ltjax.serving.target.read_prior`; empty for none.
@@ -46,19 +46,19 @@ def evaluate(
     Returns:
       JSON: what `ltjax.evaluation.scores.scores_of_seeds` gives; `post_hoc`, the scores of the
       first seed after each correction that its training fitted, for the best network the
-      temperature alone; `target_prior`, where it is asked for; and `data`, the source's name and
-      fingerprint.
+      temperature alone; `target_prior`, where it is asked for; and `data`, the source's name, the
+      fingerprint, the number of the images, what part they are, and notes.
 
     Raises:
-      InputError: the run is not finished, or the source has other classes or image sizes.
+      InputError: the run is not finished, the source has other classes or image sizes, or images
+        would be scored that were trained on.
     """
     networks = load_all(workdir, checkpoint)
     run = networks[0].run
     names, counts = run.dataset["class_names"], np.asarray(run.dataset["class_counts"])
     prior = read_prior(target_prior, names, counts) if target_prior else None
-    # The profile thins the training part only, and another source may be too small for it.
-    source = dataclasses.replace(data or _stored(run.config.data), profile="as_is")
-    test = load_splits(source).test
+    source = data or stored_data(run)
+    test, part, notes = read_scored(run, source)
     same = list(test.class_names) == list(run.dataset["class_names"])
     require(same, "classes of the source", list(test.class_names)[:5], "those of the training")
     require(
@@ -88,13 +88,8 @@ def evaluate(
                 **groups,
             )
         }
-    return result | {"data": {"name": source.name, "fingerprint": test.fingerprint()}}
-
-
-def _stored(data: DataConfig) -> DataConfig:
-    """The data of a run, which may have been given places that are not read."""
-    unread: dict[str, Any] = dict.fromkeys(set(PLACES) - set(read_by(data.name)), "")
-    return dataclasses.replace(data, **unread)
+    about = {"images": len(test), "part": part, "notes": list(notes)}
+    return result | {"data": {"name": source.name, "fingerprint": test.fingerprint(), **about}}
 
 
 def _logits(network: Trained, source: Source) -> np.ndarray:

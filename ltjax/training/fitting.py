@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax.config import METHODS
 from ltjax.data.longtail import stratified
+from ltjax.errors import InputError, require
 from ltjax.evaluation.calibration import balanced_nll, correct
 from ltjax.kernels.allocator import give_back
 from ltjax.training.choice import Candidate, choose, unchosen
@@ -73,6 +75,69 @@ class Fitted(NamedTuple):
         return kernel, dense["bias"].mean(axis=0) - self.basis.center @ kernel
 
 
+def check_rows(data: Data, settings: Settings) -> None:
+    """Refuses rows that cannot be fitted.
+
+    Args:
+      data: the rows.
+      settings: how they are to be fitted.
+
+    Raises:
+      ValueError: in scikit-learn's words, there are fewer than two classes, or a class has one row
+        and early stopping needs two.
+    """
+    found = (data.counts > 0).sum()
+    if found < 2:
+        raise ValueError(f"The number of classes has to be greater than one; got {found} class")
+    if settings.early_stopping and data.counts.min() < 2:
+        raise ValueError(
+            "The least populated class in y has only 1 member, which is too few for "
+            "early_stopping. The minimum number of groups for any class cannot be less than 2."
+        )
+
+
+def check_start(start: Fitted, before: Settings, now: Settings, features: int) -> None:
+    """Refuses to go on from a classifier of another shape.
+
+    A linear head goes on from a linear head, whatever else was changed.
+
+    Args:
+      start: what there is.
+      before: the settings that it was fitted with.
+      now: those to go on with.
+      features: D of the new rows.
+
+    Raises:
+      InputError: naming what is not as before.
+    """
+    size = start.moments.mean.shape[1]
+    require(features == size, "number of features", features, f"{size}, as before")
+    affine = linear(start.variables) is not None and not now.hidden
+    if now.method == LDA or (affine and _head(now) == "linear"):
+        return
+    for name, old, new in (
+        ("hidden", before.hidden, now.hidden),
+        ("method", before.method, now.method),
+        ("seeds", before.seeds, now.seeds),
+    ):
+        same = _head(before) == _head(now) if name == "method" else old == new
+        require(same, name, new, f"{old}, as before; or fit anew, with warm_start=False")
+
+
+def _head(settings: Settings) -> str:
+    """The kind of the head of a method."""
+    return "linear" if settings.method == LDA else METHODS[settings.method]["model.head"]
+
+
+def _moments(data: Data) -> ClassMoments:
+    with np.errstate(over="ignore", invalid="ignore"):
+        moments = data.moments()
+    if not np.isfinite(moments.within).all():
+        largest = np.abs(data.features).max()
+        raise InputError(f"X has values up to {largest:.1e}, whose squares overflow; scale X")
+    return moments
+
+
 def fit(
     data: Data, settings: Settings, *, start: Fitted | None = None, report: Report | None = None
 ) -> Fitted:
@@ -87,7 +152,7 @@ def fit(
     Returns:
       The classifier.
     """
-    moments = data.moments()
+    moments = _moments(data)
     give_back()
     candidate = choose(data, settings, moments)
     give_back()
@@ -125,7 +190,7 @@ def go_on(data: Data, settings: Settings, start: Fitted | None) -> Fitted:
     Returns:
       The classifier.
     """
-    moments = data.moments() if start is None else start.moments.join(data.moments())
+    moments = _moments(data) if start is None else start.moments.join(_moments(data))
     basis, count = _basis(moments, start), len(data.labels) + (start.rows if start else 0)
     candidate = unchosen(settings, count)
     if settings.method == LDA:

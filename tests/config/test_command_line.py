@@ -81,6 +81,10 @@ FLAGS = {
     "--config.train.epochs=1e30": "config.train.epochs",
     "--config.train.x={'a.b':0}": "a flag --config.KEY=VALUE: ConfigDict does not accept dots",
     "--config.data.limit=-1": "config.data.limit = -1 is not allowed",
+    "--config.train.epochs=1e3": "'1e3'; use an integer >= 1 and <= 100000",
+    "--config.train.epochs=None": "'None'; use an integer >= 1 and <= 100000",
+    "--config.augment.flip=yes": "; use True or False",
+    "--config.data.limit=few": "'few'; use an integer >= 1 and <= 1000000000 or None",
 }
 
 
@@ -90,6 +94,22 @@ def test_flags_with_wrong_values_are_one_line(flag):
         configs.resolve(override(configs.default(), ["ltjax", *flag.split()]))
     assert FLAGS[flag] in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("key", [key for key, about in configs.SCHEMA.items() if about.optional])
+def test_none_can_be_typed_where_it_is_allowed(key):
+    config = configs.default()
+    if configs.SCHEMA[key].types != (str,):
+        configs.put(config, key, configs.SCHEMA[key].types[0](1))
+    for given in ([f"--config.{key}=None"], [f"-config.{key}", "None"]):
+        assert configs.get(override(config, ["ltjax", *given]), key) is None
+
+
+def test_the_last_flag_of_a_key_counts_also_if_it_is_none():
+    flags = ["--config.data.limit=None", "--config.seed=3", "--config.data.limit=5"]
+    config = override(configs.default(), ["ltjax", *flags])
+    assert (config.data.limit, config.seed) == (5, 3)
+    assert override(configs.default(), ["ltjax", *reversed(flags)]).data.limit is None
 
 
 def test_recipes_are_named_and_need_no_clone(tmp_path, monkeypatch):

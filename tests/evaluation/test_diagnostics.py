@@ -34,6 +34,12 @@ def test_duplicated_channel():
     np.testing.assert_allclose(effective_rank(spectrum(doubled)), 1, rtol=1e-6)
 
 
+def test_one_feature_has_a_spectrum():
+    out = describe(np.array([[0.0], [1.0], [5.0]]))
+    assert (out["spectrum"], out["rank"], out["effective_rank"]) == ([1], 1, 1)
+    assert describe(np.ones((3, 1)))["spectrum"] == [0]
+
+
 def test_constant_features_are_finite():
     out = describe(np.ones((10, 3)))
     assert out["spectrum"] == [0, 0, 0]

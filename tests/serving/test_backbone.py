@@ -65,8 +65,8 @@ def test_bad_input(capsys):
     with pytest.raises(InputError, match="--weights = 'resnet' is not allowed; use one of eff"):
         load_backbone("resnet")
     for words in (
-        ["--mode=predict"],
         ["--mode=embed", "--workdir=x"],
+        ["--mode=embed", "--checkpoint=best"],
         ["--mode=embed", "--config.a=1"],
     ):
         assert main(["ltjax", *words, "--weights=resnet50_v1"]) == 2

@@ -19,7 +19,7 @@ from ltjax.data.load import DataConfig
 from ltjax.errors import InputError
 from ltjax.serving import embed, export, predict
 from ltjax.serving import load as trained
-from ltjax.serving.evaluate import _stored, evaluate
+from ltjax.serving.evaluate import evaluate
 from ltjax.training.progress import SilentWatcher
 from ltjax.training.run import run
 from tests.helpers import small_config
@@ -65,11 +65,6 @@ def test_evaluate_agrees_with_the_run(workdir, tmp_path):
     found = evaluate(workdir, DataConfig(name="npz", path=file, test_per_class=5))
     assert found["data"]["fingerprint"] != again["data"]["fingerprint"]
     assert len(found["test"]["per_class"]) == 10
-
-
-def test_a_stored_place_that_is_not_read_is_left_out():
-    data = _stored(DataConfig(name="digits", dir="TFDS_DIR", test_path="b.npz", seed=3))
-    assert data == DataConfig(name="digits", seed=3)
 
 
 def test_evaluate_takes_a_class_distribution(workdir):

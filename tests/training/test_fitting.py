@@ -59,3 +59,61 @@ def test_rows_that_cannot_be_held_out_leave_label_aware_smoothing_as_it_is():
         for method in ("label_aware_smoothing", "label_smoothing")
     )
     assert (aware.tau_, plain.tau_) == (0, 1)
+
+
+def assert_same(first, second):
+    np.testing.assert_array_equal(first.predict_proba(TEST), second.predict_proba(TEST))
+    assert hasattr(first, "coef_") == hasattr(second, "coef_")
+
+
+GIVEN = {"shrinkage": 0.5, "weight_decay": 1e-3, "tau": 1.0, "epochs": 2, "random_state": 0}
+
+
+@pytest.mark.parametrize("other", [{"hidden": (8,)}, {"method": "ldam"}, {"method": "lda"}])
+def test_a_second_fit_leaves_nothing_of_the_first(other):
+    again = LongTailClassifier("cw_la", **GIVEN).fit(X, Y).set_params(**other).fit(X, Y)
+    assert_same(again, LongTailClassifier(**{"method": "cw_la", **GIVEN, **other}).fit(X, Y))
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        ({"hidden": (8,)}, {"hidden": (4,)}, r"hidden = \(4,\) is not allowed; use \(8,\)"),
+        ({}, {"hidden": (8,)}, r"hidden = \(8,\)"),
+        ({"hidden": (8,)}, {"hidden": ()}, r"hidden = \(\)"),
+        ({"hidden": (8,)}, {"seeds": 2}, "seeds = 2"),
+        ({"method": "ldam"}, {"method": "cw_la"}, "method = .cw_la"),
+        ({"method": "cw_la"}, {"method": "ldam"}, "method = .ldam"),
+    ],
+)
+def test_what_cannot_be_gone_on_from_is_named(first, then, message):
+    model = LongTailClassifier(**{"method": "cw_la", **GIVEN, **first}, warm_start=True).fit(X, Y)
+    expected = model.predict_proba(TEST)
+    model.set_params(**then)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, Y)
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(X, Y)
+    model.set_params(**{"method": "cw_la", "hidden": (), "seeds": 1, **first})
+    np.testing.assert_array_equal(model.predict_proba(TEST), expected)
+
+
+def test_a_warm_start_on_other_features_is_refused():
+    model = LongTailClassifier("lda", warm_start=True, random_state=0).fit(X, Y)
+    with pytest.raises(ValueError, match="number of features = 4"):
+        model.fit(X[:, :4], Y)
+
+
+@pytest.mark.parametrize(("scale", "kind"), [(1e30, np.float32), (1e200, np.float64)])
+def test_values_whose_squares_overflow_are_refused(scale, kind):
+    with pytest.raises(ValueError, match=r"X has values up to .*e\+.*; scale X"):
+        LongTailClassifier("lda", random_state=0).fit(X.astype(kind) * kind(scale), Y)
+
+
+@pytest.mark.parametrize("method", ["cw", "ce", "cw_la"])
+def test_classes_without_rows_so_far_are_not_predicted(method):
+    model = LongTailClassifier(method, **GIVEN)
+    rows = Y < 2
+    model.partial_fit(X[rows], Y[rows], classes=[0, 1, 2])
+    assert set(model.predict(TEST)) <= {0, 1}
+    assert not model.predict_proba(TEST)[:, 2].any()
