@@ -76,11 +76,11 @@ def baselines(classes: int) -> dict[str, Baseline]:
     uniform = np.full(classes, 1 / classes)
     analysis = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", priors=uniform)
     return {
-        "sklearn_logistic": _balanced(LogisticRegression, "C", 0.001, 0.01, 0.1),
+        "sklearn_logistic": _balanced(LogisticRegression, "C", 1e-4, 1e-3, 1e-2, 1e-1),
         "sklearn_ridge": _balanced(RidgeClassifier, "alpha", 100, 1000, 1e4, 1e5),
         "sklearn_lda": Baseline(analysis),
         "sklearn_sgd": _balanced(
-            SGDClassifier, "alpha", 1e-3, 1e-2, 1e-1, loss="log_loss", max_iter=20, random_state=0
+            SGDClassifier, "alpha", 0.01, 0.1, 1, 10, loss="log_loss", max_iter=20, random_state=0
         ),
     }
 

@@ -65,7 +65,7 @@ def test_bad_input(config, tmp_path):
     with pytest.raises(InputError, match=r"no.safetensors cannot be read: No such file"):
         build(configs.resolve(config))
     config.model.weights = str(tmp_path / "w.safetensors")
-    config.data.name = "digits"
+    config.data.name, config.data.path = "digits", ""
     with pytest.raises(InputError, match=r"is for color images, and these are \(8, 8, 1\)"):
         build(configs.resolve(config))
 
