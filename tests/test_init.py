@@ -65,7 +65,7 @@ def state():
     log = cv2.utils.logging.getLogLevel()
     return dict(os.environ), jax.config.values.copy(), cv2.getNumThreads(), log
 cv2.setNumThreads(3)
-import grain, ml_collections, orbax.checkpoint, tensorboardX  # they may change what they like
+import grain, ml_collections, orbax.checkpoint, sklearn, tensorboardX  # may change what they like
 before = state()
 import ltjax
 for module in pkgutil.walk_packages(ltjax.__path__, "ltjax."):
