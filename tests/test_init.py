@@ -63,7 +63,9 @@ STATE = """
 import importlib, os, pkgutil, cv2, jax
 def state():
     log = cv2.utils.logging.getLogLevel()
-    return dict(os.environ), jax.config.values.copy(), cv2.getNumThreads(), log
+    given = dict(os.environ)
+    given.pop("OPENCV_IO_MAX_IMAGE_PIXELS", None)  # the one that is set, see ltjax.augment.opencv
+    return given, jax.config.values.copy(), cv2.getNumThreads(), log
 cv2.setNumThreads(3)
 import grain, ml_collections, orbax.checkpoint, sklearn, tensorboardX  # may change what they like
 before = state()
