@@ -224,7 +224,7 @@ def _stored_config(workdir: str, changes: Sequence[str]) -> "Config":
     """The configuration of a finished run, changed by flags --config.data.KEY=VALUE."""
     from ltjax import config as configs
     from ltjax.config.command_line import override
-    from ltjax.data.places import PLACES, read_by
+    from ltjax.data.places import unread_by
     from ltjax.errors import InputError
     from ltjax.training.workdir import read_finished
 
@@ -236,7 +236,7 @@ def _stored_config(workdir: str, changes: Sequence[str]) -> "Config":
             raise InputError(
                 f"config.{key} cannot be changed after training; only config.data keys can"
             )
-    for place in set(PLACES) - set(read_by(changed.data.name)):
+    for place in unread_by(changed.data.name):
         if changed.data[place] == before[f"data.{place}"]:
             changed.data[place] = ""  # another source than the stored one does not read it
     return configs.resolve(changed)

@@ -39,6 +39,22 @@ def read_by(name: str) -> tuple[str, ...]:
     return _READ.get(name, ("dir",))
 
 
+def unread_by(name: str) -> tuple[str, ...]:
+    """The keys of files and folders that a source does not read.
+
+    Args:
+      name: `data.name`.
+
+    Returns:
+      The others of `PLACES`.
+
+    >>> unread_by("list"), unread_by("features")
+    ((), ('dir',))
+    """
+    reads = read_by(name)
+    return tuple(key for key in PLACES if key not in reads)
+
+
 def check_places(name: str, given: Mapping[str, str]) -> None:
     """Refuses files and folders that would be ignored.
 
@@ -52,8 +68,8 @@ def check_places(name: str, given: Mapping[str, str]) -> None:
     >>> check_places("npz", {"path": "a.npz", "dir": ""})
     """
     reads = read_by(name)
-    for key in PLACES:
-        if not given.get(key) or key in reads:
+    for key in unread_by(name):
+        if not given.get(key):
             continue
         source = one_line(name, most=100)
         if name not in _READ:

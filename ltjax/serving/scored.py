@@ -8,7 +8,7 @@ import numpy as np
 
 from ltjax.data.load import DataConfig, Parts, read_parts, split_parts
 from ltjax.data.loader import is_resident
-from ltjax.data.places import PLACES, read_by
+from ltjax.data.places import unread_by
 from ltjax.data.sources import EncodedSource, Source
 from ltjax.data.split import untested_notes
 from ltjax.data.stream import decode_all
@@ -76,7 +76,7 @@ def stored_data(run: FinishedRun) -> DataConfig:
       The data section of its configuration.
     """
     data = run.config.data
-    unread: dict[str, Any] = dict.fromkeys(set(PLACES) - set(read_by(data.name)), "")
+    unread: dict[str, Any] = dict.fromkeys(unread_by(data.name), "")
     return dataclasses.replace(data, **unread)
 
 
