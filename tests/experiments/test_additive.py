@@ -19,7 +19,7 @@ def test_every_row_can_be_trained_and_changes_the_start(protocol, start):
     def config(row):
         return configs.resolve(make_config(PROTOCOLS[protocol], Trial(row, 0), "data"))
 
-    rows = [additive.row_of(start, part) for part in (*additive.PARTS, additive.ALL)]
+    rows = [additive.row_of(start, part) for part in additive.EVERYTHING]
     found = [config(row) for row in (start, *rows)]
     assert all(a != b for i, a in enumerate(found) for b in found[:i])
     assert len({one.train.epochs for one in found}) == 1
