@@ -38,7 +38,7 @@ PARTS: dict[str, str] = {
     "ProCo on two views": "loss.contrastive=1.0 loss.contrast=proco",
     "PaCo on two views": "loss.contrastive=1.0 loss.contrast=paco",
 }
-# The parts of `configs/cifar10_lt_strong.py`, and those of them that a pilot on held-out images had.
+# The parts of `configs/cifar10_lt_strong.py`, and those that a pilot on held-out images had.
 ALL = "the strong recipe's together"
 TWO = "AutoAugment and ProCo together"
 TOGETHER = {
