@@ -30,7 +30,7 @@ def with_protocol(experiment: str, protocol: str, **options: str) -> str:
 CIFAR_KEYS = ",".join(
     (
         *("plan.balance", "loss.embedded_weight", "plan.fraction", "plan.num_blocks"),
-        *("plan.every", "loss.tau", "whitening.momentum", "whitening.groups"),
+        *("plan.every", "loss.tau", "loss.prior", "whitening.momentum", "whitening.groups"),
     )
 )
 # What makes the results of each experiment, by the name of its folder.
