@@ -236,9 +236,9 @@ def _stored_config(workdir: str, changes: Sequence[str]) -> "Config":
             raise InputError(
                 f"config.{key} cannot be changed after training; only config.data keys can"
             )
-    for place in unread_by(changed.data.name):
+    for place, not_given in unread_by(changed.data.name).items():
         if changed.data[place] == before[f"data.{place}"]:
-            changed.data[place] = ""  # another source than the stored one does not read it
+            changed.data[place] = not_given  # another source than the stored one does not read it
     return configs.resolve(changed)
 
 

@@ -13,7 +13,7 @@ from ltjax.data.lists import read_list
 from ltjax.data.loader import RESIDENCIES
 from ltjax.data.longtail import PROFILES, holdout, stratified_sample
 from ltjax.data.parquet import has_text_labels, read_images, split_files
-from ltjax.data.places import PLACES, check_places
+from ltjax.data.places import NOT_GIVEN, check_places
 from ltjax.data.remote import copied_here, is_remote
 from ltjax.data.sources import Source, Splits
 from ltjax.data.split import check_classes, held_out_notes, thin, untested_notes
@@ -167,8 +167,8 @@ class DataConfig:
         "list: the root of the listed paths; parquet: the folder of train*.parquet; TFDS: its "
         "data_dir",
     )
-    train_split: str = option("train", TEXT, "TFDS: name of the training split")
-    test_split: str = option("test", TEXT, "TFDS: name of the test split")
+    train_split: str = option(NOT_GIVEN["train_split"], TEXT, "TFDS: name of the training split")
+    test_split: str = option(NOT_GIVEN["test_split"], TEXT, "TFDS: name of the test split")
     image_size: int | None = option(
         None,
         integer(1, 4096),
@@ -228,7 +228,7 @@ class DataConfig:
 def _local(config: DataConfig) -> DataConfig:
     """The same, with copies of the files and folders that are in an object store."""
     copies: dict[str, Any] = {
-        key: copied_here(getattr(config, key)) for key in PLACES if key != "dir"
+        key: copied_here(getattr(config, key)) for key in NOT_GIVEN if key.endswith("path")
     }
     if config.name not in SOURCES and is_remote(config.dir):
         # A data set of TFDS, the one of perhaps many in that folder.
@@ -253,7 +253,7 @@ def read_parts(config: DataConfig) -> Parts:
     """
     for name, declared in options_of(config).items():
         declared.check(f"data.{name}", getattr(config, name))
-    check_places(config.name, {key: getattr(config, key) for key in PLACES})
+    check_places(config.name, {key: getattr(config, key) for key in NOT_GIVEN})
     config = _local(config)
     return SOURCES.get(config.name, _read_tfds)(config)
 

@@ -76,7 +76,7 @@ def stored_data(run: FinishedRun) -> DataConfig:
       The data section of its configuration.
     """
     data = run.config.data
-    unread: dict[str, Any] = dict.fromkeys(unread_by(data.name), "")
+    unread: dict[str, Any] = unread_by(data.name)  # its keys are fields, which mypy cannot see
     return dataclasses.replace(data, **unread)
 
 

@@ -80,6 +80,8 @@ UNREAD = {
     ("parquet", "validation_path"): r"parquet; put validation\*.parquet into config.data.dir",
     ("features", "dir"): "features; leave it out; the data is read from config.data.path and",
     ("cifar10", "test_path"): "cifar10, taken as .*; config.data.test_split names the test split",
+    ("npz", "test_split"): "npz; leave it out; splits have names in data sets of TFDS",
+    ("list", "train_split"): "list; leave it out; splits have names in data sets of TFDS",
     ("cvs", "path"): "cvs, taken as a data set of TFDS, since it is none of digits, npz, folder",
 }
 
