@@ -47,6 +47,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         with_protocol("choice", "choice_cifar10", seeds="10"),
         with_protocol("choice", "choice_cifar100"),
     ),
+    "additive": (
+        with_protocol(
+            *("additive", "cifar10_medium"),
+            **{"seeds": "3", "starts": "cw_la", "parts": '"AutoAugment and ProCo together"'},
+        ),
+    ),
     "sensitivity": (
         with_protocol("sensitivity", "digits_20"),
         with_protocol("sensitivity", "cifar10_small", seeds="3", keys=CIFAR_KEYS),

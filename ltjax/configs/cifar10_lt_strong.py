@@ -5,7 +5,8 @@ Command:   ltjax --config cifar10_lt_strong --data TFDS_DIR
 Time:      for GPUs; not measured. A step costs about four times one of cifar10_lt: two views of
            every image, and a second gradient for SAM.
 Accuracy:  published top-1 at imbalance factor 100, ResNet-32: BCL 84.3, ProCo 85.9, SURE 86.9.
-           The gain of this recipe and of its parts has not been measured yet.
+           The gain of the whole recipe has not been measured yet; docs/recipes.md has that
+           of AutoAugment and ProCo with a smaller network.
 
 Network, data and whitening are those of cifar10_lt; batch 256, rate 0.3, weight decay 2e-4, 400
 epochs, AutoAugment, Cutout and the contrastive branch are those of ProCo (Du et al., TPAMI 2024,
