@@ -39,8 +39,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         with_protocol("ablation", name)
         for name in ("digits", "mnist_100", "cifar10_small", "cifar100_small")
     ),
-    "baseline": tuple(
-        with_protocol("baseline", name) for name in ("baseline_cifar10", "baseline_digits")
+    "baseline": (
+        with_protocol("baseline", "baseline_cifar10"),
+        with_protocol("baseline", "baseline_digits", seeds="6"),
     ),
     "choice": (
         with_protocol("choice", "choice_digits", seeds="10"),

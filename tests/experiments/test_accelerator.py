@@ -1,6 +1,8 @@
 """What is made of compiled programs: rows, projections, the table."""
 
 import csv
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,23 @@ def test_rows_are_replaced_and_failures_shown(tmp_path):
         assert [row["recipe"] for row in csv.DictReader(file)] == ["digits_lt", "imagenet_lt"]
 
 
-def test_a_compilation_that_takes_too_long_is_a_row():
+# In the place of Python: the same program with a compilation that does not end.
+ENDLESS = """#!/bin/sh
+shift 2
+exec {python} -c '
+import itertools, sys
+from experiments.accelerator import run
+run.compiled = lambda *_: all(itertools.count(1))
+sys.exit(run.main(sys.argv[1:]))
+' "$@"
+"""
+
+
+def test_a_compilation_that_takes_too_long_is_a_row(tmp_path, monkeypatch):
+    program = tmp_path / "endless"
+    program.write_text(ENDLESS.format(python=shlex.quote(sys.executable)))
+    program.chmod(0o700)
+    monkeypatch.setattr(run.sys, "executable", str(program))
     found = run._apart("v5e-4", "digits_lt", (), 1)
     assert found == {"error": "not compiled within 1 CPU seconds"}
 

@@ -16,8 +16,6 @@ from experiments.trials import missing
 from ltjax import config as configs
 from ltjax.errors import InputError
 
-# Their results are of the recipe that these protocols had before it was the field's to the letter.
-AWAITING_RUNS = {("baseline", "baseline_cifar10")}
 STORED = sorted(
     path
     for name in ("ablation", "baseline", "mechanism", "sensitivity")
@@ -256,18 +254,12 @@ def test_hashed_keys_are_keys():
     assert not store._hashed_keys() & store.NOT_HASHED
 
 
-def _stored(path):
-    awaiting = (path.parts[-3], path.stem) in AWAITING_RUNS
-    marks = [pytest.mark.xfail(strict=True, raises=AssertionError)] if awaiting else []
-    return pytest.param(path, id=f"{path.parts[-3]}-{path.stem}", marks=marks)
-
-
 # Defaults that were others when the tables were made, above all `loss.prior`. `Store.check` refuses
 # to add runs of today's defaults to these rows; the names go as the rows are run again.
 OLDER = {path: key.older for path, key in configs.SCHEMA.items() if key.older != key.default}
 
 
-@pytest.mark.parametrize("path", [_stored(path) for path in STORED])
+@pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_stored_results_are_of_a_known_configuration(path, monkeypatch):
     lines = records.read(path)
     protocol, older = PROTOCOLS[path.stem], f"{path.stem} of older defaults"
