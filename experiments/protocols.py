@@ -105,10 +105,6 @@ _SMALL = {
 }
 
 
-# A network that is not too small for stronger augmentation, and the epochs that it needs.
-_MEDIUM = {**_SMALL, "model.name": "resnet20_cifar", "train.epochs": 60}
-
-
 _PROFILES = {10: (5000, 10, 100.0), 100: (500, 100, 100.0)}
 
 
@@ -153,15 +149,6 @@ def _finetuned(classes: int) -> Protocol:
     )
 
 
-def _medium(classes: int) -> Protocol:
-    words = (
-        f"CIFAR-{classes}-LT at imbalance factor 100, the field's subset; the recipe of Cao et al. "
-        "with ResNet-20 on images of 16 x 16, 60 epochs, 2 of linear warm-up, then cosine"
-    )
-    small = _cifar(classes, True)
-    return small._replace(words=words, overrides=small.overrides | _MEDIUM)
-
-
 def _with(protocol: Protocol, words: str, **overrides: Any) -> Protocol:
     """A protocol with more overrides, `SECTION__KEY`, and what they do in words."""
     more = {name.replace("__", "."): value for name, value in overrides.items()}
@@ -184,6 +171,12 @@ def _subsets(protocol: Protocol) -> Protocol:
     return _with(protocol, "; every seed has its own subset", data__seed=None)
 
 
+# A network that is not too small for stronger augmentation, and the epochs that it needs.
+def _medium(protocol: Protocol) -> Protocol:
+    words = "; but ResNet-20, for 60 epochs"
+    return _with(protocol, words, model__name="resnet20_cifar", train__epochs=60)
+
+
 # The ridge of the rows of experiments/baseline, unless they name another, whatever the default
 # becomes.
 def _with_ridge(protocol: Protocol) -> Protocol:
@@ -203,8 +196,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "choice_cifar100": _choice(_cifar(100, True)),
     "cifar10_small_subsets": _subsets(_cifar(10, True)),
     "cifar100_small_subsets": _subsets(_cifar(100, True)),
-    "cifar10_medium": _medium(10),
-    "cifar100_medium": _medium(100),
+    "cifar10_medium": _medium(_cifar(10, True)),
+    "cifar100_medium": _medium(_cifar(100, True)),
     "cifar10": _cifar(10, False),
     "cifar100": _cifar(100, False),
     "finetuned_cifar100": _finetuned(100),

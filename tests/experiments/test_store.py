@@ -18,7 +18,7 @@ from ltjax.errors import InputError
 
 STORED = sorted(
     path
-    for name in ("ablation", "baseline", "mechanism", "sensitivity")
+    for name in ("ablation", "additive", "baseline", "choice", "mechanism", "sensitivity")
     for path in files(records.ROOT / "experiments" / name / "results")
 )
 ABOUT = dict.fromkeys(records.ENVIRONMENT, "1") | {"device": "1 x cpu", "processor": "a"}
