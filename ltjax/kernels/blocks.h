@@ -60,7 +60,7 @@ void with_channels(int64_t channels, const F& f) {
 }
 
 // Memory that grows and is kept, one piece per thread and purpose.
-enum Purpose { kPaddedInput, kPaddedGradient, kTiles, kProducts, kMorePurposes };
+enum Purpose { kPaddedInput, kPaddedGradient, kTiles, kProducts, kGradients, kMorePurposes };
 float* scratch(Purpose purpose, size_t size) {
   static thread_local std::vector<float> pieces[kMorePurposes];
   std::vector<float>& piece = pieces[purpose];
@@ -180,6 +180,15 @@ void norm_gradient_line(Channels c, int64_t line, const float* dy, const float* 
     for (int i = 0; i < c; i += kVector)
       store(to + w + i, load(dy + w + i) + (load(y + w + i) * load(k + i) + load(k + c + i)));
 }
+
+// ---------------------------------------------------------------------------------------------
+// A convolution of 3 x 3 with stride 1, and a border of one zero.
+
+struct Shape {
+  int batch, height, width, in, out;
+  int64_t input() const { return int64_t(height) * width * in; }
+  int64_t output() const { return int64_t(height) * width * out; }
+};
 
 // ---------------------------------------------------------------------------------------------
 // Around a convolution: what stands before it, and what passes it on the way back.

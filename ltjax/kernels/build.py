@@ -26,7 +26,7 @@ from ltjax.kernels.lapack import use_lapack
 SOURCES = tuple(
     Path(__file__).with_name(name) for name in ("units.cc", "products.cc", "pooling.cc", "eigh.cc")
 )
-HEADERS = (Path(__file__).with_name("blocks.h"),)
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("blocks.h", "tiles.h"))
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
 CALLS = (
     *(f"{name}_{way}" for name in ("unit", "product", "pool") for way in ("forward", "backward")),
@@ -42,10 +42,13 @@ class Built(NamedTuple):
     Attributes:
       path: the library; None where there is none.
       reason: why there is none, in a sentence; empty where there is one.
+      tiles: whether convolutions can have factors in bfloat16, for which a CPU and its system need
+        matrix tiles (AMX).
     """
 
     path: Path | None
     reason: str
+    tiles: bool = False
 
 
 def find_compiler() -> str | None:
@@ -143,4 +146,6 @@ def load() -> Built:
             jax.ffi.register_ffi_target(f"ltjax_{name}", target, platform="cpu")
     except (OSError, AttributeError) as e:
         return Built(None, f"they cannot be built ({' '.join(str(e).split())[:300]})")
-    return Built(path, "")
+    has_tiles = library.ltjax_has_tiles
+    has_tiles.restype = ctypes.c_bool
+    return Built(path, "", has_tiles())

@@ -1,6 +1,7 @@
 // Convolutions of a residual network's training step, fused with the batch norms around them.
 //
-// float32, NHWC, kernels of 3 x 3, stride 1, with a border of one zero (others are in products.cc).
+// float32, NHWC, kernels of 3 x 3, stride 1, with a border of one zero (others are in products.cc;
+// `rounded` calls compute by tiles.h).
 // Two calls for XLA's CPU backend:
 //
 //   unit_forward    y = conv(u, k), u = x or relu(a x + b) or relu(a x + b + shortcut), and the sums
@@ -13,6 +14,7 @@
 // Gray, arXiv:1509.09308).
 
 #include "blocks.h"
+#include "tiles.h"
 
 namespace {
 
@@ -187,10 +189,7 @@ void transform_output(Channels c, int height, int width, const Grid& grid, const
 // ---------------------------------------------------------------------------------------------
 // One convolution.
 
-struct Unit {
-  int batch, height, width, in, out;
-  int64_t input() const { return int64_t(height) * width * in; }
-  int64_t output() const { return int64_t(height) * width * out; }
+struct Unit : Shape {
   Frame input_frame() const { return frame(height, width, in); }
   Frame output_frame() const { return frame(height, width, out); }
   Grid grid() const { return {up(width, 2) / 2, up(height, 2) / 2}; }
@@ -323,51 +322,59 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before
 // ---------------------------------------------------------------------------------------------
 // The calls.
 
-ffi::Error check(const Unit& unit) {
+ffi::Error check(const Shape& unit, bool rounded) {
+  if (rounded && !tiles::usable()) return ffi::Error(ffi::ErrorCode::kUnimplemented, "this CPU has no matrix tiles");
   if (unit.out % kVector != 0 || unit.in % kVector != 0)
     return ffi::Error::InvalidArgument("channels are no multiple of a vector's width");
   return ffi::Error::Success();
 }
 
-Unit unit_of(const Array& x, const Array& w) {
+Shape shape_of(const Array& x, const Array& w) {
   const auto d = x.dimensions();
   return {int(d[0]), int(d[1]), int(d[2]), int(d[3]), int(w.dimensions()[3])};
 }
 
 // f(in, out): the units of a stage keep their width, and are compiled for it.
 template <class F>
-void with_widths(const Unit& unit, const F& f) {
+void with_widths(const Shape& unit, const F& f) {
   if (unit.in == unit.out) with_channels(unit.in, [&](auto c) { f(c, c); });
   else f(int64_t(unit.in), int64_t(unit.out));
 }
 
-ffi::Error UnitForward(ffi::ThreadPool pool, Array x, Array affine, Array shortcut, Array w, Result y, Result sums,
+ffi::Error UnitForward(ffi::ThreadPool pool, bool rounded, Array x, Array affine, Array shortcut, Array w, Result y, Result sums,
                        Result kept) {
-  const Unit unit = unit_of(x, w);
+  const Shape unit = shape_of(x, w);
   const Before before = {x.typed_data(), optional(affine), optional(shortcut)};
-  if (ffi::Error e = check(unit); e.failure()) return e;
+  if (ffi::Error e = check(unit, rounded); e.failure()) return e;
   with_widths(unit, [&](auto in, auto out) {
-    forward(in, out, pool, unit, before, w.typed_data(), y->typed_data(), sums->typed_data(), optional(kept));
+    auto run = [&](auto unit) {
+      forward(in, out, pool, unit, before, w.typed_data(), y->typed_data(), sums->typed_data(), optional(kept));
+    };
+    rounded ? run(tiles::Unit{unit}) : run(Unit{unit});
   });
   return ffi::Error::Success();
 }
 
-ffi::Error UnitBackward(ffi::ThreadPool pool, Array dy, Array y, Array k, Array x, Array affine, Array w, Array kept,
+ffi::Error UnitBackward(ffi::ThreadPool pool, bool rounded, Array dy, Array y, Array k, Array x, Array affine, Array w, Array kept,
                         Array du, Result dx, Result sums, Result dk, Result dshortcut) {
-  const Unit unit = unit_of(x, w);
+  const Shape unit = shape_of(x, w);
   const Before before = {x.typed_data(), optional(affine), nullptr};
   const Arriving given = {dy.typed_data(), y.typed_data(), k.typed_data(), optional(du), optional(kept)};
   const Leaving leaving = {optional(dx), sums->typed_data(), dk->typed_data(), optional(dshortcut)};
-  if (ffi::Error e = check(unit); e.failure()) return e;
+  if (ffi::Error e = check(unit, rounded); e.failure()) return e;
   with_widths(unit, [&](auto in, auto out) {
-    backward(in, out, pool, unit, before, given, w.typed_data(), leaving);
+    auto run = [&](auto unit) { backward(in, out, pool, unit, before, given, w.typed_data(), leaving); };
+    rounded ? run(tiles::Unit{unit}) : run(Unit{unit});
   });
   return ffi::Error::Success();
 }
 
 }  // namespace
 
-#define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+// Whether this CPU and system have the tiles that `rounded` asks for.
+extern "C" bool ltjax_has_tiles() { return tiles::usable(); }
+
+#define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attr<bool>("rounded")
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_forward, UnitForward,
                               CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>()
                                   .Ret<Array>());

@@ -22,7 +22,8 @@ class Computation(NamedTuple):
 
     Attributes:
       axis_name: mapped axis over which the statistics of batch norm are averaged.
-      dtype: dtype of the computation; parameters are float32.
+      dtype: dtype of the computation; parameters are float32. Native kernels round no more to
+        bfloat16 than the factors of products.
       native: whether to use native kernels for the convolutions that they support.
       kernel_init: initializer of the convolutions' kernels.
       momentum: part of the running statistics of batch norm that a step keeps.
@@ -268,10 +269,12 @@ def conv_norm(
     given = before.x
     if before.affine is not None and (branching or before.shortcut is not None):
         z, sums, given = units.branching_unit(
-            before.x, before.affine, before.shortcut, kernel, stride, same=same
+            before.x, before.affine, before.shortcut, kernel, stride, same=same, dtype=by.dtype
         )
     else:
-        z, sums = units.unit(before.x, before.affine, kernel, stride, not images, same=same)
+        z, sums = units.unit(
+            before.x, before.affine, kernel, stride, not images, same=same, dtype=by.dtype
+        )
     count = z.size // width
     affine = _Norm(zero_scale, by, name=names[1])(sums, count, train=train)
     return Normed(z, affine, relu=relu, given=given if branching else None)

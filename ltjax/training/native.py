@@ -79,7 +79,7 @@ def choose_native(
     pays = pixels >= PAYS_FROM_PIXELS if began is None else began
     if config.engine.native == "auto" and not pays:
         return Native(False)
-    if config.model.dtype != "float32":
-        return Native(False, f"they compute in float32, not in {config.model.dtype}")
     built = load()
+    if built.path is not None and config.model.dtype != "float32" and not built.tiles:
+        return Native(False, f"this CPU has no instructions for them in {config.model.dtype} (AMX)")
     return Native(built.path is not None, built.reason)

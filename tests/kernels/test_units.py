@@ -15,6 +15,7 @@ from tests.kernels import reference
 from tests.kernels.reference import CHANNELS, error, normal
 
 pytestmark = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
+has_tiles = pytest.mark.skipif(not load().tiles, reason="this CPU has no matrix tiles (AMX)")
 
 
 @st.composite
@@ -107,9 +108,78 @@ def test_unit_that_ends_a_block_and_begins_the_next(joined, shape, stride):
         assert error(dshortcut, du) < 1e-6
 
 
-def test_nan_and_infinity_pass():
+DTYPES = [jnp.float32, pytest.param(jnp.bfloat16, marks=has_tiles)]
+
+
+def rounded(x):
+    """To bfloat16, in float64."""
+    return np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64)
+
+
+@has_tiles
+@given(cases(), st.integers(0, 99))
+@settings(max_examples=40)
+def test_factors_in_bfloat16(shape, seed):
+    batch, height, width, into, out, _ = shape
+    into = max(into, 16)
+    rng = np.random.default_rng(seed)
+    x, kernel = normal(rng, batch, height, width, into), normal(rng, 3, 3, into, out)
+    call = functools.partial(units.unit, dtype=jnp.bfloat16)
+    y, vjp = jax.vjp(lambda x, k: call(x, None, k), x, kernel)
+    wanted = reference.convolve(rounded(x), rounded(kernel), 1)
+    assert error(y[0], wanted) < 1e-6
+    assert error(y[1][1], (wanted**2).sum((0, 1, 2))) < 1e-5
+    dy = normal(rng, *wanted.shape)
+    dx, dk = vjp((jnp.asarray(dy), jnp.zeros((2, out))))
+    want_dx, want_dk = reference.gradients(rounded(x), rounded(kernel), rounded(dy), 1)
+    assert error(dx, want_dx) < 1e-6
+    assert error(dk, want_dk) < 1e-5
+
+
+@has_tiles
+@pytest.mark.parametrize("joined", [True, False])
+def test_unit_in_bfloat16_differs_from_float32_by_rounding(joined):
+    batch, height, width, into, out = 17, 8, 8, 64, 32
+    rng = np.random.default_rng(0)
+    x, kernel = normal(rng, batch, height, width, into), normal(rng, 3, 3, into, out)
+    affine = np.stack([1 + 0.3 * normal(rng, into), 0.3 * normal(rng, into)])
+    shortcut = normal(rng, *x.shape) if joined else None
+    cotangents = [
+        normal(rng, batch, height, width, out),
+        normal(rng, 2, out),
+        normal(rng, *x.shape),
+    ]
+    found = []
+    for dtype in (jnp.float32, jnp.bfloat16):
+        call = functools.partial(units.branching_unit, dtype=dtype)
+        values, vjp = jax.vjp(call, x, affine, shortcut, kernel)
+        found.append(jax.tree.leaves((values, vjp(tuple(map(jnp.asarray, cotangents))))))
+    kept = 2
+    for number, (exact, other) in enumerate(zip(*found, strict=True)):
+        assert error(other, np.asarray(exact, np.float64)) < 1e-2
+        assert bool((exact == other).all()) == (number == kept)  # it is no product
+
+
+@has_tiles
+def test_threads_do_not_change_products_in_bfloat16():
+    rng = np.random.default_rng(0)
+    x, kernel = normal(rng, 40, 9, 7, 32), normal(rng, 3, 3, 32, 48)
+
+    def gradients(x, kernel):
+        return jax.grad(lambda x, k: units.unit(x, None, k, dtype=jnp.bfloat16)[1].sum(), (0, 1))(
+            x, kernel
+        )
+
+    first = gradients(x, kernel)
+    for _ in range(5):
+        for one, other in zip(first, gradients(x, kernel), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nan_and_infinity_pass(dtype):
     x = jnp.ones((2, 4, 4, 16)).at[0, 1, 1, 3].set(jnp.nan)
-    z, sums = units.unit(x, None, jnp.ones((3, 3, 16, 16)))
+    z, sums = units.unit(x, None, jnp.ones((3, 3, 16, 16)), dtype=dtype)
     assert bool(jnp.isnan(z[0]).any())
     assert bool(jnp.isfinite(z[1]).all())
     assert bool(jnp.isnan(sums).all())
@@ -120,4 +190,5 @@ def test_what_is_not_supported():
     assert units.supports(2048, 512, jnp.float32)
     assert not units.supports(16, 24, jnp.float32)
     assert not units.supports(24, 16, jnp.float32)
-    assert not units.supports(16, 16, jnp.bfloat16)
+    assert not units.supports(16, 16, jnp.float16)
+    assert units.supports(16, 16, jnp.bfloat16) == load().tiles

@@ -105,10 +105,10 @@ def test_one_device_is_four(devices):
     assert relative(grads4, grads) < 2e-5
 
 
-def test_other_types_fall_back():
+def test_bfloat16_is_native_where_the_cpu_has_it():
     config = ModelConfig(name="resnet8_cifar", head="linear", dtype="bfloat16")
     network = make_backbone(config, native=True)
-    images = jnp.zeros((2, 8, 8, 3))
-    variables = initialized(network, images, train=False)
-    text = jax.jit(lambda v: network.apply(v, images, train=False)).lower(variables).as_text()
-    assert "ltjax_unit" not in text
+    _, exact, variables, images = pair("resnet8_cifar")
+    apply = jax.jit(lambda v: network.apply(v, images, train=False))
+    assert ("ltjax_unit" in apply.lower(variables).as_text()) is load().tiles
+    assert relative(apply(variables), exact.apply(variables, images, train=False)) < 0.02

@@ -1,5 +1,7 @@
 """Runs on native kernels: when they are used, what they change, and resume bit for bit."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -44,7 +46,11 @@ def test_decision(wish, length, used):
 
 def test_why_not(monkeypatch):
     half = config_of(engine__native="on", model__dtype="bfloat16")
-    assert choose_native(half, *LENGTH).reason == "they compute in float32, not in bfloat16"
+    monkeypatch.setattr(native, "load", lambda: Built(Path("here"), ""))
+    reason = "this CPU has no instructions for them in bfloat16 (AMX)"
+    assert choose_native(half, *LENGTH) == (False, reason)
+    monkeypatch.setattr(native, "load", lambda: Built(Path("here"), "", tiles=True))
+    assert choose_native(half, *LENGTH).used
     monkeypatch.setattr(native, "load", lambda: Built(None, "there is no C++ compiler"))
     found = choose_native(config_of(engine__native="on"), *LENGTH)
     assert found == (False, "there is no C++ compiler")
@@ -62,11 +68,16 @@ def test_without_a_library_the_run_says_so_and_goes_on(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @needs_kernels
-def test_a_killed_run_resumes_bit_for_bit(tmp_path):
-    whole = run(wide(), tmp_path / "whole", watcher=SilentWatcher())
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_killed_run_resumes_bit_for_bit(dtype, tmp_path):
+    if dtype == "bfloat16" and not load().tiles:
+        pytest.skip("this CPU has no matrix tiles (AMX)")
+    config = wide(model__dtype=dtype)
+    whole = run(config, tmp_path / "whole", watcher=SilentWatcher())
+    assert whole.result["versions"]["kernels"] == "native"
     with pytest.raises(KeyboardInterrupt):
-        run(wide(), tmp_path / "killed", watcher=KillAt(21, KeyboardInterrupt))
-    again = run(wide(), tmp_path / "killed", watcher=SilentWatcher())
+        run(config, tmp_path / "killed", watcher=KillAt(21, KeyboardInterrupt))
+    again = run(config, tmp_path / "killed", watcher=SilentWatcher())
     assert again.result["test"] == whole.result["test"]
     assert again.result["versions"]["kernels"] == "native"
     lines = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "killed")]
