@@ -182,12 +182,14 @@ void norm_gradient_line(Channels c, int64_t line, const float* dy, const float* 
 }
 
 // ---------------------------------------------------------------------------------------------
-// A convolution of 3 x 3 with stride 1, and a border of one zero.
+// A convolution of 3 x 3, with a border of one zero.
 
 struct Shape {
-  int batch, height, width, in, out;
+  int batch, height, width, in, out, stride;
+  int down() const { return (height - 1) / stride + 1; }
+  int across() const { return (width - 1) / stride + 1; }
   int64_t input() const { return int64_t(height) * width * in; }
-  int64_t output() const { return int64_t(height) * width * out; }
+  int64_t output() const { return int64_t(down()) * across() * out; }
 };
 
 // ---------------------------------------------------------------------------------------------

@@ -39,10 +39,17 @@ struct TileUse {
   ~TileUse() { _tile_release(); }
 };
 
-// c [16 M, 16 N] (+)= the sum over i and t of tiles a(m, i, t) b(n, i, t). Distances are between rows.
-template <int M, int N, class A, class B>
-void multiply_tiles(int64_t high, int64_t wide, A a, int64_t da, B b, int64_t db, float* c, int64_t dc, bool add) {
-  const int64_t ra = da * sizeof(Half), rb = db * sizeof(Half), rc = dc * sizeof(float);
+// Where the tiles of a factor are: distances to the next one of M or N, and of the two sums, and from
+// row to row of a tile.
+struct Factor {
+  const Half* first;
+  int64_t next, high, wide, row;
+};
+
+// c [16 M, 16 N] (+)= the sum over high and wide of tiles of a times tiles of b.
+template <int M, int N>
+void multiply_tiles(int64_t high, int64_t wide, const Factor& a, const Factor& b, float* c, int64_t dc, bool add) {
+  const int64_t ra = a.row * sizeof(Half), rb = b.row * sizeof(Half), rc = dc * sizeof(float);
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -53,17 +60,19 @@ void multiply_tiles(int64_t high, int64_t wide, A a, int64_t da, B b, int64_t db
     if constexpr (M > 1) _tile_loadd(2, c + kSide * dc, rc);
     if constexpr (M > 1 && N > 1) _tile_loadd(3, c + kSide * dc + kSide, rc);
   }
-  for (int64_t i = 0; i < high; i++)
-    for (int64_t t = 0; t < wide; t++) {
-      _tile_loadd(4, a(0, i, t), ra);
-      if constexpr (M > 1) _tile_loadd(5, a(1, i, t), ra);
-      _tile_loadd(6, b(0, i, t), rb);
-      if constexpr (N > 1) _tile_loadd(7, b(1, i, t), rb);
+  for (int64_t i = 0; i < high; i++) {
+    const Half *left = a.first + i * a.high, *right = b.first + i * b.high;
+    for (int64_t t = 0; t < wide; t++, left += a.wide, right += b.wide) {
+      _tile_loadd(4, left, ra);
+      if constexpr (M > 1) _tile_loadd(5, left + a.next, ra);
+      _tile_loadd(6, right, rb);
+      if constexpr (N > 1) _tile_loadd(7, right + b.next, rb);
       _tile_dpbf16ps(0, 4, 6);
       if constexpr (N > 1) _tile_dpbf16ps(1, 4, 7);
       if constexpr (M > 1) _tile_dpbf16ps(2, 5, 6);
       if constexpr (M > 1 && N > 1) _tile_dpbf16ps(3, 5, 7);
     }
+  }
   _tile_stored(0, c, rc);
   if constexpr (N > 1) _tile_stored(1, c + kSide, rc);
   if constexpr (M > 1) _tile_stored(2, c + kSide * dc, rc);
@@ -120,10 +129,11 @@ void turn_pairs(__m512i* r, Half* to) {
 // One convolution.
 
 struct Unit : Shape {
-  int64_t line() const { return width + 2; }
-  int64_t inside() const { return height * line(); }  // positions of outputs
+  // Pixels of a line with its border, an even number.
+  int64_t line() const { return up(width + 2, 2); }
+  int64_t inside() const { return height * line(); }
   // Positions of an image with its border, and as many behind it as tiles reach over its end.
-  int64_t positions() const { return up(int((height + 2) * line()) + 40, 4); }
+  int64_t positions() const { return up(int((height + 2) * line()) + 72, 4); }
   int64_t blocks() const { return up(int(inside()), kDeep) / kDeep; }
   // Images whose kernel's gradient is taken together, as many as a core's cache holds.
   int group() const {
@@ -133,69 +143,98 @@ struct Unit : Shape {
 
 // Tiles of a row of a kernel whose input has so many channels.
 int64_t tiles_of_row(int64_t channels) { return (3 * channels + kDeep - 1) / kDeep; }
-int64_t packed_size(int64_t in, int64_t out) { return 3 * tiles_of_row(in) * out * kDeep; }
+// Two pixels of 16 channels fill a row of a tile, which is read fast only from an even position on. So
+// that odd positions are read from the one before them, there is a second kernel, behind a pixel of zeros.
+bool two_kernels(int64_t channels, int stride) { return channels == kSide && stride == 1; }
+int64_t one_kernel(int64_t in, int64_t out) { return 3 * tiles_of_row(in) * out * kDeep; }
+int64_t kernels(int64_t in, int64_t out, int stride) { return one_kernel(in, out) * (two_kernels(in, stride) ? 2 : 1); }
 
-// Tiles [3, tiles_of_row, out / 16] of a kernel: 16 outputs by two inputs each in 16 rows.
-void pack(const float* w, int64_t in, int64_t out, Half* to) {
-  for (int64_t i = 0; i < 3; i++)
-    for (int64_t k = 0; k < tiles_of_row(in) * kDeep; k += kDeep)
-      for (int64_t o = 0; o < out; o += kSide)
-        for (int r = 0; r < kDeep; r += 2, to += kDeep) {
-          const float* from = w + (i * 3 * in + k + r) * out + o;
-          const bool outside = k + r >= 3 * in;
-          const __m512 a = outside ? _mm512_setzero_ps() : floats(from), b = outside ? a : floats(from + out);
-          _mm512_storeu_si512(to, alternate((__m512i)_mm512_cvtne2ps_pbh(b, a)));
-        }
-}
-
-// `pack` of the kernel that the gradient of the input is convolved with: in and out exchanged, turned
-// by half a circle.
-void pack_turned(const float* w, int64_t in, int64_t out, Half* to) {
-  for (int64_t i = 0; i < 3; i++)
-    for (int64_t k = 0; k < tiles_of_row(out) * kDeep; k += kDeep)
-      for (int64_t c = 0; c < in; c += kSide, to += kTile) {
-        auto half = [&](int64_t at, int64_t channel) {
-          if (at >= 3 * out) return _mm512_setzero_ps();
-          return floats(w + ((8 - 3 * i - at / out) * in + channel) * out + at % out);
-        };
-        __m512i rows[16];
-        for (int r = 0; r < 16; r++) rows[r] = (__m512i)_mm512_cvtne2ps_pbh(half(k + kSide, c + r), half(k, c + r));
-        turn_pairs(rows, to);
-      }
-}
-
-// An image with its border, rounded; `line_of(h, to)` computes its lines.
+// Tiles [3, tiles_of_row, out / 16] of a kernel, 16 outputs by two inputs each in 16 rows, once or twice.
+// `tile(i, k, o, to)` writes that of row i from input k and output o on.
 template <class F>
-void fill(const Unit& unit, int64_t c, Half* out, F line_of) {
-  const int64_t line = unit.line() * c, width = unit.width * c;
-  float* whole = scratch(kProducts, width);
+void pack(int64_t in, int64_t out, int stride, Half* to, F tile) {
+  for (int64_t behind = 0; behind <= (two_kernels(in, stride) ? in : 0); behind += in)
+    for (int64_t i = 0; i < 3; i++)
+      for (int64_t t = 0; t < tiles_of_row(in); t++)
+        for (int64_t o = 0; o < out; o += kSide, to += kTile) tile(i, kDeep * t - behind, o, to);
+}
+
+// The kernel w [3, 3, in, out].
+void pack_forward(const float* w, int64_t in, int64_t out, int stride, Half* to) {
+  pack(in, out, stride, to, [&](int64_t i, int64_t k, int64_t o, Half* tile) {
+    auto outputs = [&](int64_t at) {
+      return at < 0 || at >= 3 * in ? _mm512_setzero_ps() : floats(w + (i * 3 * in + at) * out + o);
+    };
+    for (int r = 0; r < kDeep; r += 2)
+      _mm512_storeu_si512(tile + kSide * r, alternate((__m512i)_mm512_cvtne2ps_pbh(outputs(k + r + 1), outputs(k + r))));
+  });
+}
+
+// The kernel that the gradient of the input is convolved with: in and out exchanged, turned by half a
+// circle.
+void pack_backward(const float* w, int64_t in, int64_t out, Half* to) {
+  pack(out, in, 1, to, [&](int64_t i, int64_t k, int64_t c, Half* tile) {
+    auto inputs = [&](int64_t at, int64_t channel) {
+      if (at < 0 || at >= 3 * out) return _mm512_setzero_ps();
+      return floats(w + ((8 - 3 * i - at / out) * in + channel) * out + at % out);
+    };
+    __m512i rows[16];
+    for (int r = 0; r < 16; r++) rows[r] = (__m512i)_mm512_cvtne2ps_pbh(inputs(k + kSide, c + r), inputs(k, c + r));
+    turn_pairs(rows, tile);
+  });
+}
+
+// An image of c channels with its border, rounded; `line_of(h, to)` computes its lines. With a stride
+// they are spread, with zeros between them.
+template <class F>
+void fill(const Unit& unit, int64_t c, int stride, Half* out, F line_of) {
+  const int64_t line = unit.line() * c, across = (unit.width - 1) / stride + 1;
+  float* whole = scratch(kProducts, across * c);
   memset(out, 0, line * sizeof(Half));
   for (int h = 0; h < unit.height; h++) {
     Half* to = out + (h + 1) * line;
+    if (stride > 1) memset(to, 0, line * sizeof(Half));
+    if (h % stride != 0) continue;
+    line_of(h / stride, whole);
+    if (stride > 1) {
+      for (int64_t w = 0; w < across; w++) round_to(whole + w * c, c, to + (1 + w * stride) * c);
+      continue;
+    }
     memset(to, 0, c * sizeof(Half));
-    line_of(h, whole);
-    round_to(whole, width, to + c);
-    memset(to + c + width, 0, c * sizeof(Half));
+    round_to(whole, across * c, to + c);
+    memset(to + (across + 1) * c, 0, (line - (across + 1) * c) * sizeof(Half));
   }
   Half* end = out + (unit.height + 1) * line;
   memset(end, 0, (unit.positions() * c - (end - out)) * sizeof(Half));
 }
 
-// y [height, width, out] of an image with its border, w packed.
+// y [down, across, out] of an image with lines of so many pixels with their border, w packed.
 template <class In, class Out>
-void convolve(In in, Out out, const Unit& unit, const Half* u, const Half* w, float* y) {
-  const int64_t line = unit.line(), wide = tiles_of_row(in), one = kTile * (out / kSide);
+void convolve(In in, Out out, int64_t line, int down, int across, int stride, const Half* u, const Half* w, float* y) {
+  const int64_t wide = tiles_of_row(in), one = kTile * (out / kSide);
   float* block = scratch(kProducts, 2 * kSide * out);
   int64_t row = 0, column = 0;
-  for (int64_t p = 0; p < unit.inside(); p += 2 * kSide) {
-    auto a = [&](int m, int64_t i, int64_t t) { return u + (p + kSide * m + i * line) * in + kDeep * t; };
+  for (int64_t p = 0; p < down * line; p += 2 * kSide) {
     for (int64_t o = 0; o < out;) {
-      auto b = [&](int n, int64_t i, int64_t t) { return w + (i * wide + t) * one + kTile * (o / kSide + n); };
-      if (o + 2 * kSide <= out) multiply_tiles<2, 2>(3, wide, a, in, b, kDeep, block + o, out, false), o += 2 * kSide;
-      else multiply_tiles<2, 1>(3, wide, a, in, b, kDeep, block + o, out, false), o += kSide;
+      const bool pair = o + 2 * kSide <= out;
+      const Factor b = {w + kTile * (o / kSide), kTile, wide * one, one, kDeep};
+      if (two_kernels(in, stride)) {
+        const Factor a = {u + p * in, 0, line * in, kDeep, 2 * in};
+        for (int odd = 0; odd < 2; odd++) {
+          const Factor own = {b.first + odd * one_kernel(in, out), b.next, b.high, b.wide, b.row};
+          float* to = block + odd * out + o;
+          if (pair) multiply_tiles<1, 2>(3, wide, a, own, to, 2 * out, false);
+          else multiply_tiles<1, 1>(3, wide, a, own, to, 2 * out, false);
+        }
+      } else {
+        const Factor a = {u + stride * p * in, stride * kSide * in, line * in, kDeep, stride * in};
+        if (pair) multiply_tiles<2, 2>(3, wide, a, b, block + o, out, false);
+        else multiply_tiles<2, 1>(3, wide, a, b, block + o, out, false);
+      }
+      o += pair ? 2 * kSide : kSide;
     }
-    for (int r = 0; r < 2 * kSide && row < unit.height; r++) {
-      if (column < unit.width) memcpy(y + (row * unit.width + column) * out, block + r * out, out * sizeof(float));
+    for (int r = 0; r < 2 * kSide && row < down; r++) {
+      if (column < across) memcpy(y + (row * across + column) * out, block + r * out, out * sizeof(float));
       if (++column == line) column = 0, row++;
     }
   }
@@ -228,23 +267,23 @@ void pair_positions(const Unit& unit, int odd, const Half* u, Half* to) {
 // `pairs` (even and odd) and whose turned gradients at `g`.
 void kernel_gradient(const Unit& unit, int images, const Half* const pairs[2], const Half* g, float* dw) {
   const int64_t in = unit.in, out = unit.out, wide = unit.blocks();
-  auto b = [&](int64_t column, int64_t i, int64_t t) {
+  const int64_t image = unit.positions() * in;
+  auto under = [&](int64_t column) {  // the pairs under a tap, and a channel of theirs
     const int64_t tap = column / in, at = tap / 3 * unit.line() + tap % 3, odd = at & 1;
-    return pairs[odd] + (i * unit.positions() + kDeep * t + at - odd) * in + 2 * (column % in);
+    return pairs[odd] + (at - odd) * in + 2 * (column % in);
   };
   for (int64_t o = 0; o < out;) {
     const bool high = o + 2 * kSide <= out;
-    auto a = [&](int m, int64_t i, int64_t t) { return g + ((i * wide + t) * (out / kSide) + o / kSide + m) * kTile; };
+    const Factor a = {g + o / kSide * kTile, kTile, wide * (out / kSide) * kTile, out / kSide * kTile, kDeep};
     for (int64_t column = 0; column < 9 * in;) {
-      // Of one tap, or the first columns of the next, which begin another pointer.
       const bool two = column + 2 * kSide <= 9 * in;
-      const Half *first = b(column, 0, 0), *second = two ? b(column + kSide, 0, 0) : nullptr;
-      auto at = [&](int n, int64_t i, int64_t t) { return (n ? second : first) + (i * unit.positions() + kDeep * t) * in; };
+      const Half* first = under(column);
+      const Factor b = {first, two ? under(column + kSide) - first : 0, image, kDeep * in, 2 * in};
       float* to = dw + o * 9 * in + column;
-      if (high && two) multiply_tiles<2, 2>(images, wide, a, kDeep, at, 2 * in, to, 9 * in, true);
-      else if (high) multiply_tiles<2, 1>(images, wide, a, kDeep, at, 2 * in, to, 9 * in, true);
-      else if (two) multiply_tiles<1, 2>(images, wide, a, kDeep, at, 2 * in, to, 9 * in, true);
-      else multiply_tiles<1, 1>(images, wide, a, kDeep, at, 2 * in, to, 9 * in, true);
+      if (high && two) multiply_tiles<2, 2>(images, wide, a, b, to, 9 * in, true);
+      else if (high) multiply_tiles<2, 1>(images, wide, a, b, to, 9 * in, true);
+      else if (two) multiply_tiles<1, 2>(images, wide, a, b, to, 9 * in, true);
+      else multiply_tiles<1, 1>(images, wide, a, b, to, 9 * in, true);
       column += two ? 2 * kSide : kSide;
     }
     o += high ? 2 * kSide : kSide;
@@ -256,17 +295,17 @@ void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before,
              float* sums, float* kept) {
   const int parts = parts_of(unit.batch, 2 * out);
   std::vector<float> partial(size_t(parts) * 2 * out);
-  std::vector<Half> packed(packed_size(in, out));
-  pack(w, in, out, packed.data());
+  std::vector<Half> packed(kernels(in, out, unit.stride));
+  pack_forward(w, in, out, unit.stride, packed.data());
   const int64_t line = unit.width * in;
   in_parallel(pool, parts, [&](int part) {
     const TileUse use;
     Half* u = reinterpret_cast<Half*>(scratch(kPaddedInput, unit.positions() * in / 2));
     const int end = unit.batch * (part + 1) / parts;
     for (int n = unit.batch * part / parts; n < end; n++) {
-      fill(unit, in, u, [&](int h, float* to) { compute_input(in, before, n * unit.input() + h * line, line, to, kept); });
+      fill(unit, in, 1, u, [&](int h, float* to) { compute_input(in, before, n * unit.input() + h * line, line, to, kept); });
       float* to = y + n * unit.output();
-      convolve(in, out, unit, u, packed.data(), to);
+      convolve(in, out, unit.line(), unit.down(), unit.across(), unit.stride, u, packed.data(), to);
       add_sums(out, to, to, unit.output() / out, partial.data() + size_t(part) * 2 * out);
     }
   });
@@ -276,12 +315,12 @@ void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before,
 template <class In, class Out, class Pool>
 void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before, const Arriving& given,
               const float* w, const Leaving& leaving) {
-  const int64_t kernel = 9 * int64_t(in) * out, read = unit.width * in, line = unit.width * out;
+  const int64_t kernel = 9 * int64_t(in) * out, read = unit.width * in, line = unit.across() * out;
   const int64_t image = unit.positions() * in, turned = unit.blocks() * kDeep * out;
   const int parts = parts_of(unit.batch, kernel);
-  std::vector<float> partial(size_t(parts) * 2 * in), kernels(parts * kernel);
-  std::vector<Half> packed(packed_size(out, in));
-  pack_turned(w, in, out, packed.data());
+  std::vector<float> partial(size_t(parts) * 2 * in), sums(parts * kernel);
+  std::vector<Half> packed(kernels(out, in, 1));
+  pack_backward(w, in, out, packed.data());
   // Where u was kept it is not computed again.
   const Before input = given.kept == nullptr ? before : Before{given.kept, nullptr, nullptr};
   float* dx = leaving.dx;
@@ -297,22 +336,22 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before
       const int images = std::min(unit.group(), end - n);
       for (int i = 0; i < images; i++) {
         const int64_t from = (n + i) * unit.input(), at = (n + i) * unit.output();
-        fill(unit, in, u, [&](int h, float* to) { compute_input(in, input, from + h * read, read, to, nullptr); });
+        fill(unit, in, 1, u, [&](int h, float* to) { compute_input(in, input, from + h * read, read, to, nullptr); });
         for (int odd = 0; odd < 2; odd++) pair_positions(unit, odd, u, pairs + (odd * unit.group() + i) * image);
-        fill(unit, out, g, [&](int h, float* to) {
+        fill(unit, out, unit.stride, g, [&](int h, float* to) {
           norm_gradient_line(out, line, given.dy + at + h * line, given.y + at + h * line, given.k, to);
         });
         turn_gradient(unit, g, gradients + i * turned);
         if (dx == nullptr) continue;
-        convolve(out, in, unit, g, packed.data(), dx + from);
+        convolve(out, in, unit.line(), unit.height, unit.width, 1, g, packed.data(), dx + from);
         if (before.affine != nullptr)
           end_gradient(in, before, given, nullptr, from, unit.input(), leaving, partial.data() + size_t(part) * 2 * in);
       }
-      kernel_gradient(unit, images, both, gradients, kernels.data() + part * kernel);
+      kernel_gradient(unit, images, both, gradients, sums.data() + part * kernel);
     }
   });
   std::vector<float> sum(kernel);
-  add_parts(kernels, kernel, sum.data());
+  add_parts(sums, kernel, sum.data());
   for (int64_t o = 0; o < out; o++)
     for (int64_t k = 0; k < 9 * in; k++) leaving.dk[k * out + o] = sum[o * 9 * in + k];
   add_parts(partial, 2 * in, leaving.sums);

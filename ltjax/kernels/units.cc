@@ -324,14 +324,15 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before
 
 ffi::Error check(const Shape& unit, bool rounded) {
   if (rounded && !tiles::usable()) return ffi::Error(ffi::ErrorCode::kUnimplemented, "this CPU has no matrix tiles");
+  if (!rounded && unit.stride != 1) return ffi::Error::InvalidArgument("this stride is for products.cc");
   if (unit.out % kVector != 0 || unit.in % kVector != 0)
     return ffi::Error::InvalidArgument("channels are no multiple of a vector's width");
   return ffi::Error::Success();
 }
 
-Shape shape_of(const Array& x, const Array& w) {
+Shape shape_of(const Array& x, const Array& w, int64_t stride) {
   const auto d = x.dimensions();
-  return {int(d[0]), int(d[1]), int(d[2]), int(d[3]), int(w.dimensions()[3])};
+  return {int(d[0]), int(d[1]), int(d[2]), int(d[3]), int(w.dimensions()[3]), int(stride)};
 }
 
 // f(in, out): the units of a stage keep their width, and are compiled for it.
@@ -341,9 +342,9 @@ void with_widths(const Shape& unit, const F& f) {
   else f(int64_t(unit.in), int64_t(unit.out));
 }
 
-ffi::Error UnitForward(ffi::ThreadPool pool, bool rounded, Array x, Array affine, Array shortcut, Array w, Result y, Result sums,
+ffi::Error UnitForward(ffi::ThreadPool pool, bool rounded, int64_t stride, Array x, Array affine, Array shortcut, Array w, Result y, Result sums,
                        Result kept) {
-  const Shape unit = shape_of(x, w);
+  const Shape unit = shape_of(x, w, stride);
   const Before before = {x.typed_data(), optional(affine), optional(shortcut)};
   if (ffi::Error e = check(unit, rounded); e.failure()) return e;
   with_widths(unit, [&](auto in, auto out) {
@@ -355,9 +356,9 @@ ffi::Error UnitForward(ffi::ThreadPool pool, bool rounded, Array x, Array affine
   return ffi::Error::Success();
 }
 
-ffi::Error UnitBackward(ffi::ThreadPool pool, bool rounded, Array dy, Array y, Array k, Array x, Array affine, Array w, Array kept,
+ffi::Error UnitBackward(ffi::ThreadPool pool, bool rounded, int64_t stride, Array dy, Array y, Array k, Array x, Array affine, Array w, Array kept,
                         Array du, Result dx, Result sums, Result dk, Result dshortcut) {
-  const Shape unit = shape_of(x, w);
+  const Shape unit = shape_of(x, w, stride);
   const Before before = {x.typed_data(), optional(affine), nullptr};
   const Arriving given = {dy.typed_data(), y.typed_data(), k.typed_data(), optional(du), optional(kept)};
   const Leaving leaving = {optional(dx), sums->typed_data(), dk->typed_data(), optional(dshortcut)};
@@ -374,7 +375,7 @@ ffi::Error UnitBackward(ffi::ThreadPool pool, bool rounded, Array dy, Array y, A
 // Whether this CPU and system have the tiles that `rounded` asks for.
 extern "C" bool ltjax_has_tiles() { return tiles::usable(); }
 
-#define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attr<bool>("rounded")
+#define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attr<bool>("rounded").Attr<int64_t>("stride")
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_forward, UnitForward,
                               CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>()
                                   .Ret<Array>());

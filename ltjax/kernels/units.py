@@ -65,8 +65,8 @@ def unit(
       kernel: float32 `[size, size, C, O]`, of odd size.
       stride: both ways; the border of zeros is half a kernel wide.
       same: whether to pad like XLA's SAME, which may put less zeros before a side than after it.
-      dtype: of the factors of products, see `supports`. bfloat16 rounds them where the kernel is
-        3 x 3 and the stride 1; the others are faster, or as fast, without.
+      dtype: of the factors of products, see `supports`. bfloat16 rounds them where a kernel of
+        3 x 3 has 16 channels or more before it, a border on all sides, and a stride of 1 or 2.
       input_gradient: False where no gradient of `x` is needed, as for images.
 
     Returns:
@@ -132,11 +132,13 @@ class _Kind(NamedTuple):
 def _call(kernel: jax.Array, kind: _Kind) -> tuple[str, dict[str, np.int64 | bool]]:
     """The native calls for a kernel, `unit` or `product`, and their attributes."""
     size, _, width, out = kernel.shape
-    rounded = kind.dtype == HALF
     # Larger kernels, transformed by Winograd's algorithm, do not fit a core's cache.
-    fits = rounded or width * out <= 256**2
-    if size == 3 and kind.stride == 1 and width % 16 == 0 and fits:
-        return "unit", {"rounded": rounded}
+    if kind.dtype == HALF:
+        fits = kind.stride == 1 or (kind.stride == 2 and not kind.same)
+    else:
+        fits = kind.stride == 1 and width * out <= 256**2
+    if size == 3 and width % 16 == 0 and fits:
+        return "unit", {"rounded": kind.dtype == HALF, "stride": np.int64(kind.stride)}
     return "product", {"stride": np.int64(kind.stride), "same": kind.same}
 
 

@@ -120,18 +120,18 @@ def rounded(x):
 @given(cases(), st.integers(0, 99))
 @settings(max_examples=40)
 def test_factors_in_bfloat16(shape, seed):
-    batch, height, width, into, out, _ = shape
+    batch, height, width, into, out, stride = shape
     into = max(into, 16)
     rng = np.random.default_rng(seed)
     x, kernel = normal(rng, batch, height, width, into), normal(rng, 3, 3, into, out)
-    call = functools.partial(units.unit, dtype=jnp.bfloat16)
+    call = functools.partial(units.unit, stride=stride, dtype=jnp.bfloat16)
     y, vjp = jax.vjp(lambda x, k: call(x, None, k), x, kernel)
-    wanted = reference.convolve(rounded(x), rounded(kernel), 1)
+    wanted = reference.convolve(rounded(x), rounded(kernel), stride)
     assert error(y[0], wanted) < 1e-6
     assert error(y[1][1], (wanted**2).sum((0, 1, 2))) < 1e-5
     dy = normal(rng, *wanted.shape)
     dx, dk = vjp((jnp.asarray(dy), jnp.zeros((2, out))))
-    want_dx, want_dk = reference.gradients(rounded(x), rounded(kernel), rounded(dy), 1)
+    want_dx, want_dk = reference.gradients(rounded(x), rounded(kernel), rounded(dy), stride)
     assert error(dx, want_dx) < 1e-6
     assert error(dk, want_dk) < 1e-5
 
