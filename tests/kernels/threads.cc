@@ -58,8 +58,9 @@ std::vector<float> numbers(size_t n) {
   return v;
 }
 
-// One convolution forward and backward on `threads` threads; a checksum of all that comes out.
-double run(const Product& p, int threads) {
+// One convolution forward and backward on `threads` threads, `rounded` on matrix tiles; a checksum of
+// all that comes out.
+double run(const Product& p, int threads, bool rounded) {
   Threads pool(threads - 1);
   const int64_t in = p.in, out = p.out;
   const bool norm = in % kVector == 0;
@@ -72,11 +73,14 @@ double run(const Product& p, int threads) {
   float* keep = norm ? kept.data() : nullptr;
   const Arriving given = {dy.data(), z.data(), k.data(), norm ? shortcut.data() : nullptr, keep};
   const Leaving leaving = {norm ? dx.data() : nullptr, dsums.data(), dk.data(), norm ? dshortcut.data() : nullptr};
-  if (p.size == 3 && p.stride == 1 && norm) {
-    const Unit u = {p.batch, p.height, p.width, p.in, p.out};
-    with_widths(u, [&](auto a, auto b) {
-      forward(a, b, pool, u, before, w.data(), y.data(), sums.data(), keep);
-      backward(a, b, pool, u, before, given, w.data(), leaving);
+  const Shape shape = {p.batch, p.height, p.width, p.in, p.out, p.stride};
+  if (p.size == 3 && norm && (rounded ? !p.same : p.stride == 1)) {
+    with_widths(shape, [&](auto a, auto b) {
+      auto both = [&](auto unit) {
+        forward(a, b, pool, unit, before, w.data(), y.data(), sums.data(), keep);
+        backward(a, b, pool, unit, before, given, w.data(), leaving);
+      };
+      rounded ? both(tiles::Unit{shape}) : both(Unit{shape});
     });
   } else {
     forward(pool, p, before, w.data(), y.data(), sums.data(), keep);
@@ -166,9 +170,11 @@ int main() {
                          {2, 5, 5, 128, 128, 3, 1},      {1, 6, 6, 32, 32, 3, 1},  {5, 13, 3, 32, 16, 3, 2},
                          {3, 9, 11, 3, 64, 7, 2},        {5, 7, 6, 64, 48, 1, 1},  {4, 5, 6, 32, 96, 1, 2},
                          {3, 4, 3, 80, 16, 3, 2},        {2, 3, 3, 576, 64, 1, 1}};
-  for (const Product& p : all) {
-    const double one = run(p, 1), four = run(p, 4);
-    if (one != four) return printf("threads change the result: %.17g, %.17g\n", one, four), 1;
-  }
+  for (bool rounded : {false, true})
+    for (const Product& p : all) {
+      if (rounded && !tiles::usable()) continue;
+      const double one = run(p, 1, rounded), four = run(p, 4, rounded);
+      if (one != four) return printf("threads change the result: %.17g, %.17g\n", one, four), 1;
+    }
   return puts("equal"), 0;
 }
