@@ -64,21 +64,28 @@ def fit(
     arrays = {"images": images, "labels": labels}
     if test is not None:
         arrays |= {"test_images": test[0], "test_labels": test[1]}
-    config.data.path = str(folder / "data.npz")
-    _keep(folder / "data.npz", {name: np.asarray(array) for name, array in arrays.items()})
-    return run(config, folder, watcher=watcher)
+    place = folder / "data.npz"
+    config.data.path = str(place)
+    written = _keep(place, {name: np.asarray(array) for name, array in arrays.items()})
+    try:
+        return run(config, folder, watcher=watcher)
+    except InputError:
+        if written and not (folder / "config.json").exists():  # no run began here
+            place.unlink()
+        raise
 
 
-def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes the arrays, or finds that they are there."""
+def _keep(path: Path, arrays: dict[str, np.ndarray]) -> bool:
+    """Writes the arrays, or finds that they are there; whether they are new."""
     try:
         if path.exists():
             if not _equal(read_arrays(path, tuple(arrays)), arrays):
                 raise InputError(f"{path} holds other images or labels; use another workdir")
-            return
+            return False
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             np.savez(file, allow_pickle=False, **arrays)
+        return True
     except (NpzError, OSError, ValueError) as e:
         if isinstance(e, InputError):
             raise

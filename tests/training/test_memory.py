@@ -47,6 +47,7 @@ def test_bad_input(key, tmp_path):
     value, words = BAD[key]
     with pytest.raises(InputError, match=words):
         ltjax.fit(IMAGES, LABELS, workdir=tmp_path, **{**SMALL, key: value})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_objects_are_refused(tmp_path):
