@@ -11,9 +11,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
 import contextlib
+import ctypes
 import importlib
 import json
 import multiprocessing
+import signal
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -28,6 +31,8 @@ from experiments import records
 from experiments.protocols import CLASSICAL, HELD_OUT, PROTOCOLS, Protocol, Trial, make_config
 from experiments.store import SCORES, Curve, Result, Run, Store
 from ltjax.errors import InputError
+
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 class Extras(NamedTuple):
@@ -150,6 +155,8 @@ def _curve(log: Path, columns: Sequence[str]) -> Curve:
 
 def _start_worker(cores: "Queue[int] | None") -> None:
     """Gives a process a core of its own, before JAX starts its threads."""
+    if sys.platform == "linux":  # when its parent is killed, nobody else would end its run
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if cores is not None:
         os.sched_setaffinity(0, {cores.get()})
     import jax

@@ -1,6 +1,10 @@
 """The runs, the tables and the rows that the experiments on accuracy share."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import jax
@@ -8,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import store, tables, trials
+from experiments import records, store, tables, trials
 from experiments.ablation import run as ablation
 from experiments.baseline.gap import accuracy_of_halves
 from experiments.mechanism import stability
@@ -156,6 +160,43 @@ def test_a_worker_does_not_keep_the_programs_of_its_runs(monkeypatch):
     trials._work("digits_50", [Trial("ce", seed) for seed in range(5)], "", Extras())
     assert len(kept) == 6
     assert programs() == before
+
+
+PARENT = """
+import multiprocessing, os, time
+from experiments import trials
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with trials.ProcessPoolExecutor(1, context, trials._start_worker, (None,)) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600)
+        time.sleep(600)
+"""
+
+
+def runs(process):
+    """Whether a process is there and has not ended."""
+    try:
+        words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return words[0] not in "ZX"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to do it")
+def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": str(records.ROOT)}
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        worker = int(parent.stdout.readline())
+        assert runs(worker)
+        parent.kill()
+    limit = time.monotonic() + 60
+    while runs(worker):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
