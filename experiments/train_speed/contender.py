@@ -23,7 +23,7 @@ CLASSES = 10
 Steps = Callable[[int], None]
 
 
-def pytorch(network: str, work: str, *, threads: int, channels_last: bool, compiled: bool) -> Steps:
+def pytorch(network: str, work: str, *, threads: int, **settings: bool) -> Steps:
     """Steps of PyTorch."""
     import torch
 
@@ -33,8 +33,7 @@ def pytorch(network: str, work: str, *, threads: int, channels_last: bool, compi
     batch, side = SHAPES[network]
     images = np.random.default_rng(0).integers(256, size=(2 * batch, side, side, 3), dtype=np.uint8)
     labels = np.arange(len(images)) % CLASSES
-    settings: dict[str, Any] = {"channels_last": channels_last, "compiled": compiled}
-    trained = PyTorchBaseline(network, images, labels, batch, CLASSES, bfloat16=False, **settings)
+    trained = PyTorchBaseline(network, images, labels, batch, CLASSES, **settings)
     ready = trained.inputs()
     trained.inputs = lambda: ready  # type: ignore[method-assign]
     if work == "training":
@@ -42,14 +41,15 @@ def pytorch(network: str, work: str, *, threads: int, channels_last: bool, compi
     trained.model.eval()
 
     def evaluate(steps: int) -> None:
-        with torch.no_grad():
+        half = torch.autocast("cpu", torch.bfloat16, enabled=settings["bfloat16"])
+        with torch.no_grad(), half:
             for _ in range(steps):
                 trained.model(ready[0])
 
     return evaluate
 
 
-def ours(network: str, work: str, *, native: bool) -> Steps:
+def ours(network: str, work: str, *, native: bool, dtype: str) -> Steps:
     """Steps of this package's network with SGD, jitted, on one host device."""
     import jax
     import jax.numpy as jnp
@@ -60,7 +60,7 @@ def ours(network: str, work: str, *, native: bool) -> Steps:
 
     jax.config.update("jax_num_cpu_devices", 1)
     batch, side = SHAPES[network]
-    config = ModelConfig(name=network, head="linear")
+    config = ModelConfig(name=network, head="linear", dtype=dtype)
     model = make_model(config, WhiteningConfig(method="none"), CLASSES, native=native)
     images = jax.random.normal(jax.random.key(0), (batch, side, side, 3))
     labels = jnp.arange(batch) % CLASSES
@@ -106,7 +106,8 @@ def ours(network: str, work: str, *, native: bool) -> Steps:
 def contender(kind: str, network: str, work: str, threads: int) -> Steps:
     """The contender of a name of `run.CONTENDERS`."""
     if kind.startswith("torch"):
-        settings = {"channels_last": "channels last" in kind, "compiled": "compile" in kind}
+        words = {"channels_last": "channels last", "compiled": "compile", "bfloat16": "bfloat16"}
+        settings = {name: word in kind for name, word in words.items()}
         return pytorch(network, work, threads=threads, **settings)
     if "allocator" in kind:
         from ltjax.kernels.allocator import keep_memory
@@ -116,7 +117,8 @@ def contender(kind: str, network: str, work: str, threads: int) -> Steps:
         from ltjax.kernels.build import load
 
         assert load().path is not None, load().reason
-    return ours(network, work, native="kernels" in kind)
+    dtype = "bfloat16" if "bfloat16" in kind else "float32"
+    return ours(network, work, native="kernels" in kind, dtype=dtype)
 
 
 def main() -> None:

@@ -3,12 +3,13 @@
     python -m experiments.train_speed.run [--parts steps overhead startup] [--cores 1]
                                           [--networks resnet32_cifar resnet8_cifar resnet50]
                                           [--work training evaluation] [--rounds 5] [--no-compile]
-                                          [--out experiments/train_speed/results]
+                                          [--bfloat16] [--out experiments/train_speed/results]
 
 Contenders are processes of their own, since the thread pools of two libraries in one process
 disturb each other. They take turns on the same pinned cores; figures are medians of the rounds, and
 ratios are medians of the ratios within a round. PyTorch is optional: `pip install torch`. On a GPU
-the steps alone are measured, and PyTorch only with CUDA.
+the steps alone are measured, and PyTorch only with CUDA. `--bfloat16` compares steps in bfloat16
+with the fastest ones in float32, on a CPU with matrix tiles (AMX).
 """
 
 from experiments import timing  # pins threads, so it comes before NumPy and JAX
@@ -27,6 +28,7 @@ import numpy as np
 
 from experiments import documents, processes, records
 from experiments.train_speed.contender import SHAPES
+from ltjax.kernels.build import load
 
 OVERHEAD = "overhead "  # before the network's name, in the names of parts
 PARTS = ("steps", "overhead", "startup")
@@ -36,6 +38,7 @@ EAGER = (REFERENCE, "torch eager, channels last")
 COMPILED = ("torch.compile", "torch.compile, channels last")
 OURS = ("ltjax by XLA", "ltjax, allocator", "ltjax, allocator, kernels")
 OURS_ON_GPU = OURS[:1]  # the others are of CPUs
+HALF = ", bfloat16"
 # How many times more steps a turn has there.
 MORE_ON_GPU = 30
 # Steps of one turn; the networks differ by a factor of a hundred.
@@ -43,14 +46,19 @@ STEPS = {"resnet32_cifar": 3, "resnet8_cifar": 20, "resnet50": 1}
 
 
 def contenders(
-    network: str, work: str, *, compiled: bool, platform: str = "cpu"
+    network: str, work: str, *, compiled: bool, platform: str = "cpu", bfloat16: bool = False
 ) -> tuple[str, ...]:
     """Names of the contenders; the first is the reference. PyTorch's are left out without it.
 
     `torch.compile` is left out of ResNet-50 on a CPU, where it takes longer than all that is
     measured of it, and of evaluation.
     """
-    ours = OURS if platform == "cpu" else OURS_ON_GPU
+    every = {"eager": EAGER, "by compiler": COMPILED, "ours": OURS}
+    if platform != "cpu":
+        every["ours"] = OURS_ON_GPU
+    if bfloat16:  # the last of each is the fastest
+        every = {name: (kinds[-1], kinds[-1] + HALF) for name, kinds in every.items()}
+    ours = every["ours"]
     if importlib.util.find_spec("torch") is None:
         say("PyTorch is not installed, and is left out")
         return ours
@@ -61,7 +69,7 @@ def contenders(
             say("PyTorch is installed without CUDA, and is left out")
             return ours
     compiled = compiled and work == "training" and (network != "resnet50" or platform != "cpu")
-    return (*EAGER, *(COMPILED if compiled else ()), *ours)
+    return (*every["eager"], *(every["by compiler"] if compiled else ()), *ours)
 
 
 def say(text: str) -> None:
@@ -166,9 +174,9 @@ def tables(parts: timing.Parts) -> str:
     return "\n".join(text).rstrip() + "\n"
 
 
-def write(folder: Path, platform: str = "cpu") -> None:
+def write(folder: Path, name: str = "cpu") -> None:
     """Writes the table of the stored results."""
-    (folder / f"{platform}.md").write_text(tables(timing.read(folder / f"{platform}.csv")))
+    (folder / f"{name}.md").write_text(tables(timing.read(folder / f"{name}.csv")))
 
 
 def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -179,6 +187,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK))
     parser.add_argument("--cores", type=int, default=1, help="cores of the steps")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--bfloat16", action="store_true", help="compare steps in bfloat16")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=None)
     return parser, parser.parse_args()
@@ -191,9 +200,12 @@ def main() -> None:
     parser, args = arguments()
     platform = jax.devices()[0].platform
     about = records.environment("cpu" if platform == "cpu" else records.devices())
-    file = args.out / f"{platform}.csv" if args.out else None
+    name = "bfloat16" if args.bfloat16 else platform
+    file = args.out / f"{name}.csv" if args.out else None
     if platform != "cpu" and args.parts != ["steps"]:
         parser.error(f"--parts: on a {platform} the steps alone are measured; give --parts steps")
+    if args.bfloat16 and not (platform == "cpu" and args.parts == ["steps"] and load().tiles):
+        parser.error("--bfloat16: for --parts steps, on a CPU with matrix tiles (AMX)")
     if file:
         timing.check(parser, file, (), about)
 
@@ -201,13 +213,16 @@ def main() -> None:
         print(tables(part), flush=True)
         if file:
             timing.write(file, part, about)
-            write(args.out, platform)
+            write(args.out, name)
             documents.fill()
 
     cores = sorted(os.sched_getaffinity(0))[-args.cores :]
     for network in args.networks if "steps" in args.parts else ():
         for work in args.work:
-            kinds = contenders(network, work, compiled=not args.no_compile, platform=platform)
+            compiled = not args.no_compile
+            kinds = contenders(
+                network, work, compiled=compiled, platform=platform, bfloat16=args.bfloat16
+            )
             keep(speed(network, work, kinds, args.rounds, cores, platform))
     if "overhead" in args.parts:
         from experiments.train_speed.overhead import overheads
