@@ -4,16 +4,18 @@
                                        [--out experiments/ablation/results]
 
 `digits` is the three protocols digits_10, digits_20 and digits_50; `--rows losses` is the further
-losses. With --out every finished run is stored there and not run again. Where stored results exist,
-the table says whether these agree.
+losses, and "cw_la whitening.shrinkage=0.1" a row with another setting. With --out every finished
+run is stored there and not run again. Where stored results exist, the table says whether these
+agree.
 """
 
 import argparse
 from pathlib import Path
 
+from experiments.ablation.field import CURVES, FIELD, PUBLISHED, figure
 from experiments.protocols import CLASSICAL, LOSSES, MAIN, PROTOCOLS, ROWS, Trial, stage_one
 from experiments.results import Results, of_store, pooled, results
-from experiments.store import Rows, read
+from experiments.store import Rows, read, read_curves
 from experiments.tables import (
     Cell,
     accuracy_table,
@@ -41,48 +43,7 @@ SHORT = {
     "finetuned_cifar100": "CIFAR-100-LT, pretrained network",
 }
 REFERENCES = ("ce", "logit_adjustment", "bn_la")
-# The field's protocol, whose runs are long: their learning curves are kept.
-FIELD = ("cifar10", "cifar100")
-CURVES = (
-    "test/balanced_accuracy",
-    "before_whitening/effective_rank",
-    "before_whitening/mean_abs_correlation",
-)
 GROUPS = {"digits": ("digits_10", "digits_20", "digits_50")}
-# Top-1 with ResNet-32 at imbalance factor 100, with the protocol. Cao et al. report the best epoch
-# on the test images; Menon et al. train for 1,241 and 1,419 epochs, 80.9 being the best tau of the
-# post-hoc form. Of tau 1 the README of their code (logit_adjustment in google-research) has 77.3 of
-# the post-hoc form, and 77.9 and 44.1 of the loss. MiSLAS's are those of its README
-# (dvlab-research/MiSLAS), with 200 epochs in its configurations, as in BBN's. For the others we
-# know no protocol: later papers quote them.
-PUBLISHED = {
-    "cifar10": {
-        "ce": "70.4 (Cao 2019, 200 epochs)",
-        "ldam_drw": "77.0 (Cao 2019, 200 epochs)",
-        "crt": "75.0 (protocol unknown)",
-        "tau_norm": "72.7 (protocol unknown)",
-        "balanced_softmax": "77.5 (protocol unknown)",
-        "logit_adjustment": "77.3 (their code) to 80.9 (Menon 2021, 1,241 epochs)",
-        "BBN": "79.8 (Zhou 2020, 200 epochs)",
-        "MiSLAS": "82.5 (Zhong 2021, 200 epochs, mixup)",
-        "BCL": "84.3 (protocol unknown)",
-        "ProCo": "85.9 (protocol unknown)",
-        "SURE": "86.9 (protocol unknown)",
-    },
-    "cifar100": {
-        "ce": "38.3 (Cao 2019, 200 epochs)",
-        "ldam_drw": "42.0 (Cao 2019, 200 epochs)",
-        "crt": "40.3 (protocol unknown)",
-        "tau_norm": "41.0 (protocol unknown)",
-        "balanced_softmax": "43.0 (protocol unknown)",
-        "logit_adjustment": "43.9 (Menon 2021, 1,419 epochs)",
-        "BBN": "42.6 (Zhou 2020, 200 epochs)",
-        "MiSLAS": "47.0 (Zhong 2021, 200 epochs, mixup)",
-        "BCL": "51.9 (protocol unknown)",
-        "ProCo": "52.8 (protocol unknown)",
-        "SURE": "57.3 (protocol unknown)",
-    },
-}
 
 
 def published_table() -> str:
@@ -98,7 +59,9 @@ def table(protocol: str, found: Results) -> str:
     """The main rows of a protocol."""
     recipe = PROTOCOLS[protocol].config.removeprefix("configs.").removesuffix("_lt")
     published = PUBLISHED.get(recipe, {})
-    return accuracy_table(found, [*CLASSICAL, *MAIN], REFERENCES, published=published)
+    # Of the field's protocol also settings that are tried at its full length.
+    tried = [name for name in found.rows if name not in ROWS] if protocol in FIELD else []
+    return accuracy_table(found, [*CLASSICAL, *MAIN, *tried], REFERENCES, published=published)
 
 
 def losses_table(found: Results) -> str:
@@ -144,6 +107,8 @@ def write(path: Path) -> None:
     """The tables of a protocol, and the summary of all that are stored in the folder."""
     for name, text in tables(path).items():
         (path.parent / name).write_text(text)
+    if path.stem in FIELD:
+        figure(results(path), read_curves(path), path.with_suffix(".png"))
     (path.parent / "summary.md").write_text(summary(stored(path.parent)))
     (path.parent / "published.md").write_text(published_table())
 
@@ -277,7 +242,8 @@ def main() -> None:
     parser.add_argument("--rows", default="main", help="main, losses, or names with commas")
     standard_arguments(parser)
     args = parser.parse_args()
-    if unknown := [name for name in rows_of(args.protocol, args.rows) if name not in ROWS]:
+    named = rows_of(args.protocol, args.rows)
+    if unknown := [name for name in named if name.split(" ")[0] not in ROWS]:
         parser.error(f"--rows {','.join(unknown)}: allowed are main, losses, {', '.join(ROWS)}")
     for protocol in GROUPS.get(args.protocol, (args.protocol,)):
         names = rows_of(protocol, args.rows)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import store
+from experiments.ablation import field
 from experiments.baseline import run as baseline
 from experiments.mechanism import run as mechanism
 from experiments.protocols import EQUAL_SIZE, PROTOCOLS, ROWS, Trial, make_config
@@ -26,6 +27,21 @@ def made_up(rng, *more):
 
 def curve(rng):
     return [{"step": step, **{c: float(rng.random()) for c in mechanism.CURVES}} for step in (5, 9)]
+
+
+def test_picture_of_the_field_s_protocol(tmp_path):
+    rng = np.random.default_rng(0)
+    names = ("ce", "crt", "cw_la", "cw_la whitening.shrinkage=0.1")
+    rows = {row: {seed: made_up(rng) for seed in (0, 1)} for row in names}
+    rows["cw"] = {0: made_up(rng)}  # of one seed there is no CI
+    keys = ("step", *field.CURVES)
+    curves = {
+        row: {seed: [dict.fromkeys(keys, 0.5), dict.fromkeys(keys, 2.0)] for seed in seeds}
+        for row, seeds in rows.items()
+        if row != "crt"
+    }
+    field.figure(Results(rows, design("cifar10")), curves, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
 def test_sensitivity_marks_the_default_and_orders_values(tmp_path):
