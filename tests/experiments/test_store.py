@@ -173,14 +173,8 @@ def test_second_stages_stand_on_the_stored_network():
     assert missing([Trial("cw_crt", 0)], alone) == [[Trial("cw", 0), Trial("cw_crt", 0)]]
 
 
-# Second stages on a network that was trained again, with other code, which came before the check.
-APART = {"digits_10", "digits_20", "digits_50"}
-
-
 @pytest.mark.parametrize("path", [path for path in STORED if path.parts[-3] == "ablation"], ids=str)
-def test_stored_second_stages_stand_on_the_stored_network(path, request):
-    if path.stem in APART:
-        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError))
+def test_stored_second_stages_stand_on_the_stored_network(path):
     mine = Store(path, path.stem)
     trials = [Trial(row, seed) for row, seeds in mine.rows.items() for seed in seeds]
     assert [trial for trial in trials if not mine.same_network(trial)] == []
