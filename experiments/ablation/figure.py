@@ -57,6 +57,7 @@ ALL = {
     "digits_10": "digits, IF 10",
     "digits_20": "digits, IF 20",
     "digits_50": "digits, IF 50",
+    "mnist_100": "MNIST",
     "cifar10_small": "CIFAR-10-LT",
     "cifar100_small": "CIFAR-100-LT",
 }
