@@ -63,6 +63,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "train_speed": (
         command("train_speed"),
         command("train_speed", parts="steps", cores="2"),
+        command("train_speed", parts="steps", work="training --bfloat16"),
     ),
     "kernel_accuracy": (command("kernel_accuracy", data_dir="TFDS_DIR"),),
     "whitening_speed": (

@@ -36,7 +36,8 @@ def main() -> None:
     kernel_accuracy.write(folders / "kernel_accuracy" / "results")
     mechanism.write(folders / "mechanism" / "results")
     seed_effect.write()
-    train_speed.write(folders / "train_speed" / "results")
+    for name in ("cpu", "bfloat16"):
+        train_speed.write(folders / "train_speed" / "results", name)
     finetune_cost.write(folders / "finetune_cost" / "results")
     for name in embeddings.NAMES:
         embeddings.write_tables(embeddings.RESULTS / f"{name}.csv")
