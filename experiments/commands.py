@@ -8,7 +8,8 @@ def command(experiment: str, *, program: str = "run", out: bool = True, **option
     'python -m experiments.ablation.run --protocol digits --out experiments/ablation/results'
     """
     words = [f"python -m experiments.{experiment}.{program}"]
-    words += [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
+    for name, value in options.items():
+        words.append(f"--{name.replace('_', '-')} {value}".rstrip())  # a flag has no value
     if out:
         words.append(f"--out experiments/{experiment}/results")
     return " ".join(words)
@@ -63,7 +64,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "train_speed": (
         command("train_speed"),
         command("train_speed", parts="steps", cores="2"),
-        command("train_speed", parts="steps", work="training --bfloat16"),
+        command("train_speed", parts="steps", work="training", bfloat16=""),
     ),
     "kernel_accuracy": (command("kernel_accuracy", data_dir="TFDS_DIR"),),
     "whitening_speed": (

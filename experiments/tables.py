@@ -57,6 +57,19 @@ def percent(x: np.ndarray) -> str:
     return f"{100 * x.mean():.1f}" + (f" ± {100 * x.std(ddof=1):.1f}" if len(x) > 1 else "")
 
 
+def interval(x: np.ndarray, ratio: float = 0.0) -> tuple[float, float]:
+    """Mean, and half the width of its 95% CI, in percent; no width for one seed.
+
+    Args:
+      x: float `[J]`, a value a seed.
+      ratio: `n_test / n_train` of splits of one pool, see `experiments.statistics.paired`.
+    """
+    if len(x) < 2:
+        return 100 * float(x.mean()), 0.0
+    found = paired(x, ratio)
+    return 100 * found.mean, 100 * (found.high - found.mean)
+
+
 def points(found: Difference, p: float) -> str:
     """A difference in points with its 95% CI, bold where the adjusted p-value is below 0.05.
 

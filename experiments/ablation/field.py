@@ -7,9 +7,8 @@ import numpy as np
 
 from experiments.protocols import MAIN, stage_one
 from experiments.results import Results
-from experiments.statistics import paired
 from experiments.store import Curve, Rows
-from experiments.tables import values
+from experiments.tables import interval, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,13 +67,10 @@ def color_of(row: str) -> str:
 def _accuracies(axes: "Axes", rows: Rows, names: list[str]) -> None:
     """Top-1 of every row with its 95% CI over seeds, and that of the groups of classes."""
     for place, name in enumerate(names):
-        x, color = 100 * values(rows, name), color_of(name)
-        half = 0.0
-        if len(x) > 1:
-            found = paired(x)
-            half = found.high - found.mean
-        axes.errorbar(x.mean(), place, xerr=half, fmt="o", capsize=3, color=color, zorder=3)
-        axes.annotate(f"{x.mean():.1f}", (x.mean(), place), (0, 6), textcoords="offset points")
+        mean, half = interval(values(rows, name))
+        color = color_of(name)
+        axes.errorbar(mean, place, xerr=half, fmt="o", capsize=3, color=color, zorder=3)
+        axes.annotate(f"{mean:.1f}", (mean, place), (0, 6), textcoords="offset points")
         for group, marker in GROUPS.items():
             if group in next(iter(rows[name].values())):
                 share = 100 * values(rows, name, group).mean()

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from experiments.ablation.run import gains
 from experiments.results import Results, pooled
-from experiments.statistics import Splits, paired
-from experiments.tables import render, values
+from experiments.statistics import Splits
+from experiments.tables import interval, render, values
 
 ROOT = Path(__file__).parents[2]
 DPI = 200
@@ -89,17 +89,6 @@ THEMES = {
     "light": Colors("#ffffff", "#1f2328", "#d1d9e0", "#818b98", "#0969da"),
     "dark": Colors("#0d1117", "#e6edf3", "#30363d", "#8b949e", "#58a6ff"),
 }
-
-
-def interval(x: np.ndarray, ratio: float) -> tuple[float, float]:
-    """Mean, and half the width of its 95% CI for splits of one pool, in percent.
-
-    Args:
-      x: float `[J]`, a value a seed.
-      ratio: `n_test / n_train` of a split, see `experiments.statistics.paired`.
-    """
-    found = paired(x, ratio)
-    return 100 * found.mean, 100 * (found.high - found.mean)
 
 
 def draw(results: Results, colors: Colors) -> Figure:

@@ -89,6 +89,14 @@ void multiply_tiles(int64_t high, int64_t wide, const Factor& a, const Factor& b
   if constexpr (M > 1 && N > 1) _tile_stored(3, c + kSide * dc + kSide, rc);
 }
 
+// The same of two tiles each, or one, of a and of b.
+void multiply_tiles(bool two_high, bool two_wide, int64_t high, int64_t wide, const Factor& a, const Factor& b, float* c,
+                    int64_t dc, bool add) {
+  auto by = two_high ? (two_wide ? multiply_tiles<2, 2> : multiply_tiles<2, 1>)
+                     : (two_wide ? multiply_tiles<1, 2> : multiply_tiles<1, 1>);
+  by(high, wide, a, b, c, dc, add);
+}
+
 // ---------------------------------------------------------------------------------------------
 // Rounding, and the order of numbers.
 
@@ -232,14 +240,11 @@ void convolve(In in, Out out, int64_t line, int down, int across, int stride, co
         const Factor a = {u + p * in, 0, line * in, kDeep, 2 * in};
         for (int odd = 0; odd < 2; odd++) {
           const Factor own = {b.first + odd * one_kernel(in, out), b.next, b.high, b.wide, b.row};
-          float* to = block + odd * out + o;
-          if (pair) multiply_tiles<1, 2>(3, wide, a, own, to, 2 * out, false);
-          else multiply_tiles<1, 1>(3, wide, a, own, to, 2 * out, false);
+          multiply_tiles(false, pair, 3, wide, a, own, block + odd * out + o, 2 * out, false);
         }
       } else {
         const Factor a = {u + stride * p * in, stride * kSide * in, line * in, kDeep, stride * in};
-        if (pair) multiply_tiles<2, 2>(3, wide, a, b, block + o, out, false);
-        else multiply_tiles<2, 1>(3, wide, a, b, block + o, out, false);
+        multiply_tiles(true, pair, 3, wide, a, b, block + o, out, false);
       }
       o += pair ? 2 * kSide : kSide;
     }
@@ -289,11 +294,7 @@ void kernel_gradient(const Unit& unit, int images, const Half* const pairs[2], c
       const bool two = column + 2 * kSide <= 9 * in;
       const Half* first = under(column);
       const Factor b = {first, two ? under(column + kSide) - first : 0, image, kDeep * in, 2 * in};
-      float* to = dw + o * 9 * in + column;
-      if (high && two) multiply_tiles<2, 2>(images, wide, a, b, to, 9 * in, true);
-      else if (high) multiply_tiles<2, 1>(images, wide, a, b, to, 9 * in, true);
-      else if (two) multiply_tiles<1, 2>(images, wide, a, b, to, 9 * in, true);
-      else multiply_tiles<1, 1>(images, wide, a, b, to, 9 * in, true);
+      multiply_tiles(high, two, images, wide, a, b, dw + o * 9 * in + column, 9 * in, true);
       column += two ? 2 * kSide : kSide;
     }
     o += high ? 2 * kSide : kSide;

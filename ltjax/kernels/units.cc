@@ -342,8 +342,8 @@ void with_widths(const Shape& unit, const F& f) {
   else f(int64_t(unit.in), int64_t(unit.out));
 }
 
-ffi::Error UnitForward(ffi::ThreadPool pool, bool rounded, int64_t stride, Array x, Array affine, Array shortcut, Array w, Result y, Result sums,
-                       Result kept) {
+ffi::Error UnitForward(ffi::ThreadPool pool, bool rounded, int64_t stride, Array x, Array affine, Array shortcut,
+                       Array w, Result y, Result sums, Result kept) {
   const Shape unit = shape_of(x, w, stride);
   const Before before = {x.typed_data(), optional(affine), optional(shortcut)};
   if (ffi::Error e = check(unit, rounded); e.failure()) return e;
@@ -356,8 +356,9 @@ ffi::Error UnitForward(ffi::ThreadPool pool, bool rounded, int64_t stride, Array
   return ffi::Error::Success();
 }
 
-ffi::Error UnitBackward(ffi::ThreadPool pool, bool rounded, int64_t stride, Array dy, Array y, Array k, Array x, Array affine, Array w, Array kept,
-                        Array du, Result dx, Result sums, Result dk, Result dshortcut) {
+ffi::Error UnitBackward(ffi::ThreadPool pool, bool rounded, int64_t stride, Array dy, Array y, Array k, Array x,
+                        Array affine, Array w, Array kept, Array du, Result dx, Result sums, Result dk,
+                        Result dshortcut) {
   const Shape unit = shape_of(x, w, stride);
   const Before before = {x.typed_data(), optional(affine), nullptr};
   const Arriving given = {dy.typed_data(), y.typed_data(), k.typed_data(), optional(du), optional(kept)};

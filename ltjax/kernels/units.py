@@ -132,10 +132,9 @@ class _Kind(NamedTuple):
 def _call(kernel: jax.Array, kind: _Kind) -> tuple[str, dict[str, np.int64 | bool]]:
     """The native calls for a kernel, `unit` or `product`, and their attributes."""
     size, _, width, out = kernel.shape
-    # Larger kernels, transformed by Winograd's algorithm, do not fit a core's cache.
     if kind.dtype == HALF:
         fits = kind.stride == 1 or (kind.stride == 2 and not kind.same)
-    else:
+    else:  # larger kernels, transformed by Winograd's algorithm, do not fit a core's cache
         fits = kind.stride == 1 and width * out <= 256**2
     if size == 3 and width % 16 == 0 and fits:
         return "unit", {"rounded": kind.dtype == HALF, "stride": np.int64(kind.stride)}
