@@ -172,13 +172,18 @@ void add_sums(Channels c, const float* u, const float* v, int64_t pixels, float*
   }
 }
 
-// dy + k0 y + k1 of some pixels, k [2, C]: the gradient of y where its sums have gradients, too, as
-// they have behind a batch norm.
+// dy + k0 y + k1 of an element, k [2, C]: the gradient of y where its sums have gradients, too, as they
+// have behind a batch norm.
+template <class Channels>
+Vec norm_gradient(Channels c, const float* dy, const float* y, const float* k, int64_t channel) {
+  return load(dy) + (load(y) * load(k + channel) + load(k + c + channel));
+}
+
+// The same of some pixels.
 template <class Channels>
 void norm_gradient_line(Channels c, int64_t line, const float* dy, const float* y, const float* k, float* to) {
   for (int64_t w = 0; w < line; w += c)
-    for (int i = 0; i < c; i += kVector)
-      store(to + w + i, load(dy + w + i) + (load(y + w + i) * load(k + i) + load(k + c + i)));
+    for (int64_t i = 0; i < c; i += kVector) store(to + w + i, norm_gradient(c, dy + w + i, y + w + i, k, i));
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -200,20 +205,23 @@ struct Before {
   const float *x, *affine, *shortcut;  // affine = (a, b); the last two may be null
 };
 
+// u from element `at` of the batch on, of channel i.
+template <class Channels>
+Vec input_at(Channels c, const Before& before, int64_t at, int64_t i) {
+  const Vec x = load(before.x + at);
+  if (before.affine == nullptr) return x;
+  Vec v = x * load(before.affine + i) + load(before.affine + c + i);
+  if (before.shortcut != nullptr) v += load(before.shortcut + at);
+  return relu(v);
+}
+
 // `count` numbers of u from element `at` of the batch on, the first of a pixel; also to `kept` where
 // that is not null.
 template <class Channels>
 void compute_input(Channels c, const Before& before, int64_t at, int64_t count, float* to, float* kept) {
-  const float *x = before.x + at, *a = before.affine;
-  if (a == nullptr) {
-    memcpy(to, x, count * sizeof(float));
-    return;
-  }
   for (int64_t w = 0; w < count; w += c)
-    for (int i = 0; i < c; i += kVector) {
-      Vec v = load(x + w + i) * load(a + i) + load(a + c + i);
-      if (before.shortcut != nullptr) v += load(before.shortcut + at + w + i);
-      v = relu(v);
+    for (int64_t i = 0; i < c; i += kVector) {
+      const Vec v = input_at(c, before, at + w + i, i);
       store(to + w + i, v);
       if (kept != nullptr) store(kept + at + w + i, v);
     }

@@ -102,9 +102,8 @@ void multiply_tiles(bool two_high, bool two_wide, int64_t high, int64_t wide, co
 
 __m512 floats(const float* p) { return _mm512_loadu_ps(p); }
 
-void round_to(const float* from, int64_t count, Half* to) {
-  for (int64_t e = 0; e < count; e += kSide)
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + e), (__m256i)_mm512_cvtneps_pbh(floats(from + e)));
+void round_to(Vec from, Half* to) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh((__m512)from));
 }
 
 // a0 b0 a1 b1 ... of 16 numbers of a and 16 of b, which stand in v one after the other.
@@ -202,56 +201,52 @@ void pack_backward(const float* w, int64_t in, int64_t out, Half* to) {
   });
 }
 
-// An image of c channels with its border, rounded; `line_of(h, to)` computes its lines. With a stride
-// they are spread, with zeros between them.
-template <class F>
-void fill(const Unit& unit, int64_t c, int stride, Half* out, F line_of) {
+// An image of c channels with its border, rounded; `value(at, i)` are 16 numbers of it from element `at`
+// on, of channel i. With a stride its pixels are spread, with zeros between them.
+template <class Channels, class F>
+void fill(const Unit& unit, Channels c, int stride, Half* out, F value) {
   const int64_t line = unit.line() * c, across = (unit.width - 1) / stride + 1;
-  float* whole = scratch(kProducts, across * c);
   memset(out, 0, line * sizeof(Half));
+  int64_t at = 0;
   for (int h = 0; h < unit.height; h++) {
     Half* to = out + (h + 1) * line;
     if (stride > 1) memset(to, 0, line * sizeof(Half));
     if (h % stride != 0) continue;
-    line_of(h / stride, whole);
-    if (stride > 1) {
-      for (int64_t w = 0; w < across; w++) round_to(whole + w * c, c, to + (1 + w * stride) * c);
-      continue;
-    }
     memset(to, 0, c * sizeof(Half));
-    round_to(whole, across * c, to + c);
-    memset(to + (across + 1) * c, 0, (line - (across + 1) * c) * sizeof(Half));
+    for (int64_t w = 0; w < across; w++)
+      for (int64_t i = 0; i < c; i += kVector, at += kVector) round_to(value(at, i), to + (1 + w * stride) * c + i);
+    const int64_t done = (across - 1) * stride + 2;
+    memset(to + done * c, 0, line * sizeof(Half) - done * c * sizeof(Half));
   }
   Half* end = out + (unit.height + 1) * line;
   memset(end, 0, (unit.positions() * c - (end - out)) * sizeof(Half));
 }
 
-// y [down, across, out] of an image with lines of so many pixels with their border, w packed.
+// y [down, across, out] of an image with lines of so many pixels with their border, w packed. The tiles
+// of 32 outputs are multiplied with all positions, so that they stay in the nearest cache.
 template <class In, class Out>
 void convolve(In in, Out out, int64_t line, int down, int across, int stride, const Half* u, const Half* w, float* y) {
-  const int64_t wide = tiles_of_row(in), one = kTile * (out / kSide);
-  float* block = scratch(kProducts, 2 * kSide * out);
-  int64_t row = 0, column = 0;
-  for (int64_t p = 0; p < (down - 1) * line + across; p += 2 * kSide) {
-    for (int64_t o = 0; o < out;) {
-      const bool pair = o + 2 * kSide <= out;
-      const Factor b = {w + kTile * (o / kSide), kTile, wide * one, one, kDeep};
-      if (two_kernels(in, stride)) {
-        const Factor a = {u + p * in, 0, line * in, kDeep, 2 * in};
-        for (int odd = 0; odd < 2; odd++) {
-          const Factor own = {b.first + odd * one_kernel(in, out), b.next, b.high, b.wide, b.row};
-          multiply_tiles(false, pair, 3, wide, a, own, block + odd * out + o, 2 * out, false);
-        }
-      } else {
-        const Factor a = {u + stride * p * in, stride * kSide * in, line * in, kDeep, stride * in};
-        multiply_tiles(true, pair, 3, wide, a, b, block + o, out, false);
+  const int64_t wide = tiles_of_row(in), one = kTile * (out / kSide), end = (down - 1) * line + across;
+  // Of two kernels each computes every other position, side by side in a row of the block.
+  const bool twice = two_kernels(in, stride);
+  const int many = twice ? 4 * kSide : 2 * kSide;
+  float* block = scratch(kProducts, many * 2 * kSide);
+  for (int64_t o = 0; o < out;) {
+    const bool pair = !twice && o + 2 * kSide <= out;
+    const int64_t columns = pair ? 2 * kSide : kSide;
+    const Factor b = {w + kTile * (o / kSide), twice ? one_kernel(in, out) : kTile, wide * one, one, kDeep};
+    int64_t row = 0, column = 0;
+    for (int64_t p = 0; p < end; p += many) {
+      const Factor a = {u + stride * p * in, (twice ? 2 : stride) * kSide * in, line * in, kDeep, (twice ? 2 : stride) * in};
+      multiply_tiles(true, twice || pair, 3, wide, a, b, block, twice ? 2 * kSide : columns, false);
+      for (int r = 0; r < many && row < down; r++) {
+        float* to = y + (row * across + column) * out + o;
+        if (column < across)
+          for (int64_t i = 0; i < columns; i += kVector) store(to + i, load(block + r * columns + i));
+        if (++column == line) column = 0, row++;
       }
-      o += pair ? 2 * kSide : kSide;
     }
-    for (int r = 0; r < 2 * kSide && row < down; r++) {
-      if (column < across) memcpy(y + (row * across + column) * out, block + r * out, out * sizeof(float));
-      if (++column == line) column = 0, row++;
-    }
+    o += columns;
   }
 }
 
@@ -308,13 +303,17 @@ void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before,
   std::vector<float> partial(size_t(parts) * 2 * out);
   std::vector<Half> packed(kernels(in, out, unit.stride));
   pack_forward(w, in, out, unit.stride, packed.data());
-  const int64_t line = unit.width * in;
   in_parallel(pool, parts, [&](int part) {
     const TileUse use;
     Half* u = reinterpret_cast<Half*>(scratch(kPaddedInput, unit.positions() * in / 2));
     const int end = unit.batch * (part + 1) / parts;
     for (int n = unit.batch * part / parts; n < end; n++) {
-      fill(unit, in, 1, u, [&](int h, float* to) { compute_input(in, before, n * unit.input() + h * line, line, to, kept); });
+      const int64_t from = n * unit.input();
+      fill(unit, in, 1, u, [&](int64_t at, int64_t i) {
+        const Vec v = input_at(in, before, from + at, i);
+        if (kept != nullptr) store(kept + from + at, v);
+        return v;
+      });
       float* to = y + n * unit.output();
       convolve(in, out, unit.line(), unit.down(), unit.across(), unit.stride, u, packed.data(), to);
       add_sums(out, to, to, unit.output() / out, partial.data() + size_t(part) * 2 * out);
@@ -326,7 +325,7 @@ void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before,
 template <class In, class Out, class Pool>
 void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before, const Arriving& given,
               const float* w, const Leaving& leaving) {
-  const int64_t kernel = 9 * int64_t(in) * out, read = unit.width * in, line = unit.across() * out;
+  const int64_t kernel = 9 * int64_t(in) * out;
   const int64_t image = unit.positions() * in, turned = unit.blocks() * kDeep * out;
   const int parts = parts_of(unit.batch, kernel);
   std::vector<float> partial(size_t(parts) * 2 * in), sums(parts * kernel);
@@ -347,10 +346,10 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before
       const int images = std::min(unit.group(), end - n);
       for (int i = 0; i < images; i++) {
         const int64_t from = (n + i) * unit.input(), at = (n + i) * unit.output();
-        fill(unit, in, 1, u, [&](int h, float* to) { compute_input(in, input, from + h * read, read, to, nullptr); });
+        fill(unit, in, 1, u, [&](int64_t e, int64_t c) { return input_at(in, input, from + e, c); });
         for (int odd = 0; odd < 2; odd++) pair_positions(unit, odd, u, pairs + (odd * unit.group() + i) * image);
-        fill(unit, out, unit.stride, g, [&](int h, float* to) {
-          norm_gradient_line(out, line, given.dy + at + h * line, given.y + at + h * line, given.k, to);
+        fill(unit, out, unit.stride, g, [&](int64_t e, int64_t c) {
+          return norm_gradient(out, given.dy + at + e, given.y + at + e, given.k, c);
         });
         turn_gradient(unit, g, gradients + i * turned);
         if (dx == nullptr) continue;
