@@ -15,6 +15,11 @@
 
 #include "xla/ffi/api/ffi.h"
 
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
+#include <immintrin.h>
+#define WITH_HALVES
+#endif
+
 namespace {
 
 namespace ffi = xla::ffi;
@@ -32,6 +37,25 @@ typedef int Bits __attribute__((vector_size(4 * kVector), aligned(4)));
 
 inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+
+// What lies in memory is float32, or bfloat16 rounded to the nearest; what is computed is float32.
+using Half = uint16_t;  // the bits of a bfloat16
+#ifdef WITH_HALVES
+inline Vec load(const Half* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return (Vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16);
+}
+inline void store(Half* p, Vec v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+}
+#endif
+
+// `count` numbers, a multiple of a vector.
+template <class From, class To>
+void copy(const From* from, int64_t count, To* to) {
+  for (int64_t e = 0; e < count; e += kVector) store(to + e, load(from + e));
+}
+
 inline Vec all(float f) { return f - Vec{}; }
 // g where x > 0, else 0.
 inline Vec where_positive(Vec x, Vec g) { return (Vec)((Bits)g & (x > Vec{})); }
@@ -60,7 +84,7 @@ void with_channels(int64_t channels, const F& f) {
 }
 
 // Memory that grows and is kept, one piece per thread and purpose.
-enum Purpose { kPaddedInput, kPaddedGradient, kTiles, kProducts, kGradients, kMorePurposes };
+enum Purpose { kPaddedInput, kPaddedGradient, kTiles, kProducts, kGradients, kConvolved, kMorePurposes };
 float* scratch(Purpose purpose, size_t size) {
   static thread_local std::vector<float> pieces[kMorePurposes];
   std::vector<float>& piece = pieces[purpose];
@@ -153,8 +177,8 @@ void add_transposed(const float* a, int64_t da, const float* b, int64_t db, floa
 // Sums over pixels, and the batch in parts.
 
 // s[0] += sum u, s[1] += sum u v per channel; several chains of additions hide their latency.
-template <class Channels>
-void add_sums(Channels c, const float* u, const float* v, int64_t pixels, float* s) {
+template <class Channels, class T>
+void add_sums(Channels c, const T* u, const T* v, int64_t pixels, float* s) {
   for (int i = 0; i < c; i += kVector) {
     Vec a[4] = {}, b[4] = {};
     int64_t n = 0;
@@ -174,14 +198,14 @@ void add_sums(Channels c, const float* u, const float* v, int64_t pixels, float*
 
 // dy + k0 y + k1 of an element, k [2, C]: the gradient of y where its sums have gradients, too, as they
 // have behind a batch norm.
-template <class Channels>
-Vec norm_gradient(Channels c, const float* dy, const float* y, const float* k, int64_t channel) {
+template <class Channels, class Y>
+Vec norm_gradient(Channels c, const Y* dy, const Y* y, const float* k, int64_t channel) {
   return load(dy) + (load(y) * load(k + channel) + load(k + c + channel));
 }
 
 // The same of some pixels.
-template <class Channels>
-void norm_gradient_line(Channels c, int64_t line, const float* dy, const float* y, const float* k, float* to) {
+template <class Channels, class Y>
+void norm_gradient_line(Channels c, int64_t line, const Y* dy, const Y* y, const float* k, float* to) {
   for (int64_t w = 0; w < line; w += c)
     for (int64_t i = 0; i < c; i += kVector) store(to + w + i, norm_gradient(c, dy + w + i, y + w + i, k, i));
 }
@@ -201,13 +225,16 @@ struct Shape {
 // Around a convolution: what stands before it, and what passes it on the way back.
 
 // u = x, or u = relu(a x + b), or u = relu(a x + b + shortcut).
+template <class T>
 struct Before {
-  const float *x, *affine, *shortcut;  // affine = (a, b); the last two may be null
+  const T* x;
+  const float* affine;  // (a, b); this and the next may be null
+  const T* shortcut;
 };
 
 // u from element `at` of the batch on, of channel i.
-template <class Channels>
-Vec input_at(Channels c, const Before& before, int64_t at, int64_t i) {
+template <class Channels, class T>
+Vec input_at(Channels c, const Before<T>& before, int64_t at, int64_t i) {
   const Vec x = load(before.x + at);
   if (before.affine == nullptr) return x;
   Vec v = x * load(before.affine + i) + load(before.affine + c + i);
@@ -217,8 +244,8 @@ Vec input_at(Channels c, const Before& before, int64_t at, int64_t i) {
 
 // `count` numbers of u from element `at` of the batch on, the first of a pixel; also to `kept` where
 // that is not null.
-template <class Channels>
-void compute_input(Channels c, const Before& before, int64_t at, int64_t count, float* to, float* kept) {
+template <class Channels, class T, class To>
+void compute_input(Channels c, const Before<T>& before, int64_t at, int64_t count, To* to, T* kept) {
   for (int64_t w = 0; w < count; w += c)
     for (int64_t i = 0; i < c; i += kVector) {
       const Vec v = input_at(c, before, at + w + i, i);
@@ -229,37 +256,42 @@ void compute_input(Channels c, const Before& before, int64_t at, int64_t count, 
 
 // What arrives in the backward pass: the gradients of y, of its sums (`norm_gradient_line`), and of u
 // where that is an output; `kept` is u.
+template <class Y, class T>
 struct Arriving {
-  const float *dy, *y, *k, *du, *kept;
+  const Y *dy, *y;
+  const float* k;
+  const T *du, *kept;
 };
 
 // What leaves it. The gradient of a x + b is `dshortcut`, which may be null, and a times it is dx,
 // which is null where it is not wanted; `sums` are those of the gradient of a x + b and of its
 // product with x.
+template <class T>
 struct Leaving {
-  float *dx, *sums, *dk, *dshortcut;
+  T* dx;
+  float *sums, *dk;
+  T* dshortcut;
 };
 
-// Ends the gradient of `count` elements of the input from element `first` of the batch on, where dx
-// holds the convolution's part of the gradient of u. `u` are those elements of u, or null where they
-// are to be computed.
-template <class Channels>
-void end_gradient(Channels c, const Before& before, const Arriving& given, const float* u, int64_t first, int64_t count,
-                  const Leaving& out, float* sums) {
-  const float *a = before.affine, *x = before.x + first;
-  if (u == nullptr && given.kept != nullptr) u = given.kept + first;
-  float* dx = out.dx + first;
+// Ends the gradient of `count` elements of the input from element `first` of the batch on, of which
+// `convolved` is the convolution's part, and may be where dx is. `u` are those elements of u, or null
+// where they were kept or are to be computed.
+template <class Channels, class Y, class T>
+void end_gradient(Channels c, const Before<T>& before, const Arriving<Y, T>& given, const float* u,
+                  const float* convolved, int64_t first, int64_t count, const Leaving<T>& out, float* sums) {
+  const float* a = before.affine;
+  const T *x = before.x + first, *kept = u == nullptr && given.kept != nullptr ? given.kept + first : nullptr;
   for (int i = 0; i < c; i += kVector) {
     const Vec scale = load(a + i), shift = load(a + c + i);
     Vec sum = {}, product = {};
     for (int64_t e = i; e < count; e += c) {
       const Vec z = load(x + e);
-      Vec g = load(dx + e);
+      Vec g = load(convolved + e);
       if (given.du != nullptr) g += load(given.du + first + e);
-      g = where_positive(u != nullptr ? load(u + e) : z * scale + shift, g);
+      g = where_positive(u != nullptr ? load(u + e) : kept != nullptr ? load(kept + e) : z * scale + shift, g);
       sum += g, product += g * z;
       if (out.dshortcut != nullptr) store(out.dshortcut + first + e, g);
-      store(dx + e, g * scale);
+      store(out.dx + first + e, g * scale);
     }
     store(sums + i, load(sums + i) + sum);
     store(sums + c + i, load(sums + c + i) + product);
@@ -306,8 +338,26 @@ void add_parts(const std::vector<float>& parts, int64_t n, float* out) {
 
 using Array = ffi::Buffer<ffi::F32>;
 using Result = ffi::Result<Array>;
+using Stored = ffi::AnyBuffer;  // float32 or bfloat16
+using StoredResult = ffi::Result<Stored>;
 
 const float* optional(const Array& a) { return a.element_count() == 1 ? nullptr : a.typed_data(); }
-float* optional(Result& a) { return a->element_count() == 1 ? nullptr : a->typed_data(); }
+
+template <class T>
+T* optional(const Stored& a) {
+  return a.element_count() == 1 ? nullptr : reinterpret_cast<T*>(a.untyped_data());
+}
+template <class T>
+T* optional(StoredResult& a) { return optional<T>(*a); }
+
+// f(a number of the type that is stored).
+template <class F>
+ffi::Error with_stored(const Stored& a, const F& f) {
+  if (a.element_type() == ffi::F32) return f(float{});
+#ifdef WITH_HALVES
+  if (a.element_type() == ffi::BF16) return f(Half{});
+#endif
+  return ffi::Error::InvalidArgument("numbers of this type are not stored here");
+}
 
 }  // namespace

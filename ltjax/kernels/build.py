@@ -42,7 +42,7 @@ class Built(NamedTuple):
     Attributes:
       path: the library; None where there is none.
       reason: why there is none, in a sentence; empty where there is one.
-      tiles: whether convolutions can have factors in bfloat16, for which a CPU and its system need
+      tiles: whether activations can be stored in bfloat16, for which a CPU and its system need
         matrix tiles (AMX).
     """
 

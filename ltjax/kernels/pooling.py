@@ -3,11 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from ltjax.kernels.units import FLOAT
-
-
-def _shape(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, FLOAT)
 
 
 @jax.custom_vjp
@@ -17,16 +12,17 @@ def max_pool(x: jax.Array, affine: jax.Array) -> jax.Array:
     The gradient goes to the first largest value of a window, row by row, as by XLA's operator.
 
     Args:
-      x: float32 `[B, H, W, C]`, C a multiple of 16.
+      x: float32 or bfloat16 `[B, H, W, C]`, C a multiple of 16.
       affine: `(a, b)`, float32 `[2, C]`.
 
     Returns:
-      `[B, ceil(H / 2), ceil(W / 2), C]`.
+      `[B, ceil(H / 2), ceil(W / 2), C]`, in the dtype of `x`.
 
     Source: ours.
     """
     batch, height, width, channels = x.shape
-    out = _shape(batch, (height + 1) // 2, (width + 1) // 2, channels)
+    shape = (batch, (height + 1) // 2, (width + 1) // 2, channels)
+    out = jax.ShapeDtypeStruct(shape, x.dtype)
     return jax.ffi.ffi_call("ltjax_pool_forward", out)(x, affine)
 
 
@@ -36,7 +32,7 @@ def _forward(x, affine):
 
 def _backward(residuals, dy):
     x, affine = residuals
-    shapes = _shape(*x.shape), _shape(*affine.shape)
+    shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (x, affine))
     dx, sums = jax.ffi.ffi_call("ltjax_pool_backward", shapes)(dy, x, affine)
     return dx, jnp.stack([sums[1], sums[0]])
 

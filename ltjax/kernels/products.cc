@@ -1,7 +1,8 @@
 // Convolutions as products with the pixels under each tap of their kernel, fused with the batch norms
 // around them: kernels of 1 x 1, strided ones, large ones, and those on images.
 //
-// float32, NHWC. Two calls for XLA's CPU backend, which compute what those of units.cc do:
+// NHWC; products are of float32, whatever is stored. Two calls for XLA's CPU backend, which compute what
+// those of units.cc do:
 //
 //   product_forward, product_backward
 //
@@ -137,11 +138,13 @@ void gather_images(const Product& p, const float* images, int64_t first, int64_t
 
 // The rows of u under the taps from `tap` on, at `distance` from each other, and rows of zeros up to a
 // multiple of kHigh.
-void gather_rows(const Product& p, const Before& before, int64_t first, int64_t count, int tap, float* kept, float* rows) {
+template <class T>
+void gather_rows(const Product& p, const Before<T>& before, int64_t first, int64_t count, int tap, T* kept, float* rows) {
   const int64_t distance = p.distance();
   with_channels(p.in, [&](auto in) {
-    if (p.images()) gather_images(p, before.x, first, count, rows);
-    else if (p.plain())
+    if constexpr (std::is_same_v<T, float>)
+      if (p.images()) return gather_images(p, before.x, first, count, rows);
+    if (p.plain())
       for (int64_t r = 0; r < count; r++) compute_input(in, before, (first + r) * in, in, rows + r * distance, kept);
     else
       for (int t = 0; t < p.together(); t++)
@@ -149,20 +152,21 @@ void gather_rows(const Product& p, const Before& before, int64_t first, int64_t 
           const int64_t at = p.at(n, y, x);
           float* to = rows + r * distance + t * in;
           if (at < 0) memset(to, 0, in * sizeof(float));
-          else compute_input(in, before, at, in, to, nullptr);
+          else compute_input(in, before, at, in, to, static_cast<T*>(nullptr));
         });
   });
   memset(rows + count * distance, 0, (up(int(count), kHigh) - count) * distance * sizeof(float));
 }
 
-// Adds rows of gradients under the taps from `tap` on to dx.
-void scatter_rows(const Product& p, const float* rows, int64_t first, int64_t count, int tap, float* dx) {
+// Adds rows of gradients under the taps from `tap` on to dx, which begins at element `begin` of the batch.
+void scatter_rows(const Product& p, const float* rows, int64_t first, int64_t count, int tap, int64_t begin, float* dx) {
   with_channels(p.in, [&](auto in) {
     for (int t = 0; t < p.together(); t++)
       for_pixels(p, first, count, (tap + t) / p.size, (tap + t) % p.size, [&](int64_t r, int64_t n, int y, int x) {
         const int64_t at = p.at(n, y, x);
         const float* from = rows + r * p.depth() + t * in;
-        for (int i = 0; at >= 0 && i < in; i += kVector) store(dx + at + i, load(dx + at + i) + load(from + i));
+        float* to = dx + (at - begin);
+        for (int i = 0; at >= 0 && i < in; i += kVector) store(to + i, load(to + i) + load(from + i));
       });
   });
 }
@@ -175,8 +179,12 @@ void for_blocks(const Product& p, int part, int parts, int size, const F& f) {
     f(first, std::min<int64_t>(size, end - first));
 }
 
-template <class Pool>
-void forward(Pool& pool, const Product& p, const Before& before, const float* w, float* y, float* sums, float* kept) {
+// Where products can be written at once: there if it is float32, else nowhere.
+float* direct(float* to) { return to; }
+float* direct(Half*) { return nullptr; }
+
+template <class Pool, class T, class Y>
+void forward(Pool& pool, const Product& p, const Before<T>& before, const float* w, Y* y, float* sums, T* kept) {
   const int64_t out = p.out, depth = p.depth(), distance = p.distance();
   const int parts = parts_of(p.batch, 2 * out), size = p.rows(depth + out);
   std::vector<float> partial(size_t(parts) * 2 * out), packed(p.kernel());
@@ -191,32 +199,34 @@ void forward(Pool& pool, const Product& p, const Before& before, const float* w,
   in_parallel(pool, parts, [&](int part) {
     float* rows = scratch(kPaddedInput, up(size, kHigh) * distance);
     float* products = scratch(kProducts, up(size, kHigh) * out);
-    Before from = before;
+    Before<T> from = before;
     if (kept != nullptr && !p.plain()) {
       const int64_t first = int64_t(p.batch) * part / parts * p.input();
       const int64_t end = int64_t(p.batch) * (part + 1) / parts * p.input();
-      for (int64_t at = first; at < end; at += p.in) compute_input(p.in, before, at, p.in, kept + at, nullptr);
+      for (int64_t at = first; at < end; at += p.in) compute_input(int64_t(p.in), before, at, p.in, kept + at, static_cast<T*>(nullptr));
       from = {kept, nullptr, nullptr};
     }
     for_blocks(p, part, parts, size, [&](int64_t first, int64_t count) {
-      const bool whole = count % kHigh == 0;  // else some rows of the block are no outputs
-      float* to = whole ? y + first * out : products;
+      float* to = count % kHigh == 0 ? direct(y + first * out) : nullptr;  // else some rows are no outputs
+      const bool written = to != nullptr;
+      if (!written) to = products;
       for (int t = 0; t < p.taps(); t += p.together()) {
         gather_rows(p, from, first, count, t, kept, rows);
         multiply_panels(rows, distance, packed.data() + t * p.in * out, to, out, up(int(count), kHigh), out, depth, t > 0);
       }
-      if (!whole) memcpy(y + first * out, products, count * out * sizeof(float));
+      if (!written) copy(products, count * out, y + first * out);
       add_sums(out, y + first * out, y + first * out, count, partial.data() + size_t(part) * 2 * out);
     });
   });
   add_parts(partial, 2 * out, sums);
 }
 
-template <class Pool>
-void backward(Pool& pool, const Product& p, const Before& before, const Arriving& given, const float* w, const Leaving& leaving) {
+template <class Pool, class T, class Y>
+void backward(Pool& pool, const Product& p, const Before<T>& before, const Arriving<Y, T>& given, const float* w,
+              const Leaving<T>& leaving) {
   const int64_t in = p.in, out = p.out, depth = p.depth(), distance = p.distance(), apart = out + kSkip, one = in * out;
   const int parts = parts_of(p.batch, p.kernel()), size = p.rows(depth + 2 * out);
-  float* dx = leaving.dx;
+  T* dx = leaving.dx;
   std::vector<float> partial(size_t(parts) * 2 * in), kernels(size_t(parts) * p.kernel()), turned(dx == nullptr ? 0 : p.kernel());
   if (dx != nullptr)
     in_parallel(pool, std::min<int64_t>(8, panels(depth)), [&](int part) {
@@ -227,7 +237,7 @@ void backward(Pool& pool, const Product& p, const Before& before, const Arriving
              [&](int64_t k, int64_t o) { return from[o * out + k]; });
       }
     });
-  const Before input = given.kept == nullptr ? before : Before{given.kept, nullptr, nullptr};
+  const Before<T> input = given.kept == nullptr ? before : Before<T>{given.kept, nullptr, nullptr};
   in_parallel(pool, parts, [&](int part) {
     float* rows = scratch(kPaddedInput, up(size, kHigh) * distance);
     float* g = scratch(kPaddedGradient, up(size, kHigh) * apart);
@@ -236,30 +246,37 @@ void backward(Pool& pool, const Product& p, const Before& before, const Arriving
     float* own = kernels.data() + part * p.kernel();
     float* own_sums = partial.data() + size_t(part) * 2 * in;
     const int64_t begin = int64_t(p.batch) * part / parts * p.input(), end = int64_t(p.batch) * (part + 1) / parts * p.input();
-    if (dx != nullptr && !p.plain()) memset(dx + begin, 0, (end - begin) * sizeof(float));
+    // Gradients under the taps are added up in float32.
+    const bool added = dx != nullptr && !p.plain();
+    float* whole = added ? direct(dx + begin) : nullptr;
+    std::vector<float> beside(added && whole == nullptr ? end - begin : 0);
+    if (added && whole == nullptr) whole = beside.data();
+    else if (added) memset(whole, 0, (end - begin) * sizeof(float));
     for_blocks(p, part, parts, size, [&](int64_t first, int64_t count) {
       for (int64_t r = 0; r < count; r++)
         norm_gradient_line(out, out, given.dy + (first + r) * out, given.y + (first + r) * out, given.k, g + r * apart);
       memset(g + count * apart, 0, (up(int(count), kHigh) - count) * apart * sizeof(float));
       pack(count, out, 0, panels(out), packed, [&](int64_t k, int64_t o) { return g[k * apart + o]; });
       for (int t = 0; t < p.taps(); t += p.together()) {
-        gather_rows(p, input, first, count, t, nullptr, rows);
+        gather_rows(p, input, first, count, t, static_cast<T*>(nullptr), rows);
         add_transposed_panels(rows, distance, packed, own + t * one, depth, out, count);
         if (dx == nullptr) continue;
-        const bool direct = p.plain() && count % kHigh == 0;
-        float* to = direct ? dx + first * in : products;
+        float* to = p.plain() && count % kHigh == 0 ? direct(dx + first * in) : nullptr;
+        const bool written = to != nullptr;
+        if (!written) to = products;
         multiply_panels(g, apart, turned.data() + t * one, to, depth, up(int(count), kHigh), depth, out, false);
-        if (!p.plain()) scatter_rows(p, products, first, count, t, dx);
-        else if (!direct) memcpy(dx + first * in, products, count * in * sizeof(float));
+        if (added) scatter_rows(p, products, first, count, t, begin, whole);
+        else if (before.affine != nullptr)
+          end_gradient(in, before, given, nullptr, to, first * in, count * in, leaving, own_sums);
+        else if (!written) copy(products, count * in, dx + first * in);
       }
-      if (dx != nullptr && p.plain() && before.affine != nullptr)
-        end_gradient(in, before, given, nullptr, first * in, count * in, leaving, own_sums);
     });
-    if (dx != nullptr && !p.plain() && before.affine != nullptr)
+    if (added && before.affine != nullptr)
       with_channels(in, [&](auto c) {
         for (int64_t at = begin; at < end; at += p.width * c)
-          end_gradient(c, before, given, nullptr, at, p.width * c, leaving, own_sums);
+          end_gradient(c, before, given, nullptr, whole + (at - begin), at, p.width * c, leaving, own_sums);
       });
+    else if (!beside.empty()) copy(whole, end - begin, dx + begin);
   });
   add_parts(kernels, p.kernel(), leaving.dk);
   add_parts(partial, 2 * in, leaving.sums);
@@ -268,44 +285,55 @@ void backward(Pool& pool, const Product& p, const Before& before, const Arriving
 // ---------------------------------------------------------------------------------------------
 // The calls.
 
-Product product_of(const Array& x, const Array& w, int64_t stride, bool same) {
+Product product_of(const Stored& x, const Array& w, int64_t stride, bool same) {
   const auto d = x.dimensions(), k = w.dimensions();
   return {int(d[0]), int(d[1]), int(d[2]), int(d[3]), int(k[3]), int(k[0]), int(stride), same};
 }
 
-ffi::Error check(const Product& p, bool needs_vectors) {
+// f(a number of x's type, one of y's): both float32 or bfloat16, or images in float32 and y in bfloat16.
+template <class F>
+ffi::Error with_types(const Product& p, bool needs_vectors, const Stored& x, const Stored& y, const F& f) {
   if (p.out % kVector != 0 || (needs_vectors && p.images()))
     return ffi::Error::InvalidArgument("channels are no multiple of a vector's width");
-  return ffi::Error::Success();
+  return with_stored(x, [&](auto in) {
+    return with_stored(y, [&](auto out) {
+      if constexpr (sizeof(out) > sizeof(in)) return ffi::Error::InvalidArgument("a convolution has no larger type");
+      else return f(in, out), ffi::Error::Success();
+    });
+  });
 }
 
-ffi::Error ProductForward(ffi::ThreadPool pool, Array x, Array affine, Array shortcut, Array w, Result y, Result sums,
-                          Result kept, int64_t stride, bool same) {
+ffi::Error ProductForward(ffi::ThreadPool pool, Stored x, Array affine, Stored shortcut, Array w, StoredResult y,
+                          Result sums, StoredResult kept, int64_t stride, bool same) {
   const Product p = product_of(x, w, stride, same);
-  const Before before = {x.typed_data(), optional(affine), optional(shortcut)};
-  if (ffi::Error e = check(p, before.affine != nullptr); e.failure()) return e;
-  forward(pool, p, before, w.typed_data(), y->typed_data(), sums->typed_data(), optional(kept));
-  return ffi::Error::Success();
+  return with_types(p, affine.element_count() > 1, x, *y, [&](auto in, auto out) {
+    using T = decltype(in);
+    const Before<T> before = {optional<T>(x), optional(affine), optional<T>(shortcut)};
+    forward(pool, p, before, w.typed_data(), optional<decltype(out)>(y), sums->typed_data(), optional<T>(kept));
+  });
 }
 
-ffi::Error ProductBackward(ffi::ThreadPool pool, Array dy, Array y, Array k, Array x, Array affine, Array w, Array kept,
-                           Array du, Result dx, Result sums, Result dk, Result dshortcut, int64_t stride, bool same) {
+ffi::Error ProductBackward(ffi::ThreadPool pool, Stored dy, Stored y, Array k, Stored x, Array affine, Array w,
+                           Stored kept, Stored du, StoredResult dx, Result sums, Result dk, StoredResult dshortcut,
+                           int64_t stride, bool same) {
   const Product p = product_of(x, w, stride, same);
-  const Before before = {x.typed_data(), optional(affine), nullptr};
-  const Arriving given = {dy.typed_data(), y.typed_data(), k.typed_data(), optional(du), optional(kept)};
-  const Leaving leaving = {optional(dx), sums->typed_data(), dk->typed_data(), optional(dshortcut)};
-  if (ffi::Error e = check(p, leaving.dx != nullptr); e.failure()) return e;
-  backward(pool, p, before, given, w.typed_data(), leaving);
-  return ffi::Error::Success();
+  return with_types(p, dx->element_count() > 1, x, y, [&](auto in, auto out) {
+    using T = decltype(in);
+    using Y = decltype(out);
+    const Before<T> before = {optional<T>(x), optional(affine), nullptr};
+    const Arriving<Y, T> given = {optional<Y>(dy), optional<Y>(y), k.typed_data(), optional<T>(du), optional<T>(kept)};
+    const Leaving<T> leaving = {optional<T>(dx), sums->typed_data(), dk->typed_data(), optional<T>(dshortcut)};
+    backward(pool, p, before, given, w.typed_data(), leaving);
+  });
 }
 
 }  // namespace
 
 #define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_product_forward, ProductForward,
-                              CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>()
-                                  .Ret<Array>().Attr<int64_t>("stride").Attr<bool>("same"));
+                              CALL.Arg<Stored>().Arg<Array>().Arg<Stored>().Arg<Array>().Ret<Stored>().Ret<Array>()
+                                  .Ret<Stored>().Attr<int64_t>("stride").Attr<bool>("same"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_product_backward, ProductBackward,
-                              CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
-                                  .Arg<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>()
+                              CALL.Arg<Stored>().Arg<Stored>().Arg<Array>().Arg<Stored>().Arg<Array>().Arg<Array>()
+                                  .Arg<Stored>().Arg<Stored>().Ret<Stored>().Ret<Array>().Ret<Array>().Ret<Stored>()
                                   .Attr<int64_t>("stride").Attr<bool>("same"));

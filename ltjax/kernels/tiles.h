@@ -1,7 +1,7 @@
-// The convolutions of units.cc with factors rounded to bfloat16, on the CPU's matrix tiles (AMX).
+// The convolutions of units.cc where bfloat16 is stored, on the CPU's matrix tiles (AMX).
 //
-// Only the factors of products are rounded, to the nearest; sums, and all that is stored in memory,
-// are float32. A tile holds 16 rows of 64 bytes, and an instruction adds the product of two of them,
+// Factors of products, and all that has the size of an activation, are rounded to bfloat16, to the
+// nearest; sums are float32. A tile holds 16 rows of 64 bytes, and an instruction adds the product of two of them,
 // 16 x 32 numbers each, to a third. A convolution is taken as it is defined: for an image with a
 // border, `positions` are the pixels of its lines one after the other, border and all, and
 //
@@ -14,16 +14,13 @@
 
 #include "blocks.h"
 
-#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
+#ifdef WITH_HALVES
 
-#include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 namespace tiles {
 namespace {
-
-using Half = uint16_t;  // the bits of a bfloat16
 
 // Rows of a tile, numbers in one of them, and numbers in a tile.
 constexpr int kSide = 16, kDeep = 32, kTile = kSide * kDeep;
@@ -101,10 +98,6 @@ void multiply_tiles(bool two_high, bool two_wide, int64_t high, int64_t wide, co
 // Rounding, and the order of numbers.
 
 __m512 floats(const float* p) { return _mm512_loadu_ps(p); }
-
-void round_to(Vec from, Half* to) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh((__m512)from));
-}
 
 // a0 b0 a1 b1 ... of 16 numbers of a and 16 of b, which stand in v one after the other.
 __m512i alternate(__m512i v) {
@@ -214,7 +207,7 @@ void fill(const Unit& unit, Channels c, int stride, Half* out, F value) {
     if (h % stride != 0) continue;
     memset(to, 0, c * sizeof(Half));
     for (int64_t w = 0; w < across; w++)
-      for (int64_t i = 0; i < c; i += kVector, at += kVector) round_to(value(at, i), to + (1 + w * stride) * c + i);
+      for (int64_t i = 0; i < c; i += kVector, at += kVector) store(to + (1 + w * stride) * c + i, value(at, i));
     const int64_t done = (across - 1) * stride + 2;
     memset(to + done * c, 0, line * sizeof(Half) - done * c * sizeof(Half));
   }
@@ -224,8 +217,8 @@ void fill(const Unit& unit, Channels c, int stride, Half* out, F value) {
 
 // y [down, across, out] of an image with lines of so many pixels with their border, w packed. The tiles
 // of 32 outputs are multiplied with all positions, so that they stay in the nearest cache.
-template <class In, class Out>
-void convolve(In in, Out out, int64_t line, int down, int across, int stride, const Half* u, const Half* w, float* y) {
+template <class In, class Out, class To>
+void convolve(In in, Out out, int64_t line, int down, int across, int stride, const Half* u, const Half* w, To* y) {
   const int64_t wide = tiles_of_row(in), one = kTile * (out / kSide), end = (down - 1) * line + across;
   // Of two kernels each computes every other position, side by side in a row of the block.
   const bool twice = two_kernels(in, stride);
@@ -240,9 +233,7 @@ void convolve(In in, Out out, int64_t line, int down, int across, int stride, co
       const Factor a = {u + stride * p * in, (twice ? 2 : stride) * kSide * in, line * in, kDeep, (twice ? 2 : stride) * in};
       multiply_tiles(true, twice || pair, 3, wide, a, b, block, twice ? 2 * kSide : columns, false);
       for (int r = 0; r < many && row < down; r++) {
-        float* to = y + (row * across + column) * out + o;
-        if (column < across)
-          for (int64_t i = 0; i < columns; i += kVector) store(to + i, load(block + r * columns + i));
+        if (column < across) copy(block + r * columns, columns, y + (row * across + column) * out + o);
         if (++column == line) column = 0, row++;
       }
     }
@@ -297,8 +288,8 @@ void kernel_gradient(const Unit& unit, int images, const Half* const pairs[2], c
 }
 
 template <class In, class Out, class Pool>
-void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before, const float* w, float* y,
-             float* sums, float* kept) {
+void forward(In in, Out out, Pool& pool, const Unit& unit, const Before<Half>& before, const float* w, Half* y,
+             float* sums, Half* kept) {
   const int parts = parts_of(unit.batch, 2 * out);
   std::vector<float> partial(size_t(parts) * 2 * out);
   std::vector<Half> packed(kernels(in, out, unit.stride));
@@ -314,7 +305,7 @@ void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before,
         if (kept != nullptr) store(kept + from + at, v);
         return v;
       });
-      float* to = y + n * unit.output();
+      Half* to = y + n * unit.output();
       convolve(in, out, unit.line(), unit.down(), unit.across(), unit.stride, u, packed.data(), to);
       add_sums(out, to, to, unit.output() / out, partial.data() + size_t(part) * 2 * out);
     }
@@ -323,8 +314,8 @@ void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before,
 }
 
 template <class In, class Out, class Pool>
-void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before, const Arriving& given,
-              const float* w, const Leaving& leaving) {
+void backward(In in, Out out, Pool& pool, const Unit& unit, const Before<Half>& before,
+              const Arriving<Half, Half>& given, const float* w, const Leaving<Half>& leaving) {
   const int64_t kernel = 9 * int64_t(in) * out;
   const int64_t image = unit.positions() * in, turned = unit.blocks() * kDeep * out;
   const int parts = parts_of(unit.batch, kernel);
@@ -332,14 +323,15 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before
   std::vector<Half> packed(kernels(out, in, 1));
   pack_backward(w, in, out, packed.data());
   // Where u was kept it is not computed again.
-  const Before input = given.kept == nullptr ? before : Before{given.kept, nullptr, nullptr};
-  float* dx = leaving.dx;
+  const Before<Half> input = given.kept == nullptr ? before : Before<Half>{given.kept, nullptr, nullptr};
+  Half* dx = leaving.dx;
   in_parallel(pool, parts, [&](int part) {
     const TileUse use;
     Half* u = reinterpret_cast<Half*>(scratch(kPaddedInput, image / 2));
     Half* g = reinterpret_cast<Half*>(scratch(kPaddedGradient, unit.positions() * out / 2));
     Half* pairs = reinterpret_cast<Half*>(scratch(kTiles, unit.group() * image));
     Half* gradients = reinterpret_cast<Half*>(scratch(kGradients, unit.group() * turned / 2));
+    float* convolved = scratch(kConvolved, unit.input());
     const Half* both[2] = {pairs, pairs + unit.group() * image};
     const int end = unit.batch * (part + 1) / parts;
     for (int n = unit.batch * part / parts; n < end; n += unit.group()) {
@@ -353,9 +345,14 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before
         });
         turn_gradient(unit, g, gradients + i * turned);
         if (dx == nullptr) continue;
-        convolve(out, in, unit.line(), unit.height, unit.width, 1, g, packed.data(), dx + from);
-        if (before.affine != nullptr)
-          end_gradient(in, before, given, nullptr, from, unit.input(), leaving, partial.data() + size_t(part) * 2 * in);
+        auto convolve_to = [&](auto* to) { convolve(out, in, unit.line(), unit.height, unit.width, 1, g, packed.data(), to); };
+        if (before.affine == nullptr) {
+          convolve_to(dx + from);
+          continue;
+        }
+        convolve_to(convolved);
+        end_gradient(in, before, given, nullptr, convolved, from, unit.input(), leaving,
+                     partial.data() + size_t(part) * 2 * in);
       }
       kernel_gradient(unit, images, both, gradients, sums.data() + part * kernel);
     }

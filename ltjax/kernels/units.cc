@@ -1,7 +1,7 @@
 // Convolutions of a residual network's training step, fused with the batch norms around them.
 //
-// float32, NHWC, kernels of 3 x 3, stride 1, with a border of one zero (others are in products.cc;
-// `rounded` calls compute by tiles.h).
+// NHWC, kernels of 3 x 3 with a border of one zero (others are in products.cc). What follows stores
+// float32 and has a stride of 1; where bfloat16 is stored, tiles.h computes.
 // Two calls for XLA's CPU backend:
 //
 //   unit_forward    y = conv(u, k), u = x or relu(a x + b) or relu(a x + b + shortcut), and the sums
@@ -49,7 +49,7 @@ void fill(const Frame& f, float* out, F pixel) {
 
 // One image of u with a border, from element `at` of the batch on; also to `kept` where that is not null.
 template <class Channels>
-void pad_input(Channels c, const Frame& f, const Before& before, int64_t at, float* kept, float* out) {
+void pad_input(Channels c, const Frame& f, const Before<float>& before, int64_t at, float* kept, float* out) {
   const int64_t line = f.width * c;
   fill(f, out, [&](int h, float* to) { compute_input(c, before, at + h * line, line, to, kept); });
 }
@@ -246,8 +246,8 @@ void kernel_gradient_tiles(In in, Out out, const Unit& unit, int images, const f
 }
 
 template <class In, class Out, class Pool>
-void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before, const float* w, float* y, float* sums,
-             float* kept) {
+void forward(In in, Out out, Pool& pool, const Unit& unit, const Before<float>& before, const float* w, float* y,
+             float* sums, float* kept) {
   const int parts = parts_of(unit.batch, 2 * out);
   std::vector<float> partial(size_t(parts) * 2 * out), u(16 * in * out);
   transform_kernel(w, u.data(), in * out);
@@ -268,20 +268,22 @@ void forward(In in, Out out, Pool& pool, const Unit& unit, const Before& before,
 
 // `end_gradient` of some images' input, whose u is padded.
 template <class In>
-void end_gradients(In in, const Unit& unit, int images, const Before& before, const Arriving& given,
-                   const float* padded, int64_t first, const Leaving& out, float* sums) {
+void end_gradients(In in, const Unit& unit, int images, const Before<float>& before,
+                   const Arriving<float, float>& given, const float* padded, int64_t first, const Leaving<float>& out,
+                   float* sums) {
   const Frame f = unit.input_frame();
   const int64_t line = int64_t(unit.width) * in;
   for (int i = 0; i < images; i++)
     for (int h = 0; h < unit.height; h++) {
       const float* u = padded + i * f.size() + (h + 1) * f.row() + in;
-      end_gradient(in, before, given, u, first + i * unit.input() + h * line, line, out, sums);
+      const int64_t at = first + i * unit.input() + h * line;
+      end_gradient(in, before, given, u, out.dx + at, at, line, out, sums);
     }
 }
 
 template <class In, class Out, class Pool>
-void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before, const Arriving& given, const float* w,
-              const Leaving& leaving) {
+void backward(In in, Out out, Pool& pool, const Unit& unit, const Before<float>& before,
+              const Arriving<float, float>& given, const float* w, const Leaving<float>& leaving) {
   const int64_t one = in * out, kernel = 16 * one;
   const int parts = parts_of(unit.batch, kernel);
   std::vector<float> turned(9 * one), partial(size_t(parts) * 2 * in), kernels(parts * kernel), u(kernel);
@@ -291,7 +293,7 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before
   transform_kernel(turned.data(), u.data(), one);
   const Frame fx = unit.input_frame(), fg = unit.output_frame();
   // Where u was kept it is not computed again.
-  const Before input = given.kept == nullptr ? before : Before{given.kept, nullptr, nullptr};
+  const Before<float> input = given.kept == nullptr ? before : Before<float>{given.kept, nullptr, nullptr};
   float* dx = leaving.dx;
   in_parallel(pool, parts, [&](int part) {
     float* g = scratch(kPaddedGradient, fg.size() * unit.group());
@@ -322,15 +324,7 @@ void backward(In in, Out out, Pool& pool, const Unit& unit, const Before& before
 // ---------------------------------------------------------------------------------------------
 // The calls.
 
-ffi::Error check(const Shape& unit, bool rounded) {
-  if (rounded && !tiles::usable()) return ffi::Error(ffi::ErrorCode::kUnimplemented, "this CPU has no matrix tiles");
-  if (!rounded && unit.stride != 1) return ffi::Error::InvalidArgument("this stride is for products.cc");
-  if (unit.out % kVector != 0 || unit.in % kVector != 0)
-    return ffi::Error::InvalidArgument("channels are no multiple of a vector's width");
-  return ffi::Error::Success();
-}
-
-Shape shape_of(const Array& x, const Array& w, int64_t stride) {
+Shape shape_of(const Stored& x, const Array& w, int64_t stride) {
   const auto d = x.dimensions();
   return {int(d[0]), int(d[1]), int(d[2]), int(d[3]), int(w.dimensions()[3]), int(stride)};
 }
@@ -342,44 +336,52 @@ void with_widths(const Shape& unit, const F& f) {
   else f(int64_t(unit.in), int64_t(unit.out));
 }
 
-ffi::Error UnitForward(ffi::ThreadPool pool, bool rounded, int64_t stride, Array x, Array affine, Array shortcut,
-                       Array w, Result y, Result sums, Result kept) {
-  const Shape unit = shape_of(x, w, stride);
-  const Before before = {x.typed_data(), optional(affine), optional(shortcut)};
-  if (ffi::Error e = check(unit, rounded); e.failure()) return e;
-  with_widths(unit, [&](auto in, auto out) {
-    auto run = [&](auto unit) {
-      forward(in, out, pool, unit, before, w.typed_data(), y->typed_data(), sums->typed_data(), optional(kept));
-    };
-    rounded ? run(tiles::Unit{unit}) : run(Unit{unit});
+// Calls f(in, out, unit, a number that is stored) of the kind that computes this.
+template <class F>
+ffi::Error with_unit(const Stored& x, const Array& w, int64_t stride, const F& f) {
+  const Shape shape = shape_of(x, w, stride);
+  if (shape.out % kVector != 0 || shape.in % kVector != 0)
+    return ffi::Error::InvalidArgument("channels are no multiple of a vector's width");
+  return with_stored(x, [&](auto stored) {
+    using Own = std::conditional_t<std::is_same_v<decltype(stored), float>, Unit, tiles::Unit>;
+    if (std::is_same_v<Own, Unit> && stride != 1) return ffi::Error::InvalidArgument("this stride is for products.cc");
+    if (std::is_same_v<Own, tiles::Unit> && !tiles::usable())
+      return ffi::Error(ffi::ErrorCode::kUnimplemented, "this CPU has no matrix tiles");
+    with_widths(shape, [&](auto in, auto out) { f(in, out, Own{shape}, stored); });
+    return ffi::Error::Success();
   });
-  return ffi::Error::Success();
 }
 
-ffi::Error UnitBackward(ffi::ThreadPool pool, bool rounded, int64_t stride, Array dy, Array y, Array k, Array x,
-                        Array affine, Array w, Array kept, Array du, Result dx, Result sums, Result dk,
-                        Result dshortcut) {
-  const Shape unit = shape_of(x, w, stride);
-  const Before before = {x.typed_data(), optional(affine), nullptr};
-  const Arriving given = {dy.typed_data(), y.typed_data(), k.typed_data(), optional(du), optional(kept)};
-  const Leaving leaving = {optional(dx), sums->typed_data(), dk->typed_data(), optional(dshortcut)};
-  if (ffi::Error e = check(unit, rounded); e.failure()) return e;
-  with_widths(unit, [&](auto in, auto out) {
-    auto run = [&](auto unit) { backward(in, out, pool, unit, before, given, w.typed_data(), leaving); };
-    rounded ? run(tiles::Unit{unit}) : run(Unit{unit});
+ffi::Error UnitForward(ffi::ThreadPool pool, int64_t stride, Stored x, Array affine, Stored shortcut, Array w,
+                       StoredResult y, Result sums, StoredResult kept) {
+  return with_unit(x, w, stride, [&](auto in, auto out, auto unit, auto stored) {
+    using T = decltype(stored);
+    const Before<T> before = {optional<T>(x), optional(affine), optional<T>(shortcut)};
+    forward(in, out, pool, unit, before, w.typed_data(), optional<T>(y), sums->typed_data(), optional<T>(kept));
   });
-  return ffi::Error::Success();
+}
+
+ffi::Error UnitBackward(ffi::ThreadPool pool, int64_t stride, Stored dy, Stored y, Array k, Stored x, Array affine,
+                        Array w, Stored kept, Stored du, StoredResult dx, Result sums, Result dk,
+                        StoredResult dshortcut) {
+  return with_unit(x, w, stride, [&](auto in, auto out, auto unit, auto stored) {
+    using T = decltype(stored);
+    const Before<T> before = {optional<T>(x), optional(affine), nullptr};
+    const Arriving<T, T> given = {optional<T>(dy), optional<T>(y), k.typed_data(), optional<T>(du), optional<T>(kept)};
+    const Leaving<T> leaving = {optional<T>(dx), sums->typed_data(), dk->typed_data(), optional<T>(dshortcut)};
+    backward(in, out, pool, unit, before, given, w.typed_data(), leaving);
+  });
 }
 
 }  // namespace
 
-// Whether this CPU and system have the tiles that `rounded` asks for.
+// Whether this CPU and system have the tiles that bfloat16 needs.
 extern "C" bool ltjax_has_tiles() { return tiles::usable(); }
 
-#define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attr<bool>("rounded").Attr<int64_t>("stride")
+#define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attr<int64_t>("stride")
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_forward, UnitForward,
-                              CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>()
-                                  .Ret<Array>());
+                              CALL.Arg<Stored>().Arg<Array>().Arg<Stored>().Arg<Array>().Ret<Stored>().Ret<Array>()
+                                  .Ret<Stored>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(ltjax_unit_backward, UnitBackward,
-                              CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
-                                  .Arg<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>());
+                              CALL.Arg<Stored>().Arg<Stored>().Arg<Array>().Arg<Stored>().Arg<Array>().Arg<Array>()
+                                  .Arg<Stored>().Arg<Stored>().Ret<Stored>().Ret<Array>().Ret<Array>().Ret<Stored>());

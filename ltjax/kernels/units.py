@@ -34,8 +34,8 @@ def supports(in_channels: int, out_channels: int, dtype: jax.typing.DTypeLike) -
     Args:
       in_channels: those of images (1 or 3), or a multiple of 16.
       out_channels: a multiple of 16.
-      dtype: of the factors of products: float32, or bfloat16 on CPUs with instructions for it
-        (AMX). All arrays, and sums, are float32.
+      dtype: in which activations and their gradients are stored: float32, or bfloat16 on CPUs
+        with instructions for it (AMX). Kernels, and sums, are float32.
 
     Returns:
       False also where there is no library (`ltjax.kernels.build.load` says why).
@@ -60,22 +60,24 @@ def unit(
     """A convolution with the norm and ReLU before it and the statistics after it.
 
     Args:
-      x: float32 `[B, H, W, C]`.
+      x: `[B, H, W, C]`; rounded to `dtype` where it has not 1 or 3 channels.
       affine: `(a, b)`, float32 `[2, C]`, of `relu(a x + b)`; None convolves `x` itself.
       kernel: float32 `[size, size, C, O]`, of odd size.
       stride: both ways; the border of zeros is half a kernel wide.
       same: whether to pad like XLA's SAME, which may put less zeros before a side than after it.
-      dtype: of the factors of products, see `supports`. bfloat16 rounds them where a kernel of
-        3 x 3 has 16 channels or more before it, a border on all sides, and a stride of 1 or 2.
       input_gradient: False where no gradient of `x` is needed, as for images.
+      dtype: of `x`, `z` and their gradients, see `supports`. bfloat16 also rounds the factors of
+        products where a kernel of 3 x 3 has 16 channels or more before it, a border on all sides,
+        and a stride of 1 or 2.
 
     Returns:
-      `z` `[B, H', W', O]` and the sums of `z` and `z^2`, `[2, O]`.
+      `z` `[B, H', W', O]` in `dtype`, and the sums of `z` and `z^2`, float32 `[2, O]`.
 
     Source: Winograd's F(2 x 2, 3 x 3) for kernels of that size and stride 1, Lavin and Gray
     (https://arxiv.org/abs/1509.09308); the fusion is ours.
     """
-    z, sums, _ = _unit(x, affine, None, kernel, _Kind(stride, same, input_gradient, dtype=dtype))
+    kind = _Kind(stride, same, input_gradient, dtype=dtype)
+    z, sums, _ = _unit(_stored(x, dtype), affine, None, kernel, kind)
     return z, sums
 
 
@@ -94,7 +96,7 @@ def branching_unit(
     Args:
       x: as of `unit`.
       affine: as of `unit`.
-      shortcut: float32 `[B, H, W, C]`, of the block before; None where there is none.
+      shortcut: `[B, H, W, C]`, of the block before; None where there is none.
       kernel: as of `unit`.
       stride: as of `unit`.
       same: as of `unit`.
@@ -106,7 +108,13 @@ def branching_unit(
     Source: ours.
     """
     kind = _Kind(stride, same, keep=True, joined=shortcut is not None, dtype=dtype)
-    return _unit(x, affine, shortcut, kernel, kind)
+    beside = None if shortcut is None else _stored(shortcut, dtype)
+    return _unit(_stored(x, dtype), affine, beside, kernel, kind)
+
+
+def _stored(x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """An activation in a dtype; images are float32."""
+    return x.astype(FLOAT if x.shape[-1] in (1, 3) else dtype)
 
 
 class _Kind(NamedTuple):
@@ -118,7 +126,7 @@ class _Kind(NamedTuple):
       input_gradient: whether there is one.
       keep: whether the convolution's input is an output, too.
       joined: whether a shortcut is added to it.
-      dtype: of the factors of products.
+      dtype: of activations.
     """
 
     stride: int
@@ -137,12 +145,12 @@ def _call(kernel: jax.Array, kind: _Kind) -> tuple[str, dict[str, np.int64 | boo
     else:  # larger kernels, transformed by Winograd's algorithm, do not fit a core's cache
         fits = kind.stride == 1 and width * out <= 256**2
     if size == 3 and width % 16 == 0 and fits:
-        return "unit", {"rounded": kind.dtype == HALF, "stride": np.int64(kind.stride)}
+        return "unit", {"stride": np.int64(kind.stride)}
     return "product", {"stride": np.int64(kind.stride), "same": kind.same}
 
 
-def _shape(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, FLOAT)
+def _shape(*shape: int, dtype: jax.typing.DTypeLike = FLOAT) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -157,9 +165,9 @@ def _unit(
     down, across = ((side - 1) // kind.stride + 1 for side in (height, width))
     out = kernel.shape[3]
     shapes = (
-        _shape(batch, down, across, out),
+        _shape(batch, down, across, out, dtype=kind.dtype),
         _shape(2, out),
-        _shape(*(x.shape if kind.keep else (1,))),
+        _shape(*(x.shape if kind.keep else (1,)), dtype=x.dtype),
     )
     name, attributes = _call(kernel, kind)
     given = (_none() if a is None else a for a in (affine, shortcut))
@@ -179,10 +187,10 @@ def _unit_backward(kind, residuals, cotangents):
     # d(sum z^2) adds 2 z ds1 to every pixel's gradient, d(sum z) adds ds0.
     coefficients = jnp.stack([2 * dsums[1], dsums[0]])
     shapes = (
-        _shape(*(x.shape if kind.input_gradient else (1,))),
+        _shape(*(x.shape if kind.input_gradient else (1,)), dtype=x.dtype),
         _shape(2, x.shape[3]),
         _shape(*kernel.shape),
-        _shape(*(x.shape if kind.joined else (1,))),
+        _shape(*(x.shape if kind.joined else (1,)), dtype=x.dtype),
     )
     name, attributes = _call(kernel, kind)
     # The gradients of an image, or of a pixel, are written when those that arrive have been read.

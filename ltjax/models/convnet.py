@@ -68,4 +68,4 @@ class ConvNet(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
                 y = ResidualBlock(width, stride, by, name=name)(y, train=train)
-        return jnp.mean(y.value(), axis=(1, 2))
+        return jnp.mean(y.value(), axis=(1, 2), dtype=jnp.float32)

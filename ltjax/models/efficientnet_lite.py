@@ -119,4 +119,4 @@ class EfficientNetLite(nn.Module):
                 name = f"stage{number}_block{block + 1}"
                 y = InvertedResidual(stage, stride, by, name=name)(y, train=train)
         y = nn.relu6(conv_norm(y, TOP, 1, 1, "top", train, by, same=True).value())
-        return jnp.mean(y, axis=(1, 2))
+        return jnp.mean(y, axis=(1, 2), dtype=jnp.float32)

@@ -22,8 +22,7 @@ class Computation(NamedTuple):
 
     Attributes:
       axis_name: mapped axis over which the statistics of batch norm are averaged.
-      dtype: dtype of the computation; parameters are float32. Native kernels round no more to
-        bfloat16 than the factors of products.
+      dtype: dtype of the computation; parameters are float32.
       native: whether to use native kernels for the convolutions that they support.
       kernel_init: initializer of the convolutions' kernels.
       momentum: part of the running statistics of batch norm that a step keeps.
@@ -156,15 +155,16 @@ class Normed(NamedTuple):
         """Computes the output.
 
         Returns:
-          `[B, H, W, C]`.
+          `[B, H, W, C]`, in the dtype of `x`.
         """
         y = self.x
         if self.affine is not None:
             shape = (1, 1, 1, -1)
-            y = self.affine[0].reshape(shape) * y + self.affine[1].reshape(shape)
+            y = self.affine[0].reshape(shape) * y.astype(jnp.float32)
+            y = y + self.affine[1].reshape(shape)
         if self.shortcut is not None:
-            y = y + self.shortcut
-        return nn.relu(y) if self.relu else y
+            y = y + self.shortcut.astype(y.dtype)
+        return (nn.relu(y) if self.relu else y).astype(self.x.dtype)
 
 
 class _Kernel(nn.Module):
@@ -316,6 +316,6 @@ def max_pool(x: Normed) -> Normed:
 
 def _is_native(x: jax.Array, width: int, by: Computation, *, groups: int) -> bool:
     """Whether a native kernel computes this convolution."""
-    if not by.native or groups != 1 or x.dtype != jnp.float32:
+    if not by.native or groups != 1 or x.dtype not in (jnp.float32, by.dtype):
         return False
     return units.supports(x.shape[-1], width, by.dtype)

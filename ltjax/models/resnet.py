@@ -112,4 +112,4 @@ class ResNet(nn.Module):
                 layer = ImageNetBlock(width, stride, self.shape, by, self.zero_residual, name=name)
                 (scale,) = next(scales)
                 y = layer(y, train=train, scale=scale)
-        return jnp.mean(y.value(), axis=(1, 2))
+        return jnp.mean(y.value(), axis=(1, 2), dtype=jnp.float32)

@@ -83,4 +83,4 @@ class ResNetCifar(nn.Module):
                 name = f"stage{stage + 1}_block{block + 1}"
                 layer = CifarBlock(width, stride, by, self.zero_residual, name=name)
                 y = layer(y, train=train, scale=scale)
-        return jnp.mean(y.value(), axis=(1, 2))
+        return jnp.mean(y.value(), axis=(1, 2), dtype=jnp.float32)
