@@ -173,13 +173,14 @@ def _work(
     data_dir: str,
     extras: Extras,
     workdirs: Path | None = None,
+    scratch: str | None = None,
 ) -> tuple[list[tuple[Trial, Run]], records.Line]:
     """Results of the trials of one seed that share a folder, and what computed them."""
     import jax
 
     about = records.environment(f"1 x {jax.local_devices()[0].device_kind}")
     place = contextlib.nullcontext(workdirs / protocol) if workdirs else None
-    with place or tempfile.TemporaryDirectory() as folder:
+    with place or tempfile.TemporaryDirectory(dir=scratch) as folder:
         runner = Runner(PROTOCOLS[protocol], Path(folder), data_dir, extras)
         results = [(trial, runner(trial)) for trial in trials]
     # A worker would keep the programs of all its runs; after a hundred of them memory maps run out.
@@ -242,11 +243,12 @@ def run_trials(
         available = sorted(os.sched_getaffinity(0))
         for index in range(processes):
             cores.put(available[index % len(available)])
-    with ProcessPoolExecutor(processes, context, _start_worker, (cores,)) as pool:
-        futures = [
-            pool.submit(_work, store.protocol, group, data_dir, extras or Extras(), workdirs)
-            for group in groups
-        ]
+    with (
+        tempfile.TemporaryDirectory() as scratch,  # of workers that may be killed
+        ProcessPoolExecutor(processes, context, _start_worker, (cores,)) as pool,
+    ):
+        shared = data_dir, extras or Extras(), workdirs, scratch
+        futures = [pool.submit(_work, store.protocol, group, *shared) for group in groups]
         try:
             for future in as_completed(futures):
                 results, about = future.result()
@@ -259,6 +261,8 @@ def run_trials(
                     )
         except BaseException:  # else the pool would first run all that waits, and keep none of it
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.kill()
             raise
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -175,6 +176,23 @@ if __name__ == "__main__":
 """
 
 
+INTERRUPTED = """
+import os, sys, time, types
+from pathlib import Path
+from experiments import trials
+
+def work(protocol, group, data_dir, extras, workdirs, scratch):
+    Path(scratch, "left").touch()
+    with open(sys.argv[1], "a") as file:
+        file.write(f"{os.getpid()} {scratch}\\n")
+    time.sleep(600)
+
+if __name__ == "__main__":
+    trials._work, trials.missing = work, lambda asked, store: [[]] * 5
+    trials.run_trials([], types.SimpleNamespace(protocol="digits_50"), processes=1)
+"""
+
+
 def runs(process):
     """Whether a process is there and has not ended."""
     try:
@@ -197,6 +215,25 @@ def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path):
     while runs(worker):
         assert time.monotonic() < limit
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux whether a process runs")
+def test_an_interrupted_parent_ends_its_workers_and_what_waits(tmp_path):
+    (tmp_path / "parent.py").write_text(INTERRUPTED)
+    environment = {**os.environ, "PYTHONPATH": str(records.ROOT)}
+    started = tmp_path / "started"
+    command = [sys.executable, str(tmp_path / "parent.py"), str(started)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as parent:
+        limit = time.monotonic() + 60
+        while not (started.exists() and started.read_text()):
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        parent.send_signal(signal.SIGINT)
+        parent.wait(60)
+    (line,) = started.read_text().splitlines()
+    worker, scratch = line.split()
+    assert not runs(int(worker))
+    assert not Path(scratch).exists()
 
 
 @pytest.mark.slow
