@@ -173,9 +173,9 @@ def _subsets(protocol: Protocol) -> Protocol:
 
 # A network that is not too small for stronger augmentation, and the epochs that it needs.
 def _medium(protocol: Protocol) -> Protocol:
-    words = "; but ResNet-20, for 200 epochs, in bfloat16"
+    words = "; but ResNet-20, for 100 epochs, in bfloat16"
     return _with(
-        protocol, words, model__name="resnet20_cifar", model__dtype="bfloat16", train__epochs=200
+        protocol, words, model__name="resnet20_cifar", model__dtype="bfloat16", train__epochs=100
     )
 
 

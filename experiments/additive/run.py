@@ -33,6 +33,7 @@ PARTS: dict[str, str] = {
     "EMA": "optimizer.ema_decay=0.99",
     "stochastic depth": "model.stochastic_depth=0.1",
     "restarts of the cosine": "optimizer.cycles=2",
+    "more weight decay": "optimizer.weight_decay=5e-4",
     "three heads": "model.experts=3",
     "BCL on two views": "loss.contrastive=1.0",
     "ProCo on two views": "loss.contrastive=1.0 loss.contrast=proco",
@@ -41,9 +42,11 @@ PARTS: dict[str, str] = {
 # The parts of `configs/cifar10_lt_strong.py`, and those that a pilot on held-out images had.
 ALL = "the strong recipe's together"
 TWO = "AutoAugment and ProCo together"
+THREE = "AutoAugment, ProCo and more weight decay together"
 TOGETHER = {
     ALL: ("AutoAugment of CIFAR", "Cutout", "SAM", "SWA", "ProCo on two views"),
     TWO: ("AutoAugment of CIFAR", "ProCo on two views"),
+    THREE: ("AutoAugment of CIFAR", "ProCo on two views", "more weight decay"),
 }
 EVERYTHING = (*PARTS, *TOGETHER)
 
