@@ -31,6 +31,7 @@ from experiments import records
 from experiments.protocols import CLASSICAL, HELD_OUT, PROTOCOLS, Protocol, Trial, make_config
 from experiments.store import SCORES, Curve, Result, Run, Store
 from ltjax.errors import InputError
+from ltjax.kernels.allocator import give_back, keep_memory
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -159,6 +160,7 @@ def _start_worker(cores: "Queue[int] | None") -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if cores is not None:
         os.sched_setaffinity(0, {cores.get()})
+    keep_memory()
     import jax
 
     jax.config.update("jax_num_cpu_devices", 1)
@@ -185,6 +187,7 @@ def _work(
         results = [(trial, runner(trial)) for trial in trials]
     # A worker would keep the programs of all its runs; after a hundred of them memory maps run out.
     jax.clear_caches()
+    give_back()
     return results, about
 
 
