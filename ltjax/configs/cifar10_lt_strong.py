@@ -8,11 +8,12 @@ Accuracy:  published top-1 at imbalance factor 100, ResNet-32: BCL 84.3, ProCo 8
            The gain of the whole recipe has not been measured yet; docs/recipes.md has that
            of AutoAugment and ProCo with a smaller network.
 
-Network, data and whitening are those of cifar10_lt; batch 256, rate 0.3, weight decay 2e-4, 400
-epochs, AutoAugment, Cutout and the contrastive branch are those of ProCo (Du et al., TPAMI 2024,
+Network, data and whitening are those of cifar10_lt; batch 256, rate 0.3, 400 epochs, AutoAugment,
+Cutout and the contrastive branch are those of ProCo (Du et al., TPAMI 2024,
 https://github.com/LeapLabTHU/ProCo), here with a cosine of the rate, and with both views augmented
-alike; SAM and averaged parameters as in SURE (Li et al., CVPR 2024). docs/recipes.md names the key
-that turns off each part.
+alike; weight decay 5e-4 is that of PaCo (Cui et al., ICCV 2021,
+https://github.com/dvlab-research/Parametric-Contrastive-Learning); SAM and averaged parameters as
+in SURE (Li et al., CVPR 2024). docs/recipes.md names the key that turns off each part.
 """
 
 from ltjax.configs import cifar10_lt
@@ -31,5 +32,6 @@ def get_config():
     config.train.batch_size = 256
     config.train.epochs = 400
     config.optimizer.learning_rate = 0.3
+    config.optimizer.weight_decay = 5e-4
     config.optimizer.schedule = "cosine"
     return config

@@ -35,6 +35,7 @@ def test_all_parts_of_the_strong_recipe_are_in_its_row():
     assert ours.whitening == dataclasses.replace(strong.whitening, shrinkage=ridge)
     assert ours.augment.policy == strong.augment.policy
     assert ours.optimizer.sam_rho == strong.optimizer.sam_rho
+    assert ours.optimizer.weight_decay == strong.optimizer.weight_decay
     for one in (ours, strong):
         assert one.augment.cutout
         assert one.optimizer.swa_epochs
