@@ -9,6 +9,7 @@ import pytest
 
 from ltjax.kernels.build import load
 from ltjax.models import ModelConfig, make_backbone
+from ltjax.models.layers import DTYPES
 from ltjax.models.resnet import ResNet, Shape
 from tests.helpers import initialized
 
@@ -27,14 +28,17 @@ EVERY = [
 ]
 
 
+def network_of(name, dtype="float32", **options):
+    """A network without its head."""
+    if name == "bottleneck":
+        return ResNet(Shape((1, 1, 1, 1), True), dtype=DTYPES[dtype], **options)
+    return make_backbone(ModelConfig(name=name, head="linear", dtype=dtype), **options)
+
+
 @functools.cache
 def pair(name, **options):
     """The same network by XLA and by native kernels, its variables and images."""
-    if name == "bottleneck":
-        plain, native = (ResNet(Shape((1, 1, 1, 1), True), native=on) for on in (False, True))
-    else:
-        config = ModelConfig(name=name, head="linear")
-        plain, native = (make_backbone(config, native=on, **options) for on in (False, True))
+    plain, native = (network_of(name, native=on, **options) for on in (False, True))
     # Of some draws an output is within rounding of 0, where ReLU takes another side: not of these.
     images = jax.random.normal(jax.random.key(1), NETWORKS[name])
     return plain, native, initialized(plain, images, train=False), images
@@ -105,10 +109,27 @@ def test_one_device_is_four(devices):
     assert relative(grads4, grads) < 2e-5
 
 
-def test_bfloat16_is_native_where_the_cpu_has_it():
-    config = ModelConfig(name="resnet8_cifar", head="linear", dtype="bfloat16")
-    network = make_backbone(config, native=True)
-    _, exact, variables, images = pair("resnet8_cifar")
+@pytest.mark.skipif(not load().tiles, reason="this CPU has no matrix tiles (AMX)")
+@pytest.mark.parametrize("name", EVERY)
+def test_bfloat16_differs_by_rounding(name):
+    network = network_of(name, "bfloat16", native=True)
+    exact, _, variables, images = pair(name)
+    step = jax.jit(lambda v: trained(network, v, images))
+    assert "ltjax_unit_backward" in step.lower(variables).as_text()
+    by_xla = jax.jit(lambda v: trained(network_of(name, "bfloat16"), v, images))
+    wanted = jax.jit(lambda v: trained(exact, v, images))(variables)
+    found, others = step(variables), by_xla(variables)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found))
+    for part, other, right in zip(found[1:], others[1:], wanted[1:], strict=True):
+        # As far from float32 as XLA is in this dtype.
+        assert relative(part, right) < max(1.2 * relative(other, right), 1e-3)
     apply = jax.jit(lambda v: network.apply(v, images, train=False))
-    assert ("ltjax_unit" in apply.lower(variables).as_text()) is load().tiles
     assert relative(apply(variables), exact.apply(variables, images, train=False)) < 0.02
+
+
+@pytest.mark.skipif(load().tiles, reason="this CPU has matrix tiles (AMX)")
+def test_bfloat16_is_by_xla_where_the_cpu_has_no_tiles():
+    network = network_of("resnet8_cifar", "bfloat16", native=True)
+    _, _, variables, images = pair("resnet8_cifar")
+    apply = jax.jit(lambda v: network.apply(v, images, train=False))
+    assert "ltjax_unit" not in apply.lower(variables).as_text()
