@@ -34,6 +34,15 @@ CIFAR_KEYS = ",".join(
         *("plan.every", "loss.tau", "loss.prior", "whitening.momentum", "whitening.groups"),
     )
 )
+# The parts of the additive table that are run with the network of `*_medium`.
+ADDED = " ".join(
+    f'"{part}"'
+    for part in (
+        "more weight decay",
+        "AutoAugment and ProCo together",
+        "AutoAugment, ProCo and more weight decay together",
+    )
+)
 # What makes the results of each experiment, by the name of its folder.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "ablation": tuple(
@@ -52,7 +61,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "additive": (
         with_protocol(
             *("additive", "cifar10_medium"),
-            **{"seeds": "3", "starts": "cw_la", "parts": '"AutoAugment and ProCo together"'},
+            **{"seeds": "3", "starts": "cw_la", "parts": ADDED},
         ),
     ),
     "sensitivity": (

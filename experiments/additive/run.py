@@ -44,7 +44,14 @@ ALL = "the strong recipe's together"
 TWO = "AutoAugment and ProCo together"
 THREE = "AutoAugment, ProCo and more weight decay together"
 TOGETHER = {
-    ALL: ("AutoAugment of CIFAR", "Cutout", "SAM", "SWA", "more weight decay", "ProCo on two views"),
+    ALL: (
+        "AutoAugment of CIFAR",
+        "Cutout",
+        "SAM",
+        "SWA",
+        "more weight decay",
+        "ProCo on two views",
+    ),
     TWO: ("AutoAugment of CIFAR", "ProCo on two views"),
     THREE: ("AutoAugment of CIFAR", "ProCo on two views", "more weight decay"),
 }

@@ -6,7 +6,7 @@ Time:      for GPUs; not measured. A step costs about four times one of cifar10_
            every image, and a second gradient for SAM.
 Accuracy:  published top-1 at imbalance factor 100, ResNet-32: BCL 84.3, ProCo 85.9, SURE 86.9.
            The gain of the whole recipe has not been measured yet; docs/recipes.md has that
-           of AutoAugment and ProCo with a smaller network.
+           of AutoAugment, ProCo and the weight decay with a smaller network.
 
 Network, data and whitening are those of cifar10_lt; batch 256, rate 0.3, 400 epochs, AutoAugment,
 Cutout and the contrastive branch are those of ProCo (Du et al., TPAMI 2024,

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 
-
 @jax.custom_vjp
 def max_pool(x: jax.Array, affine: jax.Array) -> jax.Array:
     """Largest value of `relu(a x + b)` in windows of 3 x 3 with stride 2 and a border of one.

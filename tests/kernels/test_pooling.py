@@ -26,7 +26,7 @@ def by_xla(x, affine):
 @pytest.mark.parametrize("shape", [(3, 8, 9, 16), (9, 7, 6, 48), (1, 1, 2, 32), (17, 5, 1, 64)])
 def test_value_and_gradients_are_those_of_xla(shape, dtype):
     rng = np.random.default_rng(0)
-    # Quarters, so that values are exact in either dtype and windows have ties; scales of both signs.
+    # Quarters: values are exact in either dtype, and windows have ties. Scales have both signs.
     x = (rng.integers(-8, 8, shape) / 4).astype(np.float32)
     affine = (rng.integers(-4, 5, (2, shape[3])) / 2).astype(np.float32)
     y, vjp = jax.vjp(max_pool, jnp.asarray(x, dtype), affine)

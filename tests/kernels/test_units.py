@@ -155,7 +155,7 @@ def test_bfloat16(shape, same, seed):
 
 
 @has_tiles
-@pytest.mark.parametrize("size, stride", [(3, 1), (3, 2), (1, 1), (1, 2)])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 1), (1, 2)])
 @pytest.mark.parametrize("joined", [True, False])
 def test_bfloat16_differs_from_float32_by_rounding(joined, size, stride):
     batch, height, width, into, out = 17, 8, 8, 64, 32
