@@ -1,5 +1,7 @@
 """The commands that make the stored results, as the READMEs show them."""
 
+from experiments.additive import run as additive
+
 
 def command(experiment: str, *, program: str = "run", out: bool = True, **options: str) -> str:
     """The command of an experiment, its results stored where the repository keeps them.
@@ -35,14 +37,7 @@ CIFAR_KEYS = ",".join(
     )
 )
 # The parts of the additive table that are run with the network of `*_medium`.
-ADDED = " ".join(
-    f'"{part}"'
-    for part in (
-        "more weight decay",
-        "AutoAugment and ProCo together",
-        "AutoAugment, ProCo and more weight decay together",
-    )
-)
+ADDED = " ".join(f'"{part}"' for part in (additive.DECAY, additive.TWO, additive.THREE))
 # What makes the results of each experiment, by the name of its folder.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "ablation": tuple(

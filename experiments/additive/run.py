@@ -19,6 +19,7 @@ from experiments.trials import run_and_store, standard_arguments
 
 PROTOCOLS = ("cifar10_small", "cifar100_small", "cifar10_medium", "cifar100_medium")
 STARTS = ("cw_la", "bn_la")
+DECAY = "more weight decay"
 # Techniques, and the keys that turn them on; sizes are those of images of 16 x 16 and 20 epochs.
 PARTS: dict[str, str] = {
     "AutoAugment of CIFAR": "augment.policy=autoaugment_cifar",
@@ -33,7 +34,7 @@ PARTS: dict[str, str] = {
     "EMA": "optimizer.ema_decay=0.99",
     "stochastic depth": "model.stochastic_depth=0.1",
     "restarts of the cosine": "optimizer.cycles=2",
-    "more weight decay": "optimizer.weight_decay=5e-4",
+    DECAY: "optimizer.weight_decay=5e-4",
     "three heads": "model.experts=3",
     "BCL on two views": "loss.contrastive=1.0",
     "ProCo on two views": "loss.contrastive=1.0 loss.contrast=proco",
@@ -43,17 +44,11 @@ PARTS: dict[str, str] = {
 ALL = "the strong recipe's together"
 TWO = "AutoAugment and ProCo together"
 THREE = "AutoAugment, ProCo and more weight decay together"
+_TWO = ("AutoAugment of CIFAR", "ProCo on two views")
 TOGETHER = {
-    ALL: (
-        "AutoAugment of CIFAR",
-        "Cutout",
-        "SAM",
-        "SWA",
-        "more weight decay",
-        "ProCo on two views",
-    ),
-    TWO: ("AutoAugment of CIFAR", "ProCo on two views"),
-    THREE: ("AutoAugment of CIFAR", "ProCo on two views", "more weight decay"),
+    ALL: (*_TWO, "Cutout", "SAM", "SWA", DECAY),
+    TWO: _TWO,
+    THREE: (*_TWO, DECAY),
 }
 EVERYTHING = (*PARTS, *TOGETHER)
 
