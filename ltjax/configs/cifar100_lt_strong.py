@@ -5,7 +5,8 @@ Command:   ltjax --config cifar100_lt_strong --data TFDS_DIR
 Time:      for GPUs; not measured. A step costs about four times one of cifar100_lt: two views of
            every image, and a second gradient for SAM.
 Accuracy:  published top-1 at imbalance factor 100, ResNet-32: BCL 51.9, ProCo 52.8, SURE 57.3.
-           The gain of this recipe and of its parts has not been measured on this data set.
+           The gain of the whole recipe has not been measured yet; docs/recipes.md has that
+           of AutoAugment, ProCo and the weight decay with a smaller network.
 
 As cifar10_lt_strong, on the data of cifar100_lt.
 """
