@@ -53,9 +53,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         with_protocol("choice", "choice_cifar10", seeds="10"),
         with_protocol("choice", "choice_cifar100"),
     ),
-    "additive": tuple(
-        with_protocol("additive", name, seeds="3", starts="cw_la", parts=ADDED)
-        for name in ("cifar10_medium", "cifar100_medium")
+    "additive": (
+        *(
+            with_protocol("additive", name, seeds="3", starts="cw_la", parts=ADDED)
+            for name in ("cifar10_medium", "cifar100_medium")
+        ),
+        with_protocol("additive", "cifar10_small"),
     ),
     "sensitivity": (
         with_protocol("sensitivity", "digits_20"),
