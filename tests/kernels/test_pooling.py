@@ -8,10 +8,11 @@ import pytest
 
 from ltjax.kernels.build import load
 from ltjax.kernels.pooling import max_pool
+from tests.kernels.tiles import has_tiles
 
 DTYPES = [
     jnp.float32,
-    pytest.param(jnp.bfloat16, marks=pytest.mark.skipif(not load().tiles, reason="no AMX")),
+    pytest.param(jnp.bfloat16, marks=has_tiles),
 ]
 pytestmark = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
 

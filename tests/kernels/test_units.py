@@ -13,9 +13,9 @@ from ltjax.kernels import units
 from ltjax.kernels.build import load
 from tests.kernels import reference
 from tests.kernels.reference import CHANNELS, error, normal
+from tests.kernels.tiles import has_tiles
 
 pytestmark = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
-has_tiles = pytest.mark.skipif(not load().tiles, reason="this CPU has no matrix tiles (AMX)")
 
 
 @st.composite

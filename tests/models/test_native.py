@@ -12,6 +12,7 @@ from ltjax.models import ModelConfig, make_backbone
 from ltjax.models.layers import DTYPES
 from ltjax.models.resnet import ResNet, Shape
 from tests.helpers import initialized
+from tests.kernels.tiles import has_tiles
 
 pytestmark = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
 
@@ -109,7 +110,7 @@ def test_one_device_is_four(devices):
     assert relative(grads4, grads) < 2e-5
 
 
-@pytest.mark.skipif(not load().tiles, reason="this CPU has no matrix tiles (AMX)")
+@has_tiles
 @pytest.mark.parametrize("name", EVERY)
 def test_bfloat16_differs_by_rounding(name):
     network = network_of(name, "bfloat16", native=True)

@@ -14,6 +14,7 @@ from ltjax.training.native import choose_native
 from ltjax.training.progress import SilentWatcher, read_metrics
 from ltjax.training.run import run
 from tests.helpers import CONVNET, small_config
+from tests.kernels.tiles import has_tiles
 from tests.training.watchers import KillAt, Notes
 
 needs_kernels = pytest.mark.skipif(load().path is None, reason=load().reason or "built")
@@ -68,10 +69,8 @@ def test_without_a_library_the_run_says_so_and_goes_on(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @needs_kernels
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=has_tiles)])
 def test_a_killed_run_resumes_bit_for_bit(dtype, tmp_path):
-    if dtype == "bfloat16" and not load().tiles:
-        pytest.skip("this CPU has no matrix tiles (AMX)")
     config = wide(model__dtype=dtype)
     whole = run(config, tmp_path / "whole", watcher=SilentWatcher())
     assert whole.result["versions"]["kernels"] == "native"
