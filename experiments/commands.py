@@ -58,7 +58,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
             with_protocol("additive", name, seeds="3", starts="cw_la", parts=ADDED)
             for name in ("cifar10_medium", "cifar100_medium")
         ),
-        with_protocol("additive", "cifar10_small"),
+        with_protocol("additive", "cifar10_small_bfloat16"),
     ),
     "sensitivity": (
         with_protocol("sensitivity", "digits_20"),

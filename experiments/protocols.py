@@ -171,12 +171,15 @@ def _subsets(protocol: Protocol) -> Protocol:
     return _with(protocol, "; every seed has its own subset", data__seed=None)
 
 
+def _in_bfloat16(protocol: Protocol) -> Protocol:
+    return _with(protocol, ", in bfloat16", model__dtype="bfloat16")
+
+
 # A network that is not too small for stronger augmentation, and the epochs that it needs.
 def _medium(protocol: Protocol) -> Protocol:
-    words = "; but ResNet-20, for 100 epochs, in bfloat16"
-    return _with(
-        protocol, words, model__name="resnet20_cifar", model__dtype="bfloat16", train__epochs=100
-    )
+    words = "; but ResNet-20, for 100 epochs"
+    larger = _with(protocol, words, model__name="resnet20_cifar", train__epochs=100)
+    return _in_bfloat16(larger)
 
 
 # The ridge of the rows of experiments/baseline, unless they name another, whatever the default
@@ -198,6 +201,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "choice_cifar100": _choice(_cifar(100, True)),
     "cifar10_small_subsets": _subsets(_cifar(10, True)),
     "cifar100_small_subsets": _subsets(_cifar(100, True)),
+    "cifar10_small_bfloat16": _in_bfloat16(_cifar(10, True)),
+    "cifar100_small_bfloat16": _in_bfloat16(_cifar(100, True)),
     "cifar10_medium": _medium(_cifar(10, True)),
     "cifar100_medium": _medium(_cifar(100, True)),
     "cifar10": _cifar(10, False),

@@ -1,7 +1,7 @@
 """What each technique of the strong recipes adds to whitening, and to BatchNorm, one at a time.
 
-    python -m experiments.additive.run --protocol cifar10_small --data-dir TFDS_DIR [--seeds 5]
-                                       [--out experiments/additive/results]
+    python -m experiments.additive.run --protocol cifar10_small_bfloat16 --data-dir TFDS_DIR
+                                       [--seeds 5] [--out experiments/additive/results]
 
 Every row has the epochs of its start, so that it sees equally many images; what a technique costs
 is in the table. `--starts` and `--parts` choose a part of the rows.
@@ -17,7 +17,12 @@ from experiments.results import Results, files, of_store, results
 from experiments.tables import Cell, compare, percent, rarest, render, values
 from experiments.trials import run_and_store, standard_arguments
 
-PROTOCOLS = ("cifar10_small", "cifar100_small", "cifar10_medium", "cifar100_medium")
+PROTOCOLS = (
+    "cifar10_small_bfloat16",
+    "cifar100_small_bfloat16",
+    "cifar10_medium",
+    "cifar100_medium",
+)
 STARTS = ("cw_la", "bn_la")
 DECAY = "more weight decay"
 # Techniques, and the keys that turn them on; sizes are those of images of 16 x 16 and 20 epochs.

@@ -27,11 +27,12 @@ def test_every_row_can_be_trained_and_changes_the_start(protocol, start):
 
 def test_all_parts_of_the_strong_recipe_are_in_its_row():
     strong = configs.resolve(cifar10_lt_strong.get_config())
-    row = make_config(PROTOCOLS["cifar10_small"], Trial(additive.row_of("cw_la", additive.ALL), 0))
+    protocol = PROTOCOLS["cifar10_small_bfloat16"]
+    row = make_config(protocol, Trial(additive.row_of("cw_la", additive.ALL), 0))
     ours = configs.resolve(row)
     assert ours.loss == strong.loss
     # The protocol has a ridge of its own, whatever that of the recipes becomes.
-    ridge = PROTOCOLS["cifar10_small"].overrides["whitening.shrinkage"]
+    ridge = protocol.overrides["whitening.shrinkage"]
     assert ours.whitening == dataclasses.replace(strong.whitening, shrinkage=ridge)
     assert ours.augment.policy == strong.augment.policy
     assert ours.optimizer.sam_rho == strong.optimizer.sam_rho
