@@ -14,6 +14,7 @@ EXACT_UP_TO = 1500
 # Relative accuracy of an eigenvalue found by Lanczos, and relative residual of a solved system.
 EIGENVALUE_TOLERANCE = 1e-3
 SOLVE_TOLERANCE = 1e-6
+_BLOCK = 1 << 22  # numbers that the dense Hessian holds of the examples at once: 32 MiB
 
 
 class Conditioning(NamedTuple):
@@ -178,12 +179,20 @@ def _ends(values: np.ndarray) -> tuple[float, float, float]:
 
 def _dense(x: np.ndarray, p: np.ndarray, of_classes: np.ndarray) -> np.ndarray:
     """The Hessian in the bases, `[r (C-1), r (C-1)]`."""
-    rows, columns = x.shape[1], of_classes.shape[1]
-    projected = p @ of_classes
-    curvature = np.einsum("nc,ci,cj->nij", p, of_classes, of_classes, optimize=True)
-    curvature -= projected[:, :, None] * projected[:, None, :]
-    dense = np.einsum("na,nij,nb->aibj", x, curvature, x, optimize=True) / len(x)
-    return dense.reshape(rows * columns, rows * columns)
+    rows, classes, columns = x.shape[1], p.shape[1], of_classes.shape[1]
+    outer, of_one = np.zeros((rows * classes,) * 2), np.zeros((rows * classes, rows))
+    step = max(_BLOCK // (rows * classes), 1)
+    for start in range(0, len(x), step):  # the rows x (x) p of all examples may not fit in memory
+        some = x[start : start + step]
+        both = (some[:, :, None] * p[start : start + step, None]).reshape(len(some), -1)
+        outer += both.T @ both
+        of_one += both.T @ some
+    hessian = -outer.reshape(rows, classes, rows, classes)
+    each = np.arange(classes)
+    hessian[:, each, :, each] += of_one.reshape(rows, classes, rows).swapaxes(0, 1)
+    projected = np.tensordot(hessian, of_classes, (3, 0))
+    projected = np.tensordot(projected, of_classes, (1, 0)).transpose(0, 3, 1, 2)
+    return projected.reshape(rows * columns, rows * columns) / len(x)
 
 
 def _kronecker_inverse(

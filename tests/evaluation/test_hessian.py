@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax.errors import InputError
+from ltjax.evaluation import hessian
 from ltjax.evaluation.hessian import conditioning, hessian_product
 
 
@@ -35,6 +36,13 @@ def test_equals_jax_hessian_without_its_null_space(rank):
         assert found.condition_number == pytest.approx(
             values[-1] / values[0], rel=1e-6 if exact else 4e-3
         )
+
+
+def test_dense_does_not_depend_on_how_many_images_are_held_at_once(monkeypatch):
+    x, logits = _case(40, 4, 3)
+    whole = conditioning(x, logits)
+    monkeypatch.setattr(hessian, "_BLOCK", 7 * 12)  # the last block is not full
+    np.testing.assert_allclose(conditioning(x, logits)[:3], whole[:3], rtol=1e-9)
 
 
 def test_product_equals_jax():
