@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.augment.policies import DRAWN, OPERATIONS, apply
+from ltjax.augment.policies import DRAWN, OPERATIONS, apply, each_image
 
 # One of two operations: its name, its probability, and its magnitude from 0 to 9.
 Step = tuple[str, float, int]
@@ -90,22 +90,23 @@ def auto_augment(images: jax.Array, keys: jax.Array, policy: Policy) -> jax.Arra
 
     Source: Cubuk et al., AutoAugment (CVPR 2019), https://arxiv.org/abs/1805.09501
     """
-    which = jnp.asarray([[OPERATIONS.index(s[0]) for s in pair] for pair in policy], jnp.int32)
-    chance = jnp.asarray([[s[1] for s in pair] for pair in policy], jnp.float32)
-    strength = jnp.asarray([[_strength(s) for s in pair] for pair in policy], jnp.float32)
+    which = np.array([[OPERATIONS.index(s[0]) for s in pair] for pair in policy], np.int32)
+    chance = np.array([[s[1] for s in pair] for pair in policy], np.float32)
+    strength = np.array([[_strength(s) for s in pair] for pair in policy], np.float32)
 
     def one(image: jax.Array, key: jax.Array) -> jax.Array:
         pair, *draws = jax.random.split(key, 3)
         row = jax.random.randint(pair, (), 0, len(policy))
+        mine = [jnp.asarray(table)[row] for table in (which, chance, strength)]
         x = image.astype(jnp.float32)
-        for place, draw in enumerate(draws):
+        for draw, operation, probability, magnitude in zip(draws, *mine, strict=True):
             used, sign = jax.random.split(draw)
-            signed = jnp.where(jax.random.bernoulli(sign), 1.0, -1.0) * strength[row, place]
-            changed = apply(x, which[row, place], signed)
-            x = jnp.where(jax.random.uniform(used) < chance[row, place], changed, x)
+            signed = jnp.where(jax.random.bernoulli(sign), 1.0, -1.0) * magnitude
+            changed = apply(x, operation, signed)
+            x = jnp.where(jax.random.uniform(used) < probability, changed, x)
         return jnp.round(x).astype(jnp.uint8)
 
-    return jax.vmap(one)(images, keys)
+    return each_image(one, images, keys)
 
 
 def trivial_augment(images: jax.Array, keys: jax.Array) -> jax.Array:
@@ -130,7 +131,7 @@ def trivial_augment(images: jax.Array, keys: jax.Array) -> jax.Array:
         x = apply(image.astype(jnp.float32), jax.random.randint(choice, (), 0, len(DRAWN)), signed)
         return jnp.round(x).astype(jnp.uint8)
 
-    return jax.vmap(one)(images, keys)
+    return each_image(one, images, keys)
 
 
 def _strength(step: Step) -> float:

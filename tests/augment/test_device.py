@@ -10,7 +10,7 @@ import pytest
 
 from ltjax.augment.device import Augment, augment, cutout, random_erasing, random_flip
 from ltjax.augment.options import POLICY_NAMES, AugmentConfig
-from ltjax.augment.policies import DRAWN, OPERATIONS, apply, rand_augment
+from ltjax.augment.policies import DRAWN, OPERATIONS, apply, each_image, rand_augment
 from ltjax.augment.searched import (
     CIFAR,
     IMAGENET,
@@ -113,6 +113,28 @@ def test_all_operations_are_drawn():
     images = jnp.repeat(IMAGES[:1], 300, axis=0)
     out = np.asarray(jax.jit(lambda i, k: rand_augment(i, k, ops=1, magnitude=9.0))(images, keys))
     assert len({x.tobytes() for x in out}) >= 20  # most operations have two directions
+
+
+def test_images_in_turn_are_those_at_once():
+    def one(image, key):
+        return apply(
+            image.astype(jnp.float32), jax.random.randint(key, (), 0, len(OPERATIONS)), 0.7
+        )
+
+    in_turn = jax.jit(lambda images, keys: each_image(one, images, keys))
+    found = in_turn(IMAGES, KEYS)
+    at_once = jax.jit(jax.vmap(one))
+    np.testing.assert_allclose(found, at_once(IMAGES, KEYS), atol=1e-3)
+    # Of two seeds, too, and only on CPU.
+    seeds = jax.jit(jax.vmap(in_turn))
+    both = seeds(jnp.stack([IMAGES, IMAGES[::-1]]), jnp.stack([KEYS, KEYS[::-1]]))
+    np.testing.assert_array_equal(both, jnp.stack([found, found[::-1]]))
+    traced = in_turn.trace(IMAGES, KEYS)
+    loops = {
+        platform: "stablehlo.while" in traced.lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    assert loops == {"cpu": True, "cuda": False, "tpu": False}
 
 
 def test_policies_name_operations():
