@@ -92,6 +92,8 @@ def test_statistics_are_the_means_of_the_batches_moments(devices):
     raw = state.batch_stats["whitening"]
     assert not np.allclose(state.ema_stats["whitening"]["covariance"], raw["covariance"], rtol=0.01)
     assert state.ema_stats["whitening"]["weight"] == raw["weight"]
+    ridge = pytest.approx(config.whitening.shrinkage, rel=1e-6)
+    assert [stats["shrinkage"] for stats in (state.ema_stats["whitening"], raw)] == [ridge, ridge]
     assert state.variables == {"params": state.ema, "batch_stats": state.ema_stats}
 
 
