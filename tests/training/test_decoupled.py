@@ -252,6 +252,7 @@ def test_linear_heads_only(first, tmp_path):
         run(tmp_path / "run", stage="lws", init_from=str(cosine))
 
 
+@pytest.mark.rounds_alike
 def test_seeds_go_on_from_their_own_networks(tmp_path):
     """Stage two of two seeds at once is stage two of each."""
     seeds = {"seeds": (3, 4), "data__seed": 0}

@@ -178,6 +178,7 @@ def test_only_damaged_checkpoints_stop_and_nothing_is_overwritten(finished, tmp_
     assert left == files
 
 
+@pytest.mark.rounds_alike
 def test_several_seeds(finished, tmp_path):
     config = small_config(seeds=(0, 1))
     with pytest.raises(Killed):
