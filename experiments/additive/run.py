@@ -45,15 +45,15 @@ PARTS: dict[str, str] = {
     "ProCo on two views": "loss.contrastive=1.0 loss.contrast=proco",
     "PaCo on two views": "loss.contrastive=1.0 loss.contrast=paco",
 }
-# The parts of `configs/cifar10_lt_strong.py`, and those that a pilot on held-out images had.
-ALL = "the strong recipe's together"
+# THREE are the parts of `ltjax/configs/cifar10_lt_strong.py`.
 TWO = "AutoAugment and ProCo together"
 THREE = "AutoAugment, ProCo and more weight decay together"
+SIX = "AutoAugment, ProCo, more weight decay, Cutout, SAM and SWA together"
 _TWO = ("AutoAugment of CIFAR", "ProCo on two views")
 TOGETHER = {
-    ALL: (*_TWO, "Cutout", "SAM", "SWA", DECAY),
     TWO: _TWO,
     THREE: (*_TWO, DECAY),
+    SIX: (*_TWO, "Cutout", "SAM", "SWA", DECAY),
 }
 EVERYTHING = (*PARTS, *TOGETHER)
 

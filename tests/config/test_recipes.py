@@ -88,8 +88,8 @@ def test_every_part_of_a_strong_recipe_is_on_and_has_its_switch(name):
     text = (ROOT / "docs" / "recipes.md").read_text().split("## Strong recipes")[1]
     rows = SWITCH.findall(text.split("## The keys")[0])
     mine = [row[1:] for row in rows if name in row[0] or row[0] == "all"]
-    assert len(rows) == 10
-    assert len(mine) == (7 if name == "imagenet_lt_strong" else 8)
+    assert len(rows) == 6
+    assert len(mine) == (4 if name == "imagenet_lt_strong" else 5)
     make = importlib.import_module(f"ltjax.configs.{name}").get_config
     on = configs.resolve(make())
     for key, off in mine:
