@@ -113,15 +113,21 @@ class Minimized(NamedTuple):
         step: jax.Array,
         bet: jax.Array | None,
     ) -> jax.Array:
-        """The classifier's loss; of several heads the mean of theirs, less their diversity."""
+        """The classifier's loss; of several heads the mean of theirs, less their diversity.
+
+        The diversity is that of the logits which the loss adjusts. That of the plain ones would
+        undo logit adjustment: heads differ at least cost where they lower those of rare classes.
+        """
 
         def of(given: LossInputs) -> jax.Array:
             return batch_loss(self.loss, given, data.loss_state, step=step, bet=bet, axis_name=AXIS)
 
         if experts is None:
             return of(inputs)
-        each = [of(inputs._replace(logits=logits)) for logits in experts]
-        return jnp.mean(jnp.stack(each)) - self.diversity * jnp.mean(expert_diversity(experts))
+        heads = [inputs._replace(logits=logits) for logits in experts]
+        adjusted = [self.loss.apply(one, data.loss_state, step=step).logits for one in heads]
+        apart = jnp.mean(expert_diversity(jnp.stack(adjusted)))
+        return jnp.mean(jnp.stack([of(one) for one in heads])) - self.diversity * apart
 
 
 def _bet(batch: Batch, embedded_weight: float | None) -> jax.Array | None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax.errors import InputError
+from ltjax.losses import expert_diversity
 from ltjax.models import ModelConfig, make_head
 from ltjax.serving.load import folded_function, load, logits_function
 from ltjax.training.progress import SilentWatcher
@@ -57,6 +58,25 @@ def test_the_loss_is_the_mean_of_the_heads_less_their_diversity(devices):
         s.gather_metrics([s.step(s.load(0, 1))])["loss"].item() for s in (seeds, single)
     )
     assert found == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_diversity_is_that_of_the_adjusted_logits(devices):
+    """The logits are biases alone, so that the heads tell the same of every image."""
+    losses, biases = [], np.random.default_rng(0).normal(size=(3, 10)).astype(np.float32)
+    for weight in (0.0, 9.0):
+        seeds, _ = train(1, 0, **THREE, method="cw_la", loss__diversity=weight)
+        state = seeds.state_of(0)
+        head = {
+            name: {"dense": {"kernel": jnp.zeros_like(old["dense"]["kernel"]), "bias": bias}}
+            for (name, old), bias in zip(state.params["head"].items(), biases, strict=True)
+        }
+        seeds.take_over([state._replace(params={**state.params, "head": head})])
+        losses.append(seeds.gather_metrics([seeds.step(seeds.load(0, 1))])["loss"].item())
+    counts = np.asarray(seeds.job.data.train.class_counts)
+    adjusted = biases + np.log(counts / counts.sum()).astype(np.float32)
+    apart = float(expert_diversity(adjusted[:, None])[0])
+    assert losses[0] - losses[1] == pytest.approx(9 * apart, rel=1e-4)
 
 
 @pytest.mark.slow
