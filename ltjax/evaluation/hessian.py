@@ -190,9 +190,8 @@ def _dense(x: np.ndarray, p: np.ndarray, of_classes: np.ndarray) -> np.ndarray:
     hessian = -outer.reshape(rows, classes, rows, classes)
     each = np.arange(classes)
     hessian[:, each, :, each] += of_one.reshape(rows, classes, rows).swapaxes(0, 1)
-    projected = np.tensordot(hessian, of_classes, (3, 0))
-    projected = np.tensordot(projected, of_classes, (1, 0)).transpose(0, 3, 1, 2)
-    return projected.reshape(rows * columns, rows * columns) / len(x)
+    dense = np.einsum("acbd,ci,dj->aibj", hessian, of_classes, of_classes, optimize=True) / len(x)
+    return dense.reshape(rows * columns, rows * columns)
 
 
 def _kronecker_inverse(

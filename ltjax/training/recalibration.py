@@ -32,7 +32,7 @@ class Measured(NamedTuple):
 
     Attributes:
       step: of the next batch, `[]` int32.
-      variables: the parameters, and batch statistics, of which a whitening's ridge counts.
+      variables: the parameters, and batch statistics that only give the shapes.
       sums: of each statistic over the batches so far.
     """
 
@@ -96,8 +96,9 @@ def make_measurement_step(
 
     def step(measured: Measured, data: Resident, batch: Batch) -> Measured:
         images = seen(data, batch, measured.step, augment, ways).images
-        past = _blank(measured.variables["batch_stats"])
-        variables = {**measured.variables, "batch_stats": past}
+        # Without a past, so that the update tells of this batch alone.
+        blank = jax.tree.map(jnp.zeros_like, measured.sums)
+        variables = {**measured.variables, "batch_stats": blank}
         _, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
         found = {
             part: _of_batch(stats, _momentum(model, part))
@@ -123,7 +124,7 @@ def recalibrated(
       mapping: devices.
       step: that of `make_measurement_step`, mapped by `mapping.measurement`.
       variables: the parameters and any batch statistics, of which those that are no moments (how
-        much of the past the running statistics hold, and a ridge that is a number) are kept.
+        much of the past the running statistics hold) are kept.
       data: the training images, and the key of the augmentation.
       first: step of the first batch; the randomness of augmentation and mixing is a function of it.
       batches: consecutive batches; at least one.
@@ -147,16 +148,6 @@ _MOMENTS = ("mean", "covariance", "shrinkage")
 def _momentum(model: Classifier, part: str) -> float:
     """The momentum of the batch norms in a part of the network."""
     return float(getattr(getattr(model, part), "momentum", BATCH_NORM_MOMENTUM))
-
-
-def _blank(stats: Any) -> Any:
-    """Statistics without a past, so that an update tells of its batch alone.
-
-    The ridge of a whitening stays: where it is a given number, no batch changes it.
-    """
-    if isinstance(stats, dict):
-        return {name: x if name == "shrinkage" else _blank(x) for name, x in stats.items()}
-    return jnp.zeros_like(stats)
 
 
 def _of_batch(stats: Any, momentum: float) -> Any:

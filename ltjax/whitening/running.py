@@ -228,9 +228,7 @@ def train(
     covariance = _covariance(
         options, running.covariance, rows, whitened, due, rate, mask, axis_name
     )
-    shrinkage = running.shrinkage
-    if isinstance(options.shrinkage, str):
-        shrinkage = jax.lax.stop_gradient(whitened.shrinkage).astype(jnp.float32)
+    shrinkage = jax.lax.stop_gradient(whitened.shrinkage).astype(jnp.float32)
     mean = _move(running.mean, whitened.moments.mean, rate)
     step = None if running.step is None else running.step + 1
     return whitened.output, Running(mean, covariance, shrinkage, weight, step)
