@@ -1,5 +1,6 @@
 """Several heads on one backbone, whose logits are averaged."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -17,8 +18,22 @@ EXPERTS = Option(
 EACH = "experts"
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _gradient_times(x: jax.Array, factor: float) -> jax.Array:
+    """`x`, whose gradient is multiplied on its way back."""
+    return x
+
+
+@_gradient_times.defjvp
+def _(factor, primals, tangents):
+    return primals[0], factor * tangents[0]
+
+
 class Experts(nn.Module):
     """Heads on the same features: `logits = mean_k head_k(z)`.
+
+    Each of K heads learns as it would alone: of a loss that is a mean over heads it gets K times
+    the gradient, and the features get the gradient itself. So heads that are alike train as one.
 
     Attributes:
       heads: the heads, which differ in their initialization.
@@ -32,7 +47,9 @@ class Experts(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """Features `[B, D]` to logits `[B, C]`."""
-        each = jnp.stack([head(z) for head in self.heads])
+        many = len(self.heads)
+        shared = _gradient_times(z, 1 / many)
+        each = _gradient_times(jnp.stack([head(shared) for head in self.heads]), float(many))
         self.sow(EACH, "found", each, lambda _, new: new, lambda: None)
         return jnp.mean(each, axis=0)
 
