@@ -59,6 +59,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
             for name in ("cifar10_medium", "cifar100_medium")
         ),
         with_protocol("additive", "cifar10_small_bfloat16"),
+        with_protocol("additive", "cifar100_small_bfloat16"),
     ),
     "sensitivity": (
         with_protocol("sensitivity", "digits_20"),
