@@ -1,4 +1,6 @@
-"""The diversity of experts against float64 loops."""
+"""The diversity of experts against float64 loops, and numbers of the published code."""
+
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 
 from ltjax.errors import InputError
-from ltjax.losses import expert_diversity
+from ltjax.losses import cross_entropy, expert_diversity
 
 LOGITS = np.random.default_rng(0).normal(size=(3, 5, 4)) * 2
 
@@ -43,3 +45,16 @@ def test_none_where_all_are_alike():
     np.testing.assert_allclose(expert_diversity(same[:1]), 0, atol=1e-6)
     with pytest.raises(InputError, match=r"use \[K, B, C\]"):
         expert_diversity(same[0])
+
+
+def test_numbers_of_the_published_code():
+    golden = np.load(Path(__file__).parent / "golden" / "experts.npz")
+
+    def loss(logits):
+        own = jnp.stack([jnp.mean(cross_entropy(z, golden["labels"])) for z in logits])
+        return jnp.mean(own) - golden["weight"] * jnp.mean(expert_diversity(logits))
+
+    value, slope = jax.value_and_grad(loss)(jnp.asarray(golden["logits"]))
+    # There the experts' losses are added.
+    np.testing.assert_allclose(3 * value, golden["value"], rtol=1e-5)
+    np.testing.assert_allclose(3 * slope, golden["by_logits"], rtol=1e-4, atol=1e-6)

@@ -5,14 +5,16 @@
     git clone https://github.com/FlamieZhu/Balanced-Contrastive-Learning      # at f72d070
     git clone https://github.com/LeapLabTHU/ProCo                             # at af9e78e
     git clone https://github.com/dvlab-research/Parametric-Contrastive-Learning  # at fe56535
+    git clone https://github.com/frank-xwang/RIDE-LongTailRecognition         # at ab8be5c
     python -m tests.losses.golden.make --influence IB-Loss --probabilistic ProCo \
-        --balanced Balanced-Contrastive-Learning --parametric Parametric-Contrastive-Learning
+        --balanced Balanced-Contrastive-Learning --parametric Parametric-Contrastive-Learning \
+        --experts RIDE-LongTailRecognition
 
-`influence.npz`, `balanced.npz`, `probabilistic.npz` and `parametric.npz` hold the inputs of a loss,
-its value, and its gradients; `probabilistic.npz` also the class statistics before and after. A file
-whose checkout is not given stays as it is. None of that code is part of ltjax: it is imported from
-where it lies. Its calls of CUDA are left out, and the gathering over processes, of which there is
-one.
+`influence.npz`, `balanced.npz`, `probabilistic.npz`, `parametric.npz` and `experts.npz` hold the
+inputs of a loss, its value, and its gradients; `probabilistic.npz` also the class statistics before
+and after. A file whose checkout is not given stays as it is. None of that code is part of ltjax: it
+is imported from where it lies. Its calls of CUDA are left out, and the gathering over processes, of
+which there is one.
 """
 
 import argparse
@@ -37,7 +39,7 @@ def published(folder, name):
         sys.argv = before
         sys.path.pop(0)
         for known in list(sys.modules):  # another checkout has them too
-            if known.split(".")[0] in ("loss", "losses", "models", "opts"):
+            if known.split(".")[0] in ("loss", "losses", "model", "models", "opts"):
                 del sys.modules[known]
 
 
@@ -168,6 +170,25 @@ def parametric(folder):
     }
 
 
+def experts(folder):
+    """RIDELoss of three experts without margins, before its temperatures of classes begin."""
+    labels, logits = np.random.RandomState(1).randint(0, 10, 8), leaf(2 * drawn(3, 8, 10))
+    weight = 0.45
+    loss = published(folder, "model.loss").RIDELoss(
+        reweight_epoch=160, additional_diversity_factor=-weight
+    )
+    loss._hook_before_epoch(1)
+    value = loss(logits.mean(0), torch.tensor(labels), {"logits": list(logits)})
+    value.backward()
+    return {
+        "labels": labels,
+        "logits": logits.detach(),
+        "weight": weight,
+        "value": value.detach(),
+        "by_logits": logits.grad,
+    }
+
+
 def main():
     """Writes the files."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -176,6 +197,7 @@ def main():
         "balanced": balanced,
         "probabilistic": probabilistic,
         "parametric": parametric,
+        "experts": experts,
     }
     for name in makers:
         parser.add_argument(f"--{name}", type=Path, help="a checkout of the published code")
