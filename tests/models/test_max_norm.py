@@ -1,4 +1,6 @@
-"""MaxNorm against float64 NumPy, its limits, and a step that leaves the ball."""
+"""MaxNorm against float64 NumPy, its limits, and the published code."""
+
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,3 +45,14 @@ def test_biases_and_others_stay():
     np.testing.assert_array_equal(found["head"]["dense"]["bias"], np.full(4, 9.0))
     lengths = np.linalg.norm(found["head"]["dense"]["kernel"], axis=0)
     np.testing.assert_allclose(lengths, np.minimum(np.linalg.norm(KERNEL, axis=0), 0.5), rtol=1e-6)
+
+
+def test_numbers_of_the_published_code():
+    golden = np.load(Path(__file__).parent / "golden" / "max_norm.npz")
+    radius = radius_of(golden["weight"].T, float(golden["share"]))
+    np.testing.assert_allclose(radius, golden["radius"], rtol=1e-6)
+    found = within(golden["moved"].T, radius)
+    np.testing.assert_allclose(found, golden["projected"].T, rtol=1e-5)
+    lengths = np.linalg.norm(golden["moved"], axis=1)
+    assert (lengths < golden["radius"]).any()
+    assert (lengths > golden["radius"]).any()
