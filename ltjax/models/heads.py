@@ -248,7 +248,7 @@ class MarginCalibrationHead(nn.Module):
       num_classes: C.
 
     Source: Wang et al., Margin Calibration for Long-Tailed Visual Recognition (ACML 2022,
-    https://arxiv.org/abs/2112.07225).
+    https://arxiv.org/abs/2112.07225), as in https://github.com/microsoft/robustlearn/tree/main/marc.
     """
 
     num_classes: int
