@@ -175,15 +175,27 @@ class Store:
             for name in features
         )
 
-    def check(self, names: Sequence[str]) -> None:
-        """Raises `InputError` if the file holds these rows with another configuration."""
+    def check(self, names: Sequence[str], added: Sequence[str] | None = None) -> None:
+        """Refuses rows of another configuration, and to add runs of other code to a row.
+
+        Args:
+          names: the rows.
+          added: those that will get runs; all of them by default.
+
+        Raises:
+          InputError: the file holds such rows, or a row of different kinds of runs.
+        """
         if self.path is not None:
             lines = records.read(self.path)
             for name in names:
                 self._check(lines, name)
             stored = [line for line in lines if line["row"] in names]
             # What is known before a run: all but its device and kernels, which are the stored ones.
-            here = [{**line, **records.environment(line["device"])} for line in stored]
+            here = [
+                {**line, **records.environment(line["device"])}
+                for line in stored
+                if added is None or line["row"] in added
+            ]
             records.require_one_kind(self.path, [*stored, *here])
 
     def _check(

@@ -289,11 +289,12 @@ def run_and_store(
     """The results of trials, those that are stored and those that are run now.
 
     Ends the program with one line and exit code 2 where the stored results are of another
-    configuration or device.
+    configuration or device, or where runs would be added to a row that other code has made.
     """
     store = Store(args.out / f"{protocol}.csv" if args.out else None, protocol)
     try:
-        store.check(list(dict.fromkeys(trial.row for trial in trials)))
+        added = [trial.row for group in missing(trials, store) for trial in group]
+        store.check(list(dict.fromkeys(trial.row for trial in trials)), added)
         run_trials(
             trials,
             store,

@@ -141,6 +141,10 @@ def test_a_row_is_not_added_to_by_other_code(tmp_path):
     mine.check(["ce"])
     with pytest.raises(InputError, match=r"row 'cw' .*sources 'older' and '[0-9a-f]{16}'"):
         mine.check(["cw"])
+    # A row that is complete is shown, whatever code has made it.
+    mine.check(["ce", "cw"], added=["ce"])
+    with pytest.raises(InputError, match="row 'cw' "):
+        mine.check(["ce", "cw"], added=["cw"])
 
 
 def test_subsets_that_follow_the_seed_are_another_setting():
