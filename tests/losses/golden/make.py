@@ -17,30 +17,16 @@ is imported from where it lies. Its calls of CUDA are left out, and the gatherin
 which there is one.
 """
 
-import argparse
-import importlib
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
+from tests.golden import published, write
+
 FOLDER = Path(__file__).parent
 COUNTS = np.array([500, 300, 180, 100, 60, 35, 20, 12, 8, 5])  # IB-Loss knows 10 classes
-
-
-def published(folder, name):
-    """A module of a checkout; those of IB-Loss read the command line when they are imported."""
-    before, sys.argv = sys.argv, ["made"]
-    sys.path.insert(0, str(folder.resolve()))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.argv = before
-        sys.path.pop(0)
-        for known in list(sys.modules):  # another checkout has them too
-            if known.split(".")[0] in ("loss", "losses", "model", "models", "opts"):
-                del sys.modules[known]
 
 
 def drawn(*shape, seed=0, unit=False):
@@ -100,7 +86,7 @@ def probabilistic(folder):
     torch.cuda.FloatTensor = lambda values: torch.tensor(values, dtype=torch.float32)
     adjusted = published(folder / "ProCo_cifar", "loss.logitadjust").LogitAdjust([9, 5, 3, 2])
     loss = module.ProCoLoss(contrast_dim=32, temperature=0.1, num_classes=4)
-    one = argparse.Namespace(world_size=1)
+    one = SimpleNamespace(world_size=1)
     loss._hook_before_epoch(0, 2)
     near = drawn(4, 32, seed=3, unit=True)
 
@@ -189,26 +175,13 @@ def experts(folder):
     }
 
 
-def main():
-    """Writes the files."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    makers = {
-        "influence": influence,
-        "balanced": balanced,
-        "probabilistic": probabilistic,
-        "parametric": parametric,
-        "experts": experts,
-    }
-    for name in makers:
-        parser.add_argument(f"--{name}", type=Path, help="a checkout of the published code")
-    given = parser.parse_args()
-    torch.manual_seed(0)
-    for name, make in makers.items():
-        if getattr(given, name) is None:
-            continue
-        found = {key: np.asarray(x) for key, x in make(getattr(given, name)).items()}
-        np.savez_compressed(FOLDER / f"{name}.npz", **found)
-
+MAKERS = {
+    "influence": influence,
+    "balanced": balanced,
+    "probabilistic": probabilistic,
+    "parametric": parametric,
+    "experts": experts,
+}
 
 if __name__ == "__main__":
-    main()
+    write(__doc__, FOLDER, MAKERS)

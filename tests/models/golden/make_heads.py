@@ -2,21 +2,19 @@
 
     pip install torch
     git clone https://github.com/ShadeAlsha/LTR-weight-balancing              # at e89f292
-    python -m tests.models.golden.make_heads LTR-weight-balancing
+    python -m tests.models.golden.make_heads --max_norm LTR-weight-balancing
 
 The file holds a classifier's weights, the radius that the code takes from them, the weights after
 a step away from there, and their projection. None of that code is part of ltjax: it is imported
 from where it lies.
 """
 
-import argparse
-import importlib
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import torch
+
+from tests.golden import published, write
 
 FOLDER = Path(__file__).parent
 SHARE = 0.1
@@ -24,28 +22,18 @@ SHARE = 0.1
 
 def max_norm(folder):
     """`MaxNorm_via_PGD` of a classifier of seven classes whose vectors differ in length."""
-    sys.path.insert(0, str(folder.resolve()))
-    published = importlib.import_module("utils.regularizers").MaxNorm_via_PGD(thresh=SHARE)
+    norm = published(folder, "utils.regularizers").MaxNorm_via_PGD(thresh=SHARE)
     layer = torch.nn.Linear(5, 7)
     layer.weight.data *= torch.linspace(0.3, 3, 7)[:, None]
     network = SimpleNamespace(encoder=SimpleNamespace(fc=layer))
     found = {"share": SHARE, "weight": layer.weight.detach().clone()}
-    published.setPerLayerThresh(network)
-    found["radius"] = published.perLayerThresh[0]
+    norm.setPerLayerThresh(network)
+    found["radius"] = norm.perLayerThresh[0]
     layer.weight.data += 0.1 * torch.randn(7, 5)
     found["moved"] = layer.weight.detach().clone()
-    published.PGD(network)
+    norm.PGD(network)
     return found | {"projected": layer.weight.detach()}
 
 
-def main():
-    """Writes the file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("max_norm", type=Path, help="a checkout of the published code")
-    torch.manual_seed(0)
-    found = max_norm(parser.parse_args().max_norm)
-    np.savez_compressed(FOLDER / "max_norm.npz", **{key: np.asarray(x) for key, x in found.items()})
-
-
 if __name__ == "__main__":
-    main()
+    write(__doc__, FOLDER, {"max_norm": max_norm})

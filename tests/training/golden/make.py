@@ -2,19 +2,17 @@
 
     pip install torch
     git clone https://github.com/davda54/sam                                  # at 3c3afdb
-    python -m tests.training.golden.make sam
+    python -m tests.training.golden.make --sam sam
 
 The file holds a data set, batches of it, and the parameters of a small network before the first
 step and after each. None of that code is part of ltjax: it is imported from where it lies.
 """
 
-import argparse
-import importlib
-import sys
 from pathlib import Path
 
-import numpy as np
 import torch
+
+from tests.golden import published, write
 
 FOLDER = Path(__file__).parent
 SETTINGS = {"rho": 0.5, "rate": 0.1, "momentum": 0.9, "weight_decay": 0.01}
@@ -22,8 +20,6 @@ SETTINGS = {"rho": 0.5, "rate": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 
 def sam(folder):
     """Four steps of SAM on SGD, whose first pass alone has the weights themselves."""
-    sys.path.insert(0, str(folder.resolve()))
-    published = importlib.import_module("sam").SAM
     images = torch.randn(24, 6)
     labels = torch.randint(0, 4, (24,))
     batches = torch.stack([torch.randperm(24)[:8] for _ in range(4)])
@@ -33,7 +29,7 @@ def sam(folder):
         torch.nn.ReLU(),
         torch.nn.Linear(5, 4),
     )
-    optimizer = published(
+    optimizer = published(folder, "sam").SAM(
         network.parameters(),
         torch.optim.SGD,
         rho=SETTINGS["rho"],
@@ -57,14 +53,5 @@ def sam(folder):
     return found
 
 
-def main():
-    """Writes the file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sam", type=Path, help="a checkout of the published code")
-    torch.manual_seed(0)
-    found = sam(parser.parse_args().sam)
-    np.savez_compressed(FOLDER / "sam.npz", **{key: np.asarray(x) for key, x in found.items()})
-
-
 if __name__ == "__main__":
-    main()
+    write(__doc__, FOLDER, {"sam": sam})
