@@ -40,9 +40,12 @@ CIFAR_KEYS = ",".join(
 ADDED = " ".join(f'"{part}"' for part in (additive.DECAY, additive.TWO, additive.THREE))
 # What makes the results of each experiment, by the name of its folder.
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "ablation": tuple(
-        with_protocol("ablation", name)
-        for name in ("digits", "mnist_100", "cifar10_small", "cifar100_small")
+    "ablation": (
+        *(
+            with_protocol("ablation", name)
+            for name in ("digits", "mnist_100", "cifar10_small", "cifar100_small")
+        ),
+        with_protocol("ablation", "cifar10", rows="ce,crt,posthoc_la", seeds="1"),
     ),
     "baseline": (
         with_protocol("baseline", "baseline_cifar10"),

@@ -164,14 +164,18 @@ class Store:
         """Whether a stored second stage stands on the stored network of its stage one.
 
         The diagnostics of the features before whitening tell: they do not depend on the head. They
-        are stored with six digits, of which the last may differ by rounding.
+        are stored with six digits, of which the last may differ by rounding. In bfloat16 they may
+        differ by more, since a stage that trains nothing does not use native kernels: the condition
+        number by 0.1%, where that of other seeds differs by tens of percent.
         """
         if trial.first is None:
             return True
+        in_float32 = "model.dtype" not in PROTOCOLS[self.protocol].overrides
+        tolerance = 1e-5 if in_float32 else 5e-3
         mine, stage_one = (self.rows.get(t.row, {}).get(t.seed, {}) for t in (trial, trial.first))
         features = [name for name in mine if name.startswith("before_whitening/")]
         return bool(stage_one) and all(
-            math.isclose(mine[name], stage_one.get(name, math.nan), rel_tol=1e-5)
+            math.isclose(mine[name], stage_one.get(name, math.nan), rel_tol=tolerance)
             for name in features
         )
 

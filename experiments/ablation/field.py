@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.protocols import MAIN, stage_one
+from experiments.protocols import Trial
 from experiments.results import Results
 from experiments.store import Curve, Rows
 from experiments.tables import interval, values
@@ -85,8 +85,10 @@ def _accuracies(axes: "Axes", rows: Rows, names: list[str]) -> None:
 
 
 def _curves(axes: "Axes", curves: dict[str, dict[int, Curve]], names: list[str]) -> None:
-    """Balanced accuracy over training, means over seeds."""
+    """Balanced accuracy over training, means over seeds; second stages train for too short."""
     for name in names:
+        if Trial(name, 0).first is not None:
+            continue
         found = list(curves[name].values())
         steps = np.array([at["step"] for at in found[0]])
         mean = np.mean([[at["test/balanced_accuracy"] for at in curve] for curve in found], axis=0)
@@ -100,8 +102,8 @@ def _curves(axes: "Axes", curves: dict[str, dict[int, Curve]], names: list[str])
 def _costs(axes: "Axes", rows: Rows, names: list[str]) -> None:
     """Top-1 against the time of the whole training, that of a stage one included."""
     for name in names:
-        first = stage_one(name) if name in MAIN else None
-        parts = [name] if first is None else [first, name]
+        first = Trial(name, 0).first
+        parts = [name] if first is None else [first.row, name]
         hours = sum(float(np.median(values(rows, part, "seconds"))) for part in parts) / 3600
         top = 100 * values(rows, name).mean()
         axes.plot(hours, top, "o", color=color_of(name))

@@ -95,7 +95,9 @@ def stored(folder: Path) -> dict[str, Rows]:
 def tables(path: Path) -> dict[str, str]:
     """The tables that are made from a file of results, by file name."""
     found = pooled(path)
-    made = {f"{path.stem}.md": table(path.stem, found), f"{path.stem}_parts.md": claims(found)}
+    made = {f"{path.stem}.md": table(path.stem, found)}
+    if text := claims(found):
+        made[f"{path.stem}_parts.md"] = text
     if any(name in found.rows for name in LOSSES):
         made[f"{path.stem}_losses.md"] = losses_table(found)
     if text := replication(path):
@@ -154,12 +156,15 @@ CLAIMS = {
 
 
 def claims(found: Results) -> str:
-    """What each part adds to top-1 and to the rare classes, as Markdown."""
+    """What each part adds to top-1 and to the rare classes, as Markdown.
+
+    Empty where no two rows have two seeds in common.
+    """
     lines: list[list[Cell]] = [
         [words, f"`{name}` − `{reference}`", *cells]
         for words, (name, reference), cells in _claimed(found)
     ]
-    return render(["part", "rows", "top-1", rarest(found.rows)], lines)
+    return render(["part", "rows", "top-1", rarest(found.rows)], lines) if lines else ""
 
 
 def gains(found: Results) -> dict[tuple[str, str], tuple[str, str]]:
@@ -171,11 +176,11 @@ def gains(found: Results) -> dict[tuple[str, str], tuple[str, str]]:
 
 def _claimed(found: Results) -> list[tuple[str, tuple[str, str], list[Cell]]]:
     """Words, rows, and differences in top-1 and in the rarest group, of the parts there are."""
-    columns = ("accuracy", rarest(found.rows))
+    column = rarest(found.rows)
     return [
-        (words, pair, [compare(found, *pair, column) for column in columns])
+        (words, pair, [top, compare(found, *pair, column)])
         for words, pair in CLAIMS.items()
-        if set(pair) <= found.rows.keys()
+        if (top := compare(found, *pair)) is not None
     ]
 
 

@@ -151,9 +151,9 @@ def test_subsets_that_follow_the_seed_are_another_setting():
     assert fingerprint("cifar10_small", "ce") != fingerprint("cifar10_small_subsets", "ce")
 
 
-def second_stages(features):
+def second_stages(features, protocol="digits_20"):
     """Results in memory: a network, and its second stages on the features of their own runs."""
-    mine = Store(None, "digits_20")
+    mine = Store(None, protocol)
     for row, value in features.items():
         result = {**RUN.result, "before_whitening/effective_rank": value}
         mine.put(Trial(row, 3), Run(result, []), ABOUT)
@@ -175,6 +175,14 @@ def test_second_stages_stand_on_the_stored_network():
     alone = second_stages({"cw_crt": 5.5})
     assert missing(ask[1:], alone) == [ask]
     assert missing([Trial("cw_crt", 0)], alone) == [[Trial("cw", 0), Trial("cw_crt", 0)]]
+
+
+@pytest.mark.parametrize(("value", "same"), [(5.505, True), (5.55, False)])
+def test_in_bfloat16_other_kernels_measure_the_same_network(value, same):
+    trial = Trial("cw_posthoc_la", 3)
+    features = {"cw": 5.5, "cw_posthoc_la": value}
+    assert second_stages(features, "cifar10").same_network(trial) is same
+    assert not second_stages(features).same_network(trial)
 
 
 @pytest.mark.parametrize("path", [path for path in STORED if path.parts[-3] == "ablation"], ids=str)

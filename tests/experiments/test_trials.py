@@ -102,6 +102,8 @@ def test_parts_are_differences_of_rows_that_exist():
     text = ablation.claims(Results(rows, Splits(0.25)))
     assert "| whitening, plain loss | `cw` − `ce` | **+10.0** [+10.0, +10.0] | +0.0" in text
     assert "`ce_b3rs`" not in text
+    one = {name: {0: seeds[0]} for name, seeds in rows.items()}
+    assert ablation.claims(Results(one, Splits(0.25))) == ""
 
 
 def test_agreement_sees_a_difference():
