@@ -3,8 +3,8 @@
     python -m experiments.artifacts --runs FOLDER --out FOLDER
 
 FOLDER has workdirs, at any depth, such as those that `--workdirs` of the experiments keeps. Each
-network gets a folder of an export with the run's `config.json`, and `SHA256SUMS` names every file,
-as `sha256sum --check` reads it. Runs that are not finished are left out, and named.
+network gets a folder of an export, and `SHA256SUMS` names every file, as `sha256sum --check` reads
+it. Runs that are not finished are left out, and named.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from pathlib import Path
 from ltjax.errors import InputError
 from ltjax.serving import export
 from ltjax.serving.load import load_all
-from ltjax.training.workdir import write_together
 
 SUMS = "SHA256SUMS"
 
@@ -55,10 +54,9 @@ def publish(folder: Path, out: Path) -> list[str]:
             left.append(str(e))
             continue
         name = name_of(workdir, folder)
-        for seed, trained in zip(networks[0].config.seeds, networks, strict=True):
-            target = out / (name if len(networks) == 1 else f"{name}-seed-{seed}")
+        for trained in networks:
+            target = out / (name if len(networks) == 1 else f"{name}-seed-{trained.config.seed}")
             export.write(trained, target, platforms=export.PLATFORMS)
-            write_together(target, {"config.json": (workdir / "config.json").read_bytes()})
     return left
 
 

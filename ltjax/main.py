@@ -212,8 +212,8 @@ def _define_serving_flags(own: dict[str, Any]) -> None:
     flags.DEFINE_enum(
         "format",
         "stablehlo",
-        ["stablehlo", "onnx"],
-        "export: onnx writes model.onnx besides.",
+        ["stablehlo", "onnx", "safetensors"],
+        "export: onnx writes model.onnx besides; safetensors only what ltjax needs, no program.",
         **own,
     )
     flags.DEFINE_integer("top_k", 5, "predict: number of classes to list per image.", **own)

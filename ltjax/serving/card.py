@@ -36,31 +36,28 @@ def weights(trained: Trained) -> bytes:
       Content of a `.safetensors` file.
     """
     flat = flatten_dict(dict(trained.variables), sep="/")
-    arrays = {name: np.ascontiguousarray(value) for name, value in flat.items()}
+    arrays = {name: np.asarray(value, order="C") for name, value in flat.items()}
     pixels = {name: trained.dataset[name] for name in ("mean", "std")}
-    about = {
-        "library": "ltjax",
-        "method": trained.config.method,
-        "model": trained.config.model.name,
-        NORMALIZATION: json.dumps(pixels),
-    }
-    return bytes(save(arrays, metadata=about))
+    # One entry: the library writes several in an order that changes from one export to the next.
+    return bytes(save(arrays, metadata={NORMALIZATION: json.dumps(pixels)}))
 
 
-def card(trained: Trained) -> str:
+def card(trained: Trained, *, has_program: bool = True) -> str:
     """The model card: what the network does, how well, and how to run it.
 
     Args:
       trained: network.
+      has_program: whether the export has the program `run.py` and `model.stablehlo`.
 
     Returns:
       Markdown with a YAML header.
     """
-    run, dataset = trained.run, trained.dataset
+    config, dataset, result = trained.config, trained.dataset, trained.run.result
+    how = config.method if config.stage == "one" else f"{config.method} and {config.stage}"
     counts = dataset["class_counts"]
     size, given = " x ".join(map(str, trained.image_shape)), len(trained.image_shape) == 1
     takes = f"{size} given features" if given else f"images of {size}"
-    rows = [f"| {name} | {_shown(run.result['test'].get(key))} |" for name, key in _SCORES]
+    rows = [f"| {name} | {_shown(trained.scores.get(key))} |" for name, key in _SCORES]
     classes = [
         f"| {_cell(name)} | {count:,} |"
         for name, count in zip(dataset["class_names"], counts, strict=True)
@@ -68,11 +65,11 @@ def card(trained: Trained) -> str:
     return "\n".join(
         [
             _HEADER,
-            f"# {_cell(dataset.get('name', 'images'))}, {trained.config.method}",
+            f"# {_cell(dataset.get('name', 'images'))}, {_cell(how)}",
             "",
-            f"A {trained.config.model.name} for {takes} and "
+            f"A {config.model.name} for {takes} and "
             f"{len(counts)} classes with {max(counts):,} to {min(counts):,} training images each, "
-            f"trained by ltjax with the method `{trained.config.method}`.",
+            f"trained by ltjax: `{how}`.",
             "",
             "| test score | |",
             "|---|---|",
@@ -81,13 +78,16 @@ def card(trained: Trained) -> str:
             "## Use",
             "",
             "```",
-            "pip install jax numpy flatbuffers opencv-python-headless",
-            f"python run.py {'FEATURES.npy' if given else 'PICTURES  # one, or a folder of them'}",
+            "ltjax --mode=predict --workdir THIS_FOLDER --input "
+            f"{'FEATURES' if given else 'PICTURES'} --output predictions.csv",
             "```",
             "",
-            "`model.stablehlo` is the network as a function, `model.json` says "
-            "what it takes and gives, and `model.safetensors` has the weights by name.",
+            "ltjax takes this folder as it takes the workdir of a run, also in "
+            "`--mode=evaluate`. `model.safetensors` has the weights by name, `config.json` and "
+            "`result.json` say how it was trained and how well it did: configuration "
+            f"{_told(result, 'configuration')}, code {_told(result.get('versions', {}), 'code')}.",
             "",
+            *(_program_use(given) if has_program else ()),
             "## Classes",
             "",
             "| class | training images |",
@@ -98,6 +98,21 @@ def card(trained: Trained) -> str:
     )
 
 
+def _program_use(given: bool) -> list[str]:
+    return [
+        "Without ltjax:",
+        "",
+        "```",
+        "pip install jax numpy flatbuffers opencv-python-headless",
+        f"python run.py {'FEATURES.npy' if given else 'PICTURES  # one, or a folder of them'}",
+        "```",
+        "",
+        "`model.stablehlo` is the network as a function, and `model.json` says what it takes and "
+        "gives.",
+        "",
+    ]
+
+
 _SCORES = (
     ("top-1 accuracy", "accuracy"),
     ("balanced accuracy", "balanced_accuracy"),
@@ -106,6 +121,10 @@ _SCORES = (
     ("few-shot accuracy", "few"),
     ("ECE", "ece"),
 )
+
+
+def _told(facts: dict[str, Any], name: str) -> str:
+    return f"`{facts[name]}`" if facts.get(name) else "unknown"
 
 
 def _shown(value: Any) -> str:

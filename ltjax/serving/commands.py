@@ -83,13 +83,13 @@ def _export(given: flags.FlagValues, config: Config) -> None:
         check_onnx()
     trained = load(given.workdir, given.checkpoint)
     folded = exporting.write(trained, output, platforms=given.platforms, format=given.format)
-    how = "folded into one" if folded else "kept apart"
     takes = "PICTURES" if len(trained.image_shape) == 3 else "FEATURES.npy"
-    print(
-        f"{one_line(output)}: {'model.onnx, ' if given.format == 'onnx' else ''}"
-        f"model.stablehlo, model.json, run.py, model.safetensors, README.md "
-        f"(whitening and classifier {how}); python {one_line(Path(output) / 'run.py')} {takes}"
+    how = "folded into one" if folded else "kept apart"
+    program = (
+        f" (whitening and classifier {how}); python {one_line(Path(output) / 'run.py')} {takes}"
     )
+    names = [name for name in exporting.FILES if (Path(output) / name).exists()]
+    print(f"{one_line(output)}: {', '.join(names)}{program if 'run.py' in names else ''}")
 
 
 def _ignored(line: str) -> None:

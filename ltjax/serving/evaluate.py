@@ -69,7 +69,8 @@ def evaluate(
     )
     groups = run.config.evaluation.thresholds
     logits = [_logits(network, test) for network in networks]
-    result = scores_of_seeds(test.labels, logits, counts, seeds=run.config.seeds, **groups)
+    seeds = [network.config.seed for network in networks]
+    result = scores_of_seeds(test.labels, logits, counts, seeds=seeds, **groups)
     fitted = corrections(run)
     if checkpoint == "best":
         fitted = {"temperature": Correction(temperature=networks[0].temperature)}

@@ -1,7 +1,7 @@
-"""A trained network as a file that runs with jax alone: StableHLO by `jax.export`."""
+"""A trained network as files: a program for jax alone (`jax.export`), its weights, its record."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -9,15 +9,17 @@ import jax.numpy as jnp
 from jax import export as jax_export
 
 from ltjax.errors import InputError, one_line, require
+from ltjax.evaluation.calibration import Correction
 from ltjax.serving.card import card, weights
-from ltjax.serving.load import Trained, folded_function
+from ltjax.serving.load import Trained, corrections, folded_function
 from ltjax.serving.onnx import as_onnx
+from ltjax.serving.record import RECORD, WEIGHTS, record
 from ltjax.training.stored import read_json
 from ltjax.training.workdir import as_json, write_together
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
-FORMATS = ("stablehlo", "onnx")
+FORMATS = ("stablehlo", "onnx", "safetensors")
 
 # What an export may write, and the keys by which its `model.json` is known again.
 FILES = (
@@ -25,8 +27,9 @@ FILES = (
     "model.stablehlo",
     "model.onnx",
     "run.py",
-    "model.safetensors",
+    WEIGHTS,
     "README.md",
+    *RECORD,
 )
 MARKS = {"classes", "normalised_inside", "temperature", "folded"}
 
@@ -82,19 +85,19 @@ def write(
     platforms: Sequence[str] = ("cpu",),
     format: str = "stablehlo",
 ) -> bool:
-    """Writes `model.stablehlo`, `model.json`, `run.py`, `model.safetensors` and a model card.
+    """Writes a network as a program, its weights, and what `--workdir` needs to take it as a run.
 
-    The function takes uint8 images `[b, H, W, C]`, or float32 features `[b, D]`, for any `b`,
+    The program takes uint8 images `[b, H, W, C]`, or float32 features `[b, D]`, for any `b`,
     normalizes them and gives float32 logits `[b, classes]`.
 
     Args:
       trained: network.
-      folder: where to write; it is made where it is absent.
-      platforms: some of `PLATFORMS`.
-      format: "stablehlo", or "onnx" for `model.onnx` besides.
+      folder: where to write `FILES`; it is made where it is absent.
+      platforms: of the program, some of `PLATFORMS`.
+      format: "stablehlo"; "onnx" for `model.onnx` besides; "safetensors" for no program.
 
     Returns:
-      Whether whitening and classifier are folded into one affine map.
+      Whether whitening and classifier are folded into one affine map in the program.
 
     Raises:
       InputError: an unknown platform or format, a folder that cannot be written, or one with files
@@ -103,11 +106,8 @@ def write(
     check_platforms(platforms)
     require(format in FORMATS, "format", format, f"one of {', '.join(FORMATS)}")
     check_folder(folder)
-    function, folded = folded_function(trained)
-    batch = jax_export.symbolic_shape("b")[0]
     dtype = jnp.dtype(jnp.uint8 if len(trained.image_shape) == 3 else jnp.float32)
-    shape = jax.ShapeDtypeStruct((batch, *trained.image_shape), dtype)
-    exported = jax_export.export(jax.jit(function), platforms=list(platforms))(shape)
+    function, folded = folded_function(trained)
     facts = {
         "classes": trained.dataset["class_names"],
         "input": {"shape": ["b", *trained.image_shape], "dtype": dtype.name},
@@ -119,16 +119,22 @@ def write(
         "method": trained.config.method,
         "jax": jax.__version__,
     }
-    path = Path(folder)
+    fitted = {"temperature": Correction(temperature=trained.temperature)}
+    if trained.scores:  # it is the network of `result.json`, and so are its corrections
+        fitted = corrections(trained.run)
+    has_program = format != "safetensors"
     contents = {
         "model.json": as_json(facts),
-        "model.stablehlo": bytes(exported.serialize()),
-        "run.py": PROGRAM.read_bytes(),
-        "model.safetensors": weights(trained),
-        "README.md": card(trained).encode(),
+        WEIGHTS: weights(trained),
+        "README.md": card(trained, has_program=has_program).encode(),
+        **record(trained.run, trained.scores, fitted),
     }
+    if has_program:
+        contents["model.stablehlo"] = _program(function, trained.image_shape, dtype, platforms)
+        contents["run.py"] = PROGRAM.read_bytes()
     if format == "onnx":
-        contents["model.onnx"] = as_onnx(function, shape.shape[1:], dtype)
+        contents["model.onnx"] = as_onnx(function, trained.image_shape, dtype)
+    path = Path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_together(path, contents)
@@ -137,3 +143,15 @@ def write(
     except OSError as e:
         raise InputError(f"--output {path} cannot be written ({e.strerror}); give another") from e
     return folded
+
+
+def _program(
+    function: Callable[[jax.Array], jax.Array],
+    shape: tuple[int, ...],
+    dtype: jnp.dtype,
+    platforms: Sequence[str],
+) -> bytes:
+    batch = jax_export.symbolic_shape("b")[0]
+    images = jax.ShapeDtypeStruct((batch, *shape), dtype)
+    exported = jax_export.export(jax.jit(function), platforms=list(platforms))(images)
+    return bytes(exported.serialize())

@@ -1,7 +1,8 @@
-"""A trained network, read from its workdir alone: without its data set."""
+"""A trained network, read from its workdir or its export alone: without its data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +10,12 @@ import jax.numpy as jnp
 
 from ltjax.augment.device import normalize
 from ltjax.config import Config
+from ltjax.errors import InputError
 from ltjax.evaluation.calibration import Correction
 from ltjax.models import Classifier, Outputs
+from ltjax.serving.record import is_export, of_seed, read_variables
+from ltjax.training import devices
 from ltjax.training.build import model_of
-from ltjax.training.devices import Mapping, choose_devices
 from ltjax.training.restore import restore_states
 from ltjax.training.workdir import FinishedRun, read_finished
 from ltjax.whitening import fold_into_dense
@@ -23,12 +26,13 @@ class Trained(NamedTuple):
     """One seed's network and what it needs to know.
 
     Attributes:
-      run: its finished run.
+      run: its finished run, as one of this seed alone.
       model: network.
       variables: parameters, statistics and frozen whitening roots.
       temperature: fitted on held-out training images, 1 where none were held out.
       balanced: makes the logits fit balanced classes, fitted on the same images; None where none
         were held out, or it was fitted to another network.
+      scores: on the test images of the run; empty where `result.json` tells of another network.
     """
 
     run: FinishedRun
@@ -36,6 +40,7 @@ class Trained(NamedTuple):
     variables: dict[str, Any]
     temperature: float
     balanced: Correction | None = None
+    scores: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def path(self) -> Path:
@@ -62,7 +67,7 @@ def load_all(workdir: str | Path, checkpoint: str = "result") -> list[Trained]:
     """Reads the network of every seed.
 
     Args:
-      workdir: of a finished run.
+      workdir: of a finished run, or an export.
       checkpoint: "result" for the network that `result.json` tells of, or "best" for the best one
         on held-out images.
 
@@ -73,21 +78,39 @@ def load_all(workdir: str | Path, checkpoint: str = "result") -> list[Trained]:
       InputError: the run is not finished, or its checkpoint cannot be read.
     """
     run = read_finished(workdir)
-    states = restore_states(run, Mapping(choose_devices(1)[:1]), checkpoint=checkpoint)
+    if is_export(run) and checkpoint != "result":
+        raise InputError(
+            f"--checkpoint = {checkpoint} is not allowed with {run.path}: an export has one "
+            "network; leave it out"
+        )
     model = model_of(run.config, run.num_classes)
     image = jnp.zeros((1, *run.image_shape), jnp.float32)
     roots = jax.jit(lambda variables: freeze(model, variables, image, train=False))
-    temperature, balanced = _fitted(run, checkpoint)
-    return [Trained(run, model, roots(state.variables), temperature, balanced) for state in states]
+    if is_export(run):
+        key = jax.random.key(0)
+        like = jax.eval_shape(lambda key: roots(model.init(key, image, train=False)), key)
+        every = [read_variables(run, like)]
+    else:
+        one = devices.Mapping(devices.choose_devices(1)[:1])
+        states = restore_states(run, one, checkpoint=checkpoint)
+        every = [roots(state.variables) for state in states]
+    return [
+        Trained(of_seed(run, seed), model, variables, *_known(run, index, checkpoint))
+        for index, (seed, variables) in enumerate(zip(run.config.seeds, every, strict=True))
+    ]
 
 
-def _fitted(run: FinishedRun, checkpoint: str) -> tuple[float, Correction | None]:
-    """The temperature and the adjustment that were fitted to a checkpoint's network."""
+def _known(
+    run: FinishedRun, index: int, checkpoint: str
+) -> tuple[float, Correction | None, Mapping[str, Any]]:
+    """Temperature, adjustment and scores of the network of a seed."""
     best = run.best
     if checkpoint == "best" and best and best["step"] != run.result["train"].get("kept_step"):
-        return best["temperature"], None
+        return best["temperature"], None, {}
     fitted = corrections(run)
-    return fitted.get("temperature", Correction()).temperature, fitted.get("logit_adjustment")
+    scores = run.result.get("per_seed", [run.result["test"]])[index]
+    temperature = fitted.get("temperature", Correction()).temperature
+    return temperature, fitted.get("logit_adjustment"), scores
 
 
 def corrections(run: FinishedRun) -> dict[str, Correction]:

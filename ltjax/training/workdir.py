@@ -22,7 +22,7 @@ from ltjax.training.safety import locked
 from ltjax.training.store import fetched
 from ltjax.training.stored import checked_dataset, checked_result, read_object
 
-# What a run writes in its folder and reads again.
+# What a run writes in its folder and reads again, and the weights of an export.
 RUN_FILES = (
     "config.json",
     "dataset.json",
@@ -30,6 +30,7 @@ RUN_FILES = (
     "result.json",
     "evaluation.json",
     "diagnostics.json",
+    "model.safetensors",
 )
 
 
