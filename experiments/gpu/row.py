@@ -73,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _stored(args: argparse.Namespace) -> int:
     store, seeds = Store(args.out / f"{args.protocol}.csv", args.protocol), range(args.seeds)
-    store.check([args.row])
-    if all(Trial(args.row, seed) in store for seed in seeds):
+    complete = all(Trial(args.row, seed) in store for seed in seeds)
+    store.check([args.row], added=[] if complete else None)
+    if complete:
         return 0
     runs = trained(args.protocol, args.row, seeds, args.data_dir, args.out)
     about = records.environment(records.devices())

@@ -131,3 +131,8 @@ def test_a_row_of_two_seeds_is_stored_and_not_run_again(tmp_path, capsys, monkey
     assert rows.main(words) == 0
     assert (tmp_path / "digits_20.csv").read_text() == text
     assert capsys.readouterr().out.count("seed ") == 2
+    # Other code shows what is there, and adds nothing to it.
+    monkeypatch.setattr(records, "environment", lambda device: {"sources": "other"})
+    assert rows.main(words) == 0
+    assert rows.main([*words, "--seeds", "3"]) == 2
+    assert "mixes runs of different kinds" in capsys.readouterr().err
