@@ -1,14 +1,16 @@
-"""The field's protocol: published values, what is kept of its runs, and their picture."""
+"""The field's protocol: published values, what is kept of its runs, their measures and picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments.measures import MEASURES, flat, is_shown, text_of
 from experiments.protocols import Trial
 from experiments.results import Results
 from experiments.store import Curve, Rows
-from experiments.tables import interval, values
+from experiments.tables import Cell, interval, render, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,6 +56,33 @@ PUBLISHED = {
         "SURE": "57.3 (protocol unknown)",
     },
 }
+
+
+def measures(rows: Rows, names: Sequence[str]) -> str:
+    """Diagnostics of the networks, means over seeds, as Markdown.
+
+    Condition numbers are averaged as logarithms.
+
+    Args:
+      rows: the results of a protocol.
+      names: which rows, in order; those that are not there are left out.
+    """
+    found = flat(rows)
+    lines: list[list[Cell]] = [
+        [
+            f"`{name}`",
+            *(
+                text_of(values(found, name, measure).mean(), measure)
+                if is_shown(found, name, measure)
+                else "the same"
+                for measure in MEASURES
+            ),
+        ]
+        for name in names
+        if name in found
+    ]
+    return render(["row", *(words for words, _ in MEASURES.values())], lines)
+
 
 GROUPS = {"many": "^", "medium": "s", "few": "v"}
 PLAIN, WHITENED = "tab:gray", "tab:blue"

@@ -12,7 +12,7 @@ agree.
 import argparse
 from pathlib import Path
 
-from experiments.ablation.field import CURVES, FIELD, PUBLISHED, figure
+from experiments.ablation.field import CURVES, FIELD, PUBLISHED, figure, measures
 from experiments.protocols import CLASSICAL, LOSSES, MAIN, PROTOCOLS, ROWS, Trial, stage_one
 from experiments.results import Results, of_store, pooled, results
 from experiments.store import Rows, read, read_curves
@@ -59,9 +59,13 @@ def table(protocol: str, found: Results) -> str:
     """The main rows of a protocol."""
     recipe = PROTOCOLS[protocol].config.removeprefix("configs.").removesuffix("_lt")
     published = PUBLISHED.get(recipe, {})
-    # Of the field's protocol also settings that are tried at its full length.
+    return accuracy_table(found, in_order(protocol, found), REFERENCES, published=published)
+
+
+def in_order(protocol: str, found: Results) -> list[str]:
+    """The rows of a table; of the field's protocol also settings tried at its full length."""
     tried = [name for name in found.rows if name not in ROWS] if protocol in FIELD else []
-    return accuracy_table(found, [*CLASSICAL, *MAIN, *tried], REFERENCES, published=published)
+    return [*CLASSICAL, *MAIN, *tried]
 
 
 def losses_table(found: Results) -> str:
@@ -98,6 +102,8 @@ def tables(path: Path) -> dict[str, str]:
     made = {f"{path.stem}.md": table(path.stem, found)}
     if text := claims(found):
         made[f"{path.stem}_parts.md"] = text
+    if path.stem in FIELD:
+        made[f"{path.stem}_measures.md"] = measures(found.rows, in_order(path.stem, found))
     if any(name in found.rows for name in LOSSES):
         made[f"{path.stem}_losses.md"] = losses_table(found)
     if text := replication(path):

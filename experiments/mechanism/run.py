@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.measures import MEASURES, flat, is_shown, text_of
 from experiments.mechanism.stability import PLANS
 from experiments.protocols import EQUAL_SIZE, Trial
 from experiments.results import Results, design
@@ -31,29 +32,6 @@ CURVES = {
     "after_whitening/effective_rank": "effective rank, classifier's input",
 }
 BAND = "lines: means over seeds; bands: ± one standard deviation"
-# Name in the results, words, whether it is shown on a logarithmic scale.
-MEASURES = {
-    "before_whitening/mean_abs_correlation": ("mean correlation of the features", False),
-    "before_whitening/effective_rank": ("effective rank of the features", False),
-    "before_whitening/condition_number": ("condition number of their covariance", True),
-    "after_whitening/mean_abs_correlation": ("mean correlation, classifier's input", False),
-    "after_whitening/effective_rank": ("effective rank, classifier's input", False),
-    "classifier/hessian_condition_number": ("condition number of the Hessian", True),
-    "classifier/mean_abs_gradient_cosine": ("mean cosine of class gradients", False),
-}
-
-
-def flat(rows: Rows) -> Rows:
-    """The accuracy and the measures of rows, those on a logarithmic scale as logarithms."""
-    found: Rows = {}
-    for name, seeds in rows.items():
-        for seed, result in seeds.items():
-            line = {"accuracy": result["accuracy"]}
-            for measure, (_, logarithmic) in MEASURES.items():
-                value = result[measure]
-                line[measure] = float(np.log10(value)) if logarithmic else value
-            found.setdefault(name, {})[seed] = line
-    return found
 
 
 def joined(stores: dict[int, Rows]) -> Rows:
@@ -63,22 +41,6 @@ def joined(stores: dict[int, Rows]) -> Rows:
         for factor, rows in stores.items()
         for name, seeds in flat(rows).items()
     }
-
-
-def is_shown(rows: Rows, name: str, measure: str) -> bool:
-    """Whether a measure of the classifier's input is another number than that of the features.
-
-    It is the same where there is no layer between them, and so are correlations where each channel
-    is divided by its deviation; a table that counted them twice would test them twice.
-    """
-    before = measure.replace("after_whitening/", "before_whitening/")
-    if before == measure:
-        return True
-    return not np.allclose(values(rows, name, measure), values(rows, name, before), rtol=1e-4)
-
-
-def _show(value: float, measure: str) -> str:
-    return f"{10**value:.3g}" if MEASURES[measure][1] else f"{value:.3g}"
 
 
 def _factor(found: Difference, p: float) -> str:
@@ -109,7 +71,7 @@ def table(stores: dict[int, Rows]) -> str:
             at = [f"{name} at {factor}" for factor in (low, high)]
             if not all(row in found.rows and is_shown(found.rows, row, measure) for row in at):
                 continue
-            cells = [_show(values(found.rows, row, measure).mean(), measure) for row in at]
+            cells = [text_of(values(found.rows, row, measure).mean(), measure) for row in at]
             change = _change(found, at[1], at[0], measure)
             against = "" if name == "ce" else _change(found, at[1], f"ce at {high}", measure)
             lines.append([words, f"`{name}`", *cells, change, against])

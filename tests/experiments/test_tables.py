@@ -8,6 +8,7 @@ import pytest
 from experiments import store
 from experiments.ablation import field
 from experiments.baseline import run as baseline
+from experiments.measures import MEASURES
 from experiments.mechanism import run as mechanism
 from experiments.protocols import EQUAL_SIZE, PROTOCOLS, ROWS, Trial, make_config
 from experiments.results import Results, design, files, results
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2] / "experiments"
 
 def made_up(rng, *more):
     names = [*store.SCORES, "seconds", *more]
-    numbers = {measure: float(rng.uniform(1, 9)) for measure in mechanism.MEASURES}
+    numbers = {measure: float(rng.uniform(1, 9)) for measure in MEASURES}
     return {**{name: float(rng.random()) for name in names}, **numbers}
 
 
@@ -42,6 +43,24 @@ def test_picture_of_the_field_s_protocol(tmp_path):
     }
     field.figure(Results(rows, design("cifar10")), curves, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_measures_of_the_field_s_networks():
+    rng = np.random.default_rng(0)
+    rows = {name: {seed: made_up(rng) for seed in (0, 1)} for name in ("ce", "cw_la")}
+    for result in rows["ce"].values():
+        result |= {
+            measure.replace("before", "after"): result[measure]
+            for measure in MEASURES
+            if measure.startswith("before")
+        }
+    rank = "before_whitening/effective_rank"
+    rows["ce"][0][rank] = rows["ce"][0]["after_whitening/effective_rank"] = 10.0
+    rows["ce"][1][rank] = rows["ce"][1]["after_whitening/effective_rank"] = 12.0
+    lines = field.measures(rows, ["crt", "ce", "cw_la"]).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| `ce`", "| `cw_la`"]
+    assert lines[2].split(" | ")[2] == "11"
+    assert [line.count("the same") for line in lines[2:]] == [2, 0]
 
 
 def test_sensitivity_marks_the_default_and_orders_values(tmp_path):
@@ -106,7 +125,7 @@ def test_mechanism_counts_what_is_the_same_before_and_after_the_layer_once():
     rng = np.random.default_rng(0)
     rows = {name: {s: made_up(rng) for s in range(5)} for name in ("ce", "cw_la")}
     for result in rows["ce"].values():
-        for measure in mechanism.MEASURES:
+        for measure in MEASURES:
             if measure.startswith("before_whitening/"):
                 result[measure.replace("before", "after")] = result[measure]
     lines = mechanism.table({1: rows, 100: rows}).splitlines()
