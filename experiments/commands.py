@@ -45,7 +45,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
             with_protocol("ablation", name)
             for name in ("digits", "mnist_100", "cifar10_small", "cifar100_small")
         ),
-        with_protocol("ablation", "cifar10", rows="ce,crt,posthoc_la", seeds="1"),
+        with_protocol("ablation", "cifar10", rows="ce,crt,posthoc_la,ldam_drw,bn_la", seeds="1"),
     ),
     "baseline": (
         with_protocol("baseline", "baseline_cifar10"),
