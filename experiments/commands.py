@@ -38,6 +38,8 @@ CIFAR_KEYS = ",".join(
 )
 # The parts of the additive table that are run with the network of `*_medium`.
 ADDED = " ".join(f'"{part}"' for part in (additive.DECAY, additive.TWO, additive.THREE))
+# Of the field's protocol those that have been run.
+FIELD_ROWS = "ce,crt,posthoc_la,ldam_drw,bn_la,cw_la,logit_adjustment"
 # What makes the results of each experiment, by the name of its folder.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "ablation": (
@@ -45,7 +47,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
             with_protocol("ablation", name)
             for name in ("digits", "mnist_100", "cifar10_small", "cifar100_small")
         ),
-        with_protocol("ablation", "cifar10", rows="ce,crt,posthoc_la,ldam_drw,bn_la", seeds="1"),
+        with_protocol("ablation", "cifar10", rows=FIELD_ROWS, seeds="1"),
     ),
     "baseline": (
         with_protocol("baseline", "baseline_cifar10"),
