@@ -161,6 +161,10 @@ BAD_AFTER_TRAINING = {
         ["--mode=export", "--output=out", "--platforms=cpu,abacus"],
         "platforms = 'abacus' is not allowed",
     ),
+    "platforms of no program": (
+        ["--mode=export", "--output=out", "--format=safetensors", "--platforms=cuda"],
+        "--platforms = cuda does not go with --format=safetensors, which writes no program",
+    ),
     "stray argument": (["--mode=evaluate", "stray"], "'stray' is not a flag"),
     "input of an evaluation": (
         ["--mode=evaluate", "--input=a.npz"],

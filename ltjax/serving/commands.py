@@ -77,6 +77,11 @@ def _embed(given: flags.FlagValues, config: Config) -> None:
 
 def _export(given: flags.FlagValues, config: Config) -> None:
     output = _required_output(given)
+    if given.format == "safetensors" and given["platforms"].present:
+        raise InputError(
+            f"--platforms = {','.join(given.platforms)} does not go with --format=safetensors, "
+            "which writes no program; leave one of them out"
+        )
     exporting.check_platforms(given.platforms)
     exporting.check_folder(output)
     if given.format == "onnx":

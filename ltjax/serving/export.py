@@ -106,6 +106,7 @@ def write(
     check_platforms(platforms)
     require(format in FORMATS, "format", format, f"one of {', '.join(FORMATS)}")
     check_folder(folder)
+    has_program = format != "safetensors"
     dtype = jnp.dtype(jnp.uint8 if len(trained.image_shape) == 3 else jnp.float32)
     function, folded = folded_function(trained)
     facts = {
@@ -114,15 +115,14 @@ def write(
         "normalisation": {"mean": trained.dataset["mean"], "std": trained.dataset["std"]},
         "normalised_inside": True,
         "temperature": trained.temperature,
-        "folded": folded,
-        "platforms": list(platforms),
+        "folded": folded and has_program,
+        "platforms": list(platforms) if has_program else [],
         "method": trained.config.method,
         "jax": jax.__version__,
     }
     fitted = {"temperature": Correction(temperature=trained.temperature)}
     if trained.scores:  # it is the network of `result.json`, and so are its corrections
         fitted = corrections(trained.run)
-    has_program = format != "safetensors"
     contents = {
         "model.json": as_json(facts),
         WEIGHTS: weights(trained),
@@ -142,7 +142,7 @@ def write(
             (path / name).unlink(missing_ok=True)
     except OSError as e:
         raise InputError(f"--output {path} cannot be written ({e.strerror}); give another") from e
-    return folded
+    return folded and has_program
 
 
 def _program(

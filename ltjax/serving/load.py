@@ -108,7 +108,8 @@ def _known(
     if checkpoint == "best" and best and best["step"] != run.result["train"].get("kept_step"):
         return best["temperature"], None, {}
     fitted = corrections(run)
-    scores = run.result.get("per_seed", [run.result["test"]])[index]
+    every = run.result.get("per_seed", [run.result["test"]])
+    scores = every[index] if index < len(every) else {}
     temperature = fitted.get("temperature", Correction()).temperature
     return temperature, fitted.get("logit_adjustment"), scores
 

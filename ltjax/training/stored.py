@@ -55,6 +55,9 @@ def checked_result(path: Path) -> dict[str, Any]:
         wrong.append("post_hoc")
     if "best" in content and not _is_best(content["best"]):
         wrong.append("best")
+    wrong += [k for k in ("stage", "versions") if not _is(content.get(k, {}), dict)]
+    if "per_seed" in content and not _list_of(content["per_seed"], dict):
+        wrong.append("per_seed")
     return _checked(path, content, wrong)
 
 

@@ -58,6 +58,8 @@ def test_an_export_is_evaluated_and_exported_as_its_run(workdir, exported, tmp_p
     export.write(load(exported), tmp_path / "again", format="safetensors")
     names = {path.name for path in exported.iterdir()}
     assert names == set(export.FILES) - {"model.stablehlo", "model.onnx", "run.py"}
+    facts = json.loads((exported / "model.json").read_text())
+    assert (facts["platforms"], facts["folded"]) == ([], False)  # of the program that is not there
     for name in names:
         assert (tmp_path / "again" / name).read_bytes() == (exported / name).read_bytes()
 

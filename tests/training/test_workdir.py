@@ -205,16 +205,30 @@ def test_every_entry_of_dataset_json_is_checked(tmp_path, wrong):
         stored.checked_dataset(path)
 
 
+RESULT = {
+    **{"test": {}, "train": {}, "method": "ce", "stage": {}, "versions": {}, "per_seed": [{}]},
+    "post_hoc": {"x": {"tau": 0.5, "temperature": 1.5, "test": {}}},
+}
+
+
 @pytest.mark.parametrize(
-    "wrong", [[1], {"x": {}}, {"x": {"tau": 0, "temperature": 0}}, {"x": {"tau": "1"}}]
+    "wrong",
+    [
+        {"post_hoc": [1]},
+        {"post_hoc": {"x": {}}},
+        {"post_hoc": {"x": {"tau": 0, "temperature": 0}}},
+        {"post_hoc": {"x": {"tau": "1"}}},
+        {"stage": "crt"},
+        {"versions": None},
+        {"per_seed": []},
+        {"per_seed": [[0.5]]},
+    ],
 )
-def test_corrections_of_a_result_are_checked(tmp_path, wrong):
-    good = {"x": {"tau": 0.5, "temperature": 1.5, "test": {}}}
-    result = {"test": {}, "train": {}, "method": "ce", "post_hoc": good}
-    write_json(tmp_path / "result.json", result)
-    assert stored.checked_result(tmp_path / "result.json") == result
-    write_json(tmp_path / "result.json", result | {"post_hoc": wrong})
-    with pytest.raises(InputError, match="post_hoc is absent or wrong"):
+def test_entries_of_result_json_are_checked(tmp_path, wrong):
+    write_json(tmp_path / "result.json", RESULT)
+    assert stored.checked_result(tmp_path / "result.json") == RESULT
+    write_json(tmp_path / "result.json", RESULT | wrong)
+    with pytest.raises(InputError, match=rf"{next(iter(wrong))} is absent or wrong"):
         stored.checked_result(tmp_path / "result.json")
 
 
