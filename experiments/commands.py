@@ -39,7 +39,9 @@ CIFAR_KEYS = ",".join(
 # The parts of the additive table that are run with the network of `*_medium`.
 ADDED = " ".join(f'"{part}"' for part in (additive.DECAY, additive.TWO, additive.THREE))
 # Of the field's protocol those that have been run.
-FIELD_ROWS = "ce,crt,posthoc_la,ldam_drw,bn_la,cw_la,logit_adjustment"
+FIELD_ROWS = (
+    "ce,crt,posthoc_la,ldam_drw,bn_la,cw_la,logit_adjustment,cw_la_b3rs_bet,balanced_softmax"
+)
 # What makes the results of each experiment, by the name of its folder.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "ablation": (
