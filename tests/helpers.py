@@ -4,10 +4,16 @@ Their network is a perceptron: a program with convolutions takes four times as l
 compile. Tests that are about convolutions take `CONVNET`.
 """
 
+from pathlib import Path
+
 import jax
+import pytest
 
 from ltjax import config as configs
 
+# Real data that lie beside some checkouts, and the mark of tests that need them.
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+needs_data = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
 CONVNET = {"model__name": "convnet", "model__hidden": (), "model__width": 4}
 # The smallest network, as flags.
 SMALLEST = ["--config.model.name=mlp", "--config.model.hidden=(8,)"]

@@ -13,9 +13,9 @@ from ltjax.evaluation.calibration import Correction
 from ltjax.serving.card import card, weights
 from ltjax.serving.load import Trained, corrections, folded_function
 from ltjax.serving.onnx import as_onnx
-from ltjax.serving.record import RECORD, WEIGHTS, record
+from ltjax.serving.record import RECORD, record
 from ltjax.training.stored import read_json
-from ltjax.training.workdir import as_json, write_together
+from ltjax.training.workdir import WEIGHTS, as_json, write_together
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 

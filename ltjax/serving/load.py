@@ -78,7 +78,8 @@ def load_all(workdir: str | Path, checkpoint: str = "result") -> list[Trained]:
       InputError: the run is not finished, or its checkpoint cannot be read.
     """
     run = read_finished(workdir)
-    if is_export(run) and checkpoint != "result":
+    exported = is_export(run)
+    if exported and checkpoint != "result":
         raise InputError(
             f"--checkpoint = {checkpoint} is not allowed with {run.path}: an export has one "
             "network; leave it out"
@@ -86,7 +87,7 @@ def load_all(workdir: str | Path, checkpoint: str = "result") -> list[Trained]:
     model = model_of(run.config, run.num_classes)
     image = jnp.zeros((1, *run.image_shape), jnp.float32)
     roots = jax.jit(lambda variables: freeze(model, variables, image, train=False))
-    if is_export(run):
+    if exported:
         key = jax.random.key(0)
         like = jax.eval_shape(lambda key: roots(model.init(key, image, train=False)), key)
         every = [read_variables(run, like)]

@@ -13,11 +13,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ltjax.data.weights import read_weights
-from ltjax.errors import InputError
+from ltjax.errors import InputError, one_line
 from ltjax.evaluation.calibration import Correction
-from ltjax.training.workdir import FinishedRun, as_json
+from ltjax.training.workdir import WEIGHTS, FinishedRun, as_json
 
-WEIGHTS = "model.safetensors"
 RECORD = ("config.json", "dataset.json", "result.json")
 # Keys whose value may be a path.
 _PLACES = {
@@ -98,8 +97,8 @@ def read_variables(run: FinishedRun, like: dict[str, Any]) -> dict[str, Any]:
     for name in sorted(wanted.keys() | found.keys()):
         if wrong := _wrong(found.get(name), wanted.get(name)):
             raise InputError(
-                f"{path} does not go with the config.json beside it: {name} {wrong}; export the "
-                "run again"
+                f"{path} does not go with the config.json beside it: {one_line(name, most=100)} "
+                f"{wrong}; export the run again"
             )
     return dict(unflatten_dict(found, sep="/"))
 

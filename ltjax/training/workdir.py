@@ -22,6 +22,8 @@ from ltjax.training.safety import locked
 from ltjax.training.store import fetched
 from ltjax.training.stored import checked_dataset, checked_result, read_object
 
+# What an export has in place of checkpoints.
+WEIGHTS = "model.safetensors"
 # What a run writes in its folder and reads again, and the weights of an export.
 RUN_FILES = (
     "config.json",
@@ -30,7 +32,7 @@ RUN_FILES = (
     "result.json",
     "evaluation.json",
     "diagnostics.json",
-    "model.safetensors",
+    WEIGHTS,
 )
 
 

@@ -1,7 +1,5 @@
 """Profiles, subsets and groups against the field's published numbers."""
 
-from pathlib import Path
-
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -15,6 +13,7 @@ from ltjax.data.longtail import (
     step_counts,
     subset_indices,
 )
+from tests.helpers import SHARED, needs_data
 
 
 @pytest.mark.parametrize(
@@ -69,9 +68,7 @@ def test_shot_groups_at_the_borders():
     assert [g.tolist() for g in groups] == [[0], [1, 2], [3, 4]]
 
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 SETS = [("cifar10", 5000, 10), ("cifar100", 500, 100)]
-needs_data = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
 
 
 def reference_subset(labels, counts):

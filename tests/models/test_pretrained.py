@@ -20,11 +20,11 @@ from ltjax.models.pretrained.transformers import VIT_NAMINGS
 from ltjax.models.resnet import ResNet, Shape
 from ltjax.models.vit import VisionTransformer, ViTShape, resampled
 from ltjax.serving.backbone import features_function, load_backbone
+from tests.helpers import SHARED, needs_data
 from tests.models.golden.recipe import BLOCKS, SIZES, STAGES, VITS, direction, images, tensor
 
 # Compiling takes longer than computing.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 GOLDEN = Path(__file__).parent / "golden"
 NETWORKS = {
     "basic": (ResNet(Shape(BLOCKS, False)), TORCHVISION),
@@ -166,9 +166,6 @@ def test_other_float_types_become_float32(small):
     tensors = {name: array.astype(np.float16) for name, array in state(shapes).items()}
     leaves = jax.tree.leaves(weights_of("w", (EFFICIENTNET_PYTORCH,), tensors, module).backbone)
     assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)}
-
-
-needs_data = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
 
 
 @pytest.mark.slow

@@ -13,11 +13,12 @@ from ltjax.data.load import DataConfig, load_splits
 from ltjax.data.stream import decode_all
 from ltjax.serving.load import load, logits_function
 from ltjax.serving.predict import predict
-from ltjax.serving.record import RECORD, WEIGHTS
+from ltjax.serving.record import RECORD
+from ltjax.training.workdir import WEIGHTS
+from tests.helpers import SHARED, needs_data
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = sorted((ROOT / "networks").iterdir())
-SHARED = ROOT.parent / "shared" / "data"
 pytestmark = pytest.mark.parametrize("folder", NETWORKS, ids=lambda path: path.name)
 
 
@@ -40,7 +41,7 @@ def test_a_network_predicts_pictures_of_any_size(folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
+@needs_data
 def test_a_network_is_as_good_as_it_says(folder):
     """On 1,000 test images; the accuracy of as many, drawn at random, is within 5 points."""
     network = load(folder)

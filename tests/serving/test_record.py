@@ -14,10 +14,10 @@ from ltjax.serving import export
 from ltjax.serving.card import card
 from ltjax.serving.evaluate import evaluate
 from ltjax.serving.load import load, load_all
-from ltjax.serving.record import WEIGHTS, record
+from ltjax.serving.record import record
 from ltjax.training.progress import SilentWatcher
 from ltjax.training.run import run
-from ltjax.training.workdir import FinishedRun
+from ltjax.training.workdir import WEIGHTS, FinishedRun
 from tests.helpers import tiny_config
 
 
@@ -99,6 +99,10 @@ def test_weights_of_another_network_are_named(exported, tmp_path, wrong):
     save_file(tensors, copy / WEIGHTS)
     with pytest.raises(InputError, match=rf"config\.json beside it: \S+ {wrong}"):
         load(copy)
+    save_file(tensors | {"a\nb": np.zeros(1)}, copy / WEIGHTS)
+    with pytest.raises(InputError) as error:
+        load(copy)
+    assert "\n" not in str(error.value)
     (copy / WEIGHTS).write_bytes(b"no tensors")
     with pytest.raises(InputError, match=r"model\.safetensors cannot be read"):
         load(copy)

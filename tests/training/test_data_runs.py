@@ -12,10 +12,10 @@ from ltjax import report
 from ltjax.training.progress import SilentWatcher
 from ltjax.training.run import run as train
 from tests.data.pictures import encoded, picture, write_folder
+from tests.helpers import SHARED, needs_data
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-SHARED = ROOT.parent / "shared" / "data"
 # A small network: what is tested is the data's way through the run.
 SMALL = {
     "method": "logit_adjustment",
@@ -78,7 +78,7 @@ def test_configs_resolve_and_say_what_to_expect(path):
     assert f"ltjax --config {path.stem}" in text
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
+@needs_data
 @pytest.mark.parametrize("name", ["cifar10_lt", "cifar100_lt"])
 def test_tfds(tmp_path, name):
     folder = str(SHARED / "tfds")
