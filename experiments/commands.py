@@ -38,9 +38,18 @@ CIFAR_KEYS = ",".join(
 )
 # The parts of the additive table that are run with the network of `*_medium`.
 ADDED = " ".join(f'"{part}"' for part in (additive.DECAY, additive.TWO, additive.THREE))
-# Of the field's protocol those that have been run.
-FIELD_ROWS = (
-    "ce,crt,posthoc_la,ldam_drw,bn_la,cw_la,logit_adjustment,cw_la_b3rs_bet,balanced_softmax"
+# Of the field's protocol the runs that there are: the data set, rows, and their number of seeds.
+FIELD_RUNS = (
+    (
+        "cifar10",
+        "ce,logit_adjustment,bn_la,cw_la,cw_la_b3rs_bet,balanced_softmax,ldam_drw,crt,posthoc_la,cw,cw_crt,cw_posthoc_la",
+        "1",
+    ),
+    (
+        "cifar100",
+        "ce,crt,posthoc_la",
+        "1",
+    ),
 )
 # What makes the results of each experiment, by the name of its folder.
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -49,7 +58,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
             with_protocol("ablation", name)
             for name in ("digits", "mnist_100", "cifar10_small", "cifar100_small")
         ),
-        with_protocol("ablation", "cifar10", rows=FIELD_ROWS, seeds="1"),
+        *(
+            with_protocol("ablation", name, rows=rows, seeds=seeds)
+            for name, rows, seeds in FIELD_RUNS
+        ),
     ),
     "baseline": (
         with_protocol("baseline", "baseline_cifar10"),

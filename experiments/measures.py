@@ -18,14 +18,18 @@ MEASURES = {
 
 
 def flat(rows: Rows) -> Rows:
-    """The accuracy and the measures of rows, those on a logarithmic scale as logarithms."""
+    """The accuracy and the measures of rows, those on a logarithmic scale as logarithms.
+
+    A measure that a run does not have, as the Hessian's of a large classifier, is left out.
+    """
     found: Rows = {}
     for name, seeds in rows.items():
         for seed, result in seeds.items():
             line = {"accuracy": result["accuracy"]}
             for measure, (_, logarithmic) in MEASURES.items():
-                value = result[measure]
-                line[measure] = float(np.log10(value)) if logarithmic else value
+                if measure in result:
+                    value = result[measure]
+                    line[measure] = float(np.log10(value)) if logarithmic else value
             found.setdefault(name, {})[seed] = line
     return found
 

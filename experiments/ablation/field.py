@@ -61,13 +61,15 @@ PUBLISHED = {
 def measures(rows: Rows, names: Sequence[str]) -> str:
     """Diagnostics of the networks, means over seeds, as Markdown.
 
-    Condition numbers are averaged as logarithms.
+    Condition numbers are averaged as logarithms. A measure that the runs do not have has no column.
 
     Args:
       rows: the results of a protocol.
       names: which rows, in order; those that are not there are left out.
     """
     found = flat(rows)
+    runs = [result for seeds in found.values() for result in seeds.values()]
+    shown = [measure for measure in MEASURES if all(measure in result for result in runs)]
     lines: list[list[Cell]] = [
         [
             f"`{name}`",
@@ -75,13 +77,13 @@ def measures(rows: Rows, names: Sequence[str]) -> str:
                 text_of(values(found, name, measure).mean(), measure)
                 if is_shown(found, name, measure)
                 else "the same"
-                for measure in MEASURES
+                for measure in shown
             ),
         ]
         for name in names
         if name in found
     ]
-    return render(["row", *(words for words, _ in MEASURES.values())], lines)
+    return render(["row", *(MEASURES[measure][0] for measure in shown)], lines)
 
 
 GROUPS = {"many": "^", "medium": "s", "few": "v"}

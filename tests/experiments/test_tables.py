@@ -61,6 +61,13 @@ def test_measures_of_the_field_s_networks():
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| `ce`", "| `cw_la`"]
     assert lines[2].split(" | ")[2] == "11"
     assert [line.count("the same") for line in lines[2:]] == [2, 0]
+    for seeds in rows.values():  # a classifier too large for its Hessian
+        for result in seeds.values():
+            del result["classifier/hessian_condition_number"]
+    assert "Hessian" in lines[0]
+    without = field.measures(rows, ["ce", "cw_la"]).splitlines()
+    assert "Hessian" not in without[0]
+    assert without[2].count(" | ") == lines[2].count(" | ") - 1
 
 
 def test_sensitivity_marks_the_default_and_orders_values(tmp_path):
