@@ -47,7 +47,7 @@ FIELD_RUNS = (
     ),
     (
         "cifar100",
-        "ce,crt,posthoc_la",
+        "ce,cw_la,ldam_drw,crt,posthoc_la",
         "1",
     ),
 )
