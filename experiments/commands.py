@@ -47,7 +47,7 @@ FIELD_RUNS = (
     ),
     (
         "cifar100",
-        "ce,cw_la,ldam_drw,crt,posthoc_la",
+        "ce,logit_adjustment,bn_la,cw_la,ldam_drw,crt,posthoc_la",
         "1",
     ),
 )
