@@ -47,7 +47,7 @@ FIELD_RUNS = (
     ),
     (
         "cifar100",
-        "ce,logit_adjustment,bn_la,cw_la,ldam_drw,crt,posthoc_la",
+        "ce,logit_adjustment,bn_la,cw_la,cw_la_b3rs_bet,balanced_softmax,ldam_drw,crt,posthoc_la",
         "1",
     ),
 )
