@@ -1,7 +1,6 @@
 """Samplers by name, on made-up and on real labels."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +8,10 @@ import pytest
 from ltjax.errors import InputError
 from ltjax.samplers.labels import index_labels
 from ltjax.samplers.registry import SAMPLERS, SamplerConfig, make_sampler
+from tests.helpers import SHARED
 
 LABELS = np.repeat(np.arange(4), [30, 12, 6, 3])
-LISTS = Path(__file__).parents[3] / "shared" / "data" / "lists"
+LISTS = SHARED / "lists"
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
