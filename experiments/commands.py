@@ -40,10 +40,11 @@ CIFAR_KEYS = ",".join(
 ADDED = " ".join(f'"{part}"' for part in (additive.DECAY, additive.TWO, additive.THREE))
 # Of the field's protocol the runs that there are: the data set, rows, and their number of seeds.
 FIELD_ROWS = (
-    "ce,logit_adjustment,bn_la,cw_la,cw_la_b3rs_bet,balanced_softmax,ldam_drw,crt,posthoc_la"
+    "ce,logit_adjustment,bn_la,cw_la,cw_la_b3rs_bet,balanced_softmax,ldam_drw,crt,posthoc_la,"
+    "cw,cw_crt,cw_posthoc_la"
 )
 FIELD_RUNS = (
-    ("cifar10", f"{FIELD_ROWS},cw,cw_crt,cw_posthoc_la", "1"),
+    ("cifar10", FIELD_ROWS, "1"),
     ("cifar100", FIELD_ROWS, "1"),
 )
 # What makes the results of each experiment, by the name of its folder.
