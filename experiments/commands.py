@@ -45,7 +45,7 @@ FIELD_ROWS = (
 )
 FIELD_RUNS = (
     ("cifar10", FIELD_ROWS, "1"),
-    ("cifar10", "ce,logit_adjustment,cw_la", "2"),
+    ("cifar10", "ce,logit_adjustment,bn_la,cw_la,cw_la_b3rs_bet", "2"),
     ("cifar100", FIELD_ROWS, "1"),
 )
 # What makes the results of each experiment, by the name of its folder.
