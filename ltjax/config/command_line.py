@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from ltjax.config.schema import SCHEMA, put
+from ltjax.config.schema import SCHEMA, put, suggestion
 from ltjax.data.lists import LIST_ENDINGS
 from ltjax.data.remote import is_remote
 from ltjax.errors import InputError, one_line, shown
@@ -130,8 +130,8 @@ def _check_exists(name: str, file: Path) -> None:
     near = near or difflib.get_close_matches(Path(name).stem, known, n=1, cutoff=0.6)
     hint = f"did you mean --config {near[0]}? " if near else ""
     raise InputError(
-        f"--config {shown(name)} is neither a file nor a recipe; {hint}The recipes are "
-        f"{', '.join(known)}"
+        f"--config {shown(name)} is neither a file nor a recipe; {hint}"
+        f"{'The' if hint else 'the'} recipes are {', '.join(known)}"
     )
 
 
@@ -213,6 +213,9 @@ def override(config: ConfigDict, changes: Sequence[str]) -> ConfigDict:
             sys_argv=list(changes),
         )
     except (KeyError, AttributeError) as e:  # a section that does not exist
+        for name in re.findall(r"^--?config\.([\w.]+)", "\n".join(changes), re.MULTILINE):
+            if name not in SCHEMA:
+                raise InputError(f"config.{name} is not a key; {suggestion(name)}") from e
         raise InputError(
             f"a flag --config.KEY=VALUE names no key or section of the configuration "
             f"({one_line(e, most=500)}); the keys are listed in docs/config.md"

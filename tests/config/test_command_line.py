@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from ml_collections import ConfigDict
 
 from ltjax import config as configs
 from ltjax.config.command_line import (
@@ -64,6 +65,11 @@ def test_pipes_and_folders_are_no_config_files(tmp_path):
             read_config_file(str(path))
 
 
+def test_a_file_without_a_section_is_named_as_such():
+    with pytest.raises(InputError, match="names no key or section of the configuration"):
+        override(ConfigDict({"seed": 0}), ["ltjax", "--config.train.epochs=3"])
+
+
 def test_placeholders_without_values_are_refused():
     from ml_collections import config_dict
 
@@ -84,6 +90,7 @@ FLAGS = {
     "--config.train.epochs=1e3": "'1e3'; use an integer >= 1 and <= 100000",
     "--config.train.epochs=None": "'None'; use an integer >= 1 and <= 100000",
     "--config.augment.flip=yes": "; use True or False",
+    "--config.sampler.balance=1": "config.sampler.balance is not a key; did you mean config",
     "--config.data.limit=few": "'few'; use an integer >= 1 and <= 1000000000 or None",
 }
 
