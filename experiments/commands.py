@@ -45,7 +45,7 @@ FIELD_ROWS = f"{FIELD_REPEATED},balanced_softmax,ldam_drw,crt,posthoc_la,cw,cw_c
 FIELD_RUNS = (
     ("cifar10", FIELD_ROWS, "1"),
     ("cifar10", FIELD_REPEATED, "2"),
-    ("cifar10", "ce,cw_la", "3"),
+    ("cifar10", "ce,bn_la,cw_la", "3"),
     ("cifar100", FIELD_ROWS, "1"),
 )
 # What makes the results of each experiment, by the name of its folder.
