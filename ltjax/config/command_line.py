@@ -19,6 +19,8 @@ from ltjax.errors import InputError, one_line, shown
 USAGE = "ltjax --config RECIPE [--data DIR] [--workdir DIR] [--config.KEY=VALUE]"
 # Where the recipes lie: inside the package, so that they are there without a clone.
 RECIPES = Path(__file__).parents[1] / "configs"
+# A flag of one key, with its value if it is in the same word.
+_FLAG = re.compile(r"--?config\.([\w.]+)(=.*)?", re.DOTALL)
 
 
 def recipes() -> dict[str, Path]:
@@ -128,11 +130,9 @@ def _check_exists(name: str, file: Path) -> None:
     known = recipes()
     near = [Path(name).stem] if Path(name).stem in known else []
     near = near or difflib.get_close_matches(Path(name).stem, known, n=1, cutoff=0.6)
-    hint = f"did you mean --config {near[0]}? " if near else ""
-    raise InputError(
-        f"--config {shown(name)} is neither a file nor a recipe; {hint}"
-        f"{'The' if hint else 'the'} recipes are {', '.join(known)}"
-    )
+    where = f"the recipes are {', '.join(known)}"
+    hint = f"did you mean --config {near[0]}? ({where})" if near else where
+    raise InputError(f"--config {shown(name)} is neither a file nor a recipe; {hint}")
 
 
 def _cause(error: BaseException, file: Path) -> str:
@@ -213,9 +213,9 @@ def override(config: ConfigDict, changes: Sequence[str]) -> ConfigDict:
             sys_argv=list(changes),
         )
     except (KeyError, AttributeError) as e:  # a section that does not exist
-        for name in re.findall(r"^--?config\.([\w.]+)", "\n".join(changes), re.MULTILINE):
-            if name not in SCHEMA:
-                raise InputError(f"config.{name} is not a key; {suggestion(name)}") from e
+        for found in map(_FLAG.match, changes):
+            if found and found[1] not in SCHEMA:
+                raise InputError(f"config.{found[1]} is not a key; {suggestion(found[1])}") from e
         raise InputError(
             f"a flag --config.KEY=VALUE names no key or section of the configuration "
             f"({one_line(e, most=500)}); the keys are listed in docs/config.md"
@@ -241,7 +241,7 @@ def _without_none(changes: Sequence[str]) -> tuple[list[str], set[str]]:
     left = list(changes)
     while left:
         word = left.pop(0)
-        found = re.fullmatch(r"--?config\.([\w.]+)(=.*)?", word, re.DOTALL)
+        found = _FLAG.fullmatch(word)
         if found is None or found[1] not in SCHEMA:
             kept.append(word)
         elif SCHEMA[found[1]].optional and (found[2] or "=" + "".join(left[:1])) == "=None":
