@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -289,7 +290,8 @@ def run_and_store(
     """The results of trials, those that are stored and those that are run now.
 
     Ends the program with one line and exit code 2 where the stored results are of another
-    configuration or device, or where runs would be added to a row that other code has made.
+    configuration or device, or where runs would be added to a row that other code has made; with
+    exit code 1 where a process that trains was killed.
     """
     store = Store(args.out / f"{protocol}.csv" if args.out else None, protocol)
     try:
@@ -305,4 +307,7 @@ def run_and_store(
         )
     except InputError as error:
         parser.exit(2, f"{error}\n")
+    except BrokenProcessPool:
+        kept = "the same command goes on after the runs stored" if args.out else "nothing is stored"
+        parser.exit(1, f"a process that trains was killed, or there was no memory for it; {kept}\n")
     return store

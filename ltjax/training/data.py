@@ -54,7 +54,7 @@ def read_data(config: Config) -> RunData:
     train, validation = splits.train, splits.validation
     if validation is None:
         train, validation = _hold_out(train, config.data.validation_fraction, config.data.seed)
-    notes = splits.notes + _data_notes(config, splits, damaged)
+    notes = splits.notes + _data_notes(config, splits, len(train), damaged)
     mean, std = normalization(_statistics(config, train), train)
     return RunData(train, splits.test, validation, resident, mean, std, damaged, notes)
 
@@ -72,7 +72,9 @@ def _statistics(config: Config, train: Source) -> str | tuple[float, ...]:
     return pixels_of(model.weights, model.name)
 
 
-def _data_notes(config: Config, splits: Splits, damaged: dict[str, int]) -> tuple[str, ...]:
+def _data_notes(
+    config: Config, splits: Splits, images: int, damaged: dict[str, int]
+) -> tuple[str, ...]:
     """What there is to say of the data beside what its reader says."""
     notes = [f"damaged, another image of its class takes its place: {line}" for line in damaged]
     if splits.validation is not None and config.data.validation_fraction:
@@ -81,6 +83,8 @@ def _data_notes(config: Config, splits: Splits, damaged: dict[str, int]) -> tupl
         classes = np.count_nonzero(splits.train.class_counts)
         asked = config.plan.num_blocks
         notes.append(f"plan.num_blocks = {asked} is lowered to {classes}, one for each class")
+    if (size := config.train.batch_size) > images:
+        notes.append(f"train.batch_size = {size} is more than the {images:,} training images")
     return tuple(notes)
 
 

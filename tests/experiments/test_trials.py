@@ -238,6 +238,34 @@ def test_an_interrupted_parent_ends_its_workers_and_what_waits(tmp_path):
     assert not Path(scratch).exists()
 
 
+KILLED = """
+import argparse, os, signal
+from experiments import trials
+
+def work(*shared):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    trials._work, trials.missing = work, lambda asked, store: [[]]
+    parser = argparse.ArgumentParser()
+    trials.standard_arguments(parser)
+    trials.run_and_store("digits_50", [], parser.parse_args(), parser)
+"""
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_worker_that_is_killed_ends_the_command_with_one_line(stored, tmp_path):
+    (tmp_path / "parent.py").write_text(KILLED)
+    command = [sys.executable, str(tmp_path / "parent.py"), "--processes=1"]
+    command += [f"--out={tmp_path}"] * stored
+    environment = {**os.environ, "PYTHONPATH": str(records.ROOT)}
+    found = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert found.returncode == 1
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("a process that trains was killed")
+    assert ("the same command goes on" in line) == stored
+
+
 @pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_where_its_folder_is_kept(tmp_path, monkeypatch):
     small = PROTOCOLS["digits_50"]

@@ -18,6 +18,14 @@ def test_more_blocks_than_classes_are_lowered_with_a_line():
     assert sampler.num_blocks == 10
 
 
+def test_a_batch_of_more_images_than_there_are_is_told():
+    images = len(read_data(configs.resolve(small_config())).train)
+    for size, told in ((images, False), (images + 1, True)):
+        data = read_data(configs.resolve(small_config(train__batch_size=size)))
+        line = f"train.batch_size = {size} is more than the {images} training images"
+        assert data.notes == (line,) * told
+
+
 def test_a_validation_part_of_its_own_and_a_damaged_image(tmp_path):
     write_folder(tmp_path / "train", {"a": 4, "b": 3}, size=(10, 10))
     write_folder(tmp_path / "val", {"a": 2, "b": 1}, size=(10, 10))
@@ -31,6 +39,7 @@ def test_a_validation_part_of_its_own_and_a_damaged_image(tmp_path):
         "data__skip_corrupt": True,
         "data__validation_fraction": 0.25,
         "plan__num_blocks": 2,
+        "train__batch_size": 4,
     }
     data = read_data(configs.resolve(small_config(**settings)))
     assert isinstance(data.validation, ArraySource)
