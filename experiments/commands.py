@@ -41,10 +41,15 @@ ADDED = " ".join(f'"{part}"' for part in (additive.DECAY, additive.TWO, additive
 # The rows of the field's protocol: those with several seeds, and all.
 FIELD_REPEATED = "ce,logit_adjustment,bn_la,cw_la,cw_la_b3rs_bet,crt,posthoc_la"
 FIELD_ROWS = f"{FIELD_REPEATED},balanced_softmax,ldam_drw,cw,cw_crt,cw_posthoc_la"
+# Other settings that are tried at its full length.
+FIELD_RIDGES = '"cw_la whitening.shrinkage=0.1,cw_la whitening.shrinkage=0.9"'
+FIELD_PRIOR = '"cw_la_b3rs_bet loss.prior=data"'
 # The runs of it that there are: the data set, rows, and their number of seeds.
 FIELD_RUNS = (
     ("cifar10", FIELD_ROWS, "1"),
     ("cifar10", FIELD_REPEATED, "3"),
+    ("cifar10", FIELD_RIDGES, "1"),
+    ("cifar10", FIELD_PRIOR, "2"),
     ("cifar100", FIELD_ROWS, "1"),
 )
 # What makes the results of each experiment, by the name of its folder.

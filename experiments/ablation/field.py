@@ -97,17 +97,17 @@ def color_of(row: str) -> str:
 
 def _accuracies(axes: "Axes", rows: Rows, names: list[str]) -> None:
     """Top-1 of every row with its 95% CI over seeds, and that of the groups of classes."""
+    present = [group for group in GROUPS if group in next(iter(rows[names[0]].values()))]
     for place, name in enumerate(names):
         mean, half = interval(values(rows, name))
         color = color_of(name)
         axes.errorbar(mean, place, xerr=half, fmt="o", capsize=3, color=color, zorder=3)
         axes.annotate(f"{mean:.1f}", (mean, place), (0, 6), textcoords="offset points")
-        for group, marker in GROUPS.items():
-            if group in next(iter(rows[name].values())):
-                share = 100 * values(rows, name, group).mean()
-                axes.plot(share, place, marker, ms=5, color=color, alpha=0.4)
-    for group, marker in GROUPS.items():
-        axes.plot([], [], marker, ms=5, color="black", alpha=0.4, label=group)
+        for group in present:
+            share = 100 * values(rows, name, group).mean()
+            axes.plot(share, place, GROUPS[group], ms=5, color=color, alpha=0.4)
+    for group in present:
+        axes.plot([], [], GROUPS[group], ms=5, color="black", alpha=0.4, label=group)
     seeds = [f"{name} ({len(rows[name])})" for name in names]
     axes.set_yticks(range(len(names)), seeds, fontsize=9)
     axes.set_xlabel("accuracy, %: top-1 (circles, 95% CI over seeds) and groups of classes")
@@ -148,6 +148,8 @@ def _costs(axes: "Axes", rows: Rows, names: list[str]) -> None:
 def figure(results: Results, curves: dict[str, dict[int, Curve]], path: Path) -> None:
     """Accuracy by row, learning curves, and accuracy against cost.
 
+    Rows with a setting of their own, which costs the same, are in the first part only.
+
     Args:
       results: the stored runs of a protocol.
       curves: those of the runs, by row and seed.
@@ -162,6 +164,7 @@ def figure(results: Results, curves: dict[str, dict[int, Curve]], path: Path) ->
     grid = right.get_subplotspec().subgridspec(2, 1)
     right.remove()
     _accuracies(left, rows, names)
-    _curves(picture.add_subplot(grid[0]), curves, [name for name in names[::-1] if name in curves])
-    _costs(picture.add_subplot(grid[1]), rows, names)
+    usual = [name for name in names[::-1] if " " not in name]
+    _curves(picture.add_subplot(grid[0]), curves, [name for name in usual if name in curves])
+    _costs(picture.add_subplot(grid[1]), rows, usual)
     picture.savefig(path, dpi=110)
