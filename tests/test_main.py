@@ -71,7 +71,10 @@ def test_run_kill_resume(tmp_path):
 
 BAD = {
     "unknown key": ([*CONFIG, "--config.train.batchsize=3"], "config.train.batchsize is not a key"),
-    "unknown section": ([*CONFIG, "--config.trains.epochs.x=3"], "mean config.train.epochs?"),
+    "unknown section": (
+        [*CONFIG, "--config.trains.epochs.x=3"],
+        "did you mean config.train.epochs?",
+    ),
     "wrong type": ([*CONFIG, "--config.train.epochs=many"], "config.train.epochs"),
     "negative size": ([*CONFIG, "--config.train.batch_size=-8"], "an integer >= 1"),
     "devices": (
